@@ -1,0 +1,255 @@
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// NodeState is what one node has to put into effect, and what it answers. It bears the node's name and holds only
+// what is local to the node: never the members of a set, never another node's endpoints.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:scope=Cluster,path=nodestates
+// +kubebuilder:printcolumn:name="Endpoints",type=integer,JSONPath=`.status.summary.endpoints`
+// +kubebuilder:printcolumn:name="Policies",type=integer,JSONPath=`.status.summary.policies`
+// +kubebuilder:printcolumn:name="Blocks",type=string,JSONPath=`.spec.blocks[*].cidr`
+// +kubebuilder:printcolumn:name="Dataplane",type=string,JSONPath=`.status.dataplane`
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=='Ready')].status`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+type NodeState struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	Spec   NodeStateSpec   `json:"spec,omitempty"`
+	Status NodeStateStatus `json:"status,omitempty"`
+}
+
+// NodeStateList is a list of NodeState.
+//
+// +kubebuilder:object:root=true
+type NodeStateList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []NodeState `json:"items"`
+}
+
+// NodeStateSpec is the operator's part: what the node has to put into effect.
+type NodeStateSpec struct {
+	// Endpoints are the pods of the node that have a network of their own, in order of their ID.
+	// +listType=map
+	// +listMapKey=id
+	// +optional
+	Endpoints []Endpoint `json:"endpoints,omitempty"`
+
+	// Blocks are the address blocks leased to the node, in order of their CIDR.
+	// +listType=map
+	// +listMapKey=cidr
+	// +optional
+	Blocks []BlockLease `json:"blocks,omitempty"`
+
+	// Pools are all address pools of the cluster, in order of their CIDR: the node needs them to tell traffic that
+	// leaves the pods' network from traffic that stays.
+	// +listType=map
+	// +listMapKey=cidr
+	// +optional
+	Pools []Pool `json:"pools,omitempty"`
+
+	// Settings of the agent.
+	// +optional
+	Settings AgentSettings `json:"settings,omitempty"`
+}
+
+// Endpoint is one pod of the node and the policies that apply to it.
+type Endpoint struct {
+	// ID is the pod's namespace and name: "namespace/name".
+	ID string `json:"id"`
+
+	// UID of the pod. A pod that is deleted and created again under the same name is a new endpoint.
+	UID types.UID `json:"uid"`
+
+	// Identity is the class of endpoints that no selector in use can tell apart to which this one belongs.
+	// +optional
+	Identity string `json:"identity,omitempty"`
+
+	// Ingress lists, tier by tier in order of evaluation, the policies that decide on traffic to the endpoint.
+	// A tier without a policy for this endpoint and direction is absent. No tier at all: no restriction.
+	// +listType=atomic
+	// +optional
+	Ingress []TierPolicies `json:"ingress,omitempty"`
+
+	// Egress lists, tier by tier in order of evaluation, the policies that decide on traffic from the endpoint.
+	// +listType=atomic
+	// +optional
+	Egress []TierPolicies `json:"egress,omitempty"`
+
+	// Ports are the named ports of the pod's containers, in order of name, protocol and number.
+	// +listType=atomic
+	// +optional
+	Ports []NamedPort `json:"ports,omitempty"`
+
+	// Addresses says which addresses the endpoint may get.
+	// +optional
+	Addresses AddressRequest `json:"addresses,omitempty"`
+}
+
+// TierPolicies are the policies of one tier that apply to an endpoint in one direction.
+type TierPolicies struct {
+	// Tier is the name of the tier.
+	Tier string `json:"tier"`
+
+	// DefaultAction is what happens at the end of the tier to a packet on which no policy decided.
+	// +kubebuilder:validation:Enum=Deny;Pass
+	DefaultAction Action `json:"defaultAction"`
+
+	// Policies are names of PolicyPrograms, in order of evaluation.
+	// +listType=atomic
+	Policies []string `json:"policies"`
+}
+
+// NamedPort is a port of a container that has a name.
+type NamedPort struct {
+	Name string `json:"name"`
+	// Protocol is the IANA protocol number: 6 TCP, 17 UDP, 132 SCTP.
+	Protocol int32 `json:"protocol"`
+	// Port number, 1 to 65535.
+	Port int32 `json:"port"`
+}
+
+// AddressRequest says which addresses an endpoint may get. Both lists empty: one address of each family for which the
+// node has a block.
+type AddressRequest struct {
+	// Pools are the CIDRs of the pools to take from. Empty: any of the node's blocks.
+	// +listType=set
+	// +optional
+	Pools []string `json:"pools,omitempty"`
+
+	// Fixed are addresses that the endpoint must get and no others.
+	// +listType=set
+	// +optional
+	Fixed []string `json:"fixed,omitempty"`
+}
+
+// BlockLease is an address block that the node may give addresses from.
+type BlockLease struct {
+	// CIDR of the block, canonical: "10.48.0.64/26".
+	CIDR string `json:"cidr"`
+	// Pool is the CIDR of the pool that the block was cut from.
+	Pool string `json:"pool"`
+	// Reserved are addresses and CIDRs in the block that are not given out unless asked for by name.
+	// +listType=set
+	// +optional
+	Reserved []string `json:"reserved,omitempty"`
+}
+
+// Pool is an address pool as far as nodes need to know it.
+type Pool struct {
+	// CIDR of the pool, canonical.
+	CIDR string `json:"cidr"`
+	// NATOutgoing: traffic from the pool to outside all pools takes the node's address.
+	// +optional
+	NATOutgoing bool `json:"natOutgoing,omitempty"`
+}
+
+// AgentSettings are the settings of a node agent.
+type AgentSettings struct {
+	// MTU of pod interfaces, bytes. 0: the MTU of the node's own interface.
+	// +optional
+	MTU int32 `json:"mtu,omitempty"`
+
+	// EndpointToHostAction is applied to traffic from a pod to its own node that the pod's egress policy allowed.
+	// Absent: Drop.
+	// +kubebuilder:validation:Enum=Drop;Accept;Return
+	// +optional
+	EndpointToHostAction string `json:"endpointToHostAction,omitempty"`
+
+	// VXLANPort is the UDP port of VXLAN packets, which pods may not send. 0: 4789.
+	// +optional
+	VXLANPort int32 `json:"vxlanPort,omitempty"`
+
+	// AllowVXLANFromPods and AllowIPIPFromPods let pods send encapsulated packets.
+	// +optional
+	AllowVXLANFromPods bool `json:"allowVXLANFromPods,omitempty"`
+	// +optional
+	AllowIPIPFromPods bool `json:"allowIPIPFromPods,omitempty"`
+
+	// IPAMCooldownSeconds is how long an address stays unused after its pod has gone.
+	// +optional
+	IPAMCooldownSeconds int32 `json:"ipamCooldownSeconds,omitempty"`
+}
+
+// NodeStateStatus is the agent's part: what is in effect on the node.
+type NodeStateStatus struct {
+	// ObservedGeneration is the newest generation of this NodeState that is in effect on the node.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+
+	// Applied gives, for each rendered kind that the agent follows (PolicyProgram, SetCatalog, NodeEndpoints,
+	// NodeNetwork), the highest resource version up to which everything is in effect on the node.
+	// +optional
+	Applied map[string]string `json:"applied,omitempty"`
+
+	// Endpoints are the addresses that pods of the node hold, in order of ID.
+	// +listType=map
+	// +listMapKey=id
+	// +optional
+	Endpoints []EndpointStatus `json:"endpoints,omitempty"`
+
+	// Failures are the items that could not be put into effect. What is not listed is in effect.
+	// +listType=atomic
+	// +optional
+	Failures []Failure `json:"failures,omitempty"`
+
+	// Dataplane in use: "nftables" or "iptables".
+	// +optional
+	Dataplane string `json:"dataplane,omitempty"`
+
+	// AgentVersion is the version of the agent that wrote this status.
+	// +optional
+	AgentVersion string `json:"agentVersion,omitempty"`
+
+	// Summary counts what is in effect.
+	// +optional
+	Summary Summary `json:"summary,omitempty"`
+
+	// Conditions of the agent: Ready.
+	// +listType=map
+	// +listMapKey=type
+	// +optional
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// EndpointStatus gives the addresses that a pod holds.
+type EndpointStatus struct {
+	// ID is "namespace/name" of the pod.
+	ID string `json:"id"`
+	// UID of the pod; empty when the runtime asked before the node knew of the pod.
+	// +optional
+	UID types.UID `json:"uid,omitempty"`
+	// Addresses of the pod, IPv4 first, without prefix length.
+	// +listType=atomic
+	// +optional
+	Addresses []string `json:"addresses,omitempty"`
+}
+
+// Failure is one item that could not be put into effect.
+type Failure struct {
+	// Kind of the item: a rendered kind, "Endpoint", "Route".
+	Kind string `json:"kind"`
+	// Name of the item.
+	Name string `json:"name"`
+	// Message says what was being done and what went wrong.
+	Message string `json:"message"`
+}
+
+// Summary counts what is in effect on a node.
+type Summary struct {
+	// +optional
+	Endpoints int32 `json:"endpoints"`
+	// +optional
+	Policies int32 `json:"policies"`
+	// +optional
+	Sets int32 `json:"sets"`
+	// +optional
+	Routes int32 `json:"routes"`
+}

@@ -1,0 +1,56 @@
+package v1alpha1
+
+import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+// SetCatalog says who is in the sets that programs name: which identities, and which CIDRs from network sets. The sets
+// are spread over shards by their IDs, so that a change of one set writes one small object; a shard's name is
+// "sets-" and the first two hexadecimal digits of its sets' IDs.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:resource:scope=Cluster,path=setcatalogs
+// +kubebuilder:printcolumn:name="Sets",type=string,JSONPath=`.spec.sets[*].id`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+type SetCatalog struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	Spec SetCatalogSpec `json:"spec,omitempty"`
+}
+
+// SetCatalogList is a list of SetCatalog.
+//
+// +kubebuilder:object:root=true
+type SetCatalogList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []SetCatalog `json:"items"`
+}
+
+// SetCatalogSpec holds the sets of one shard.
+type SetCatalogSpec struct {
+	// Sets in order of ID.
+	// +listType=map
+	// +listMapKey=id
+	// +optional
+	Sets []Set `json:"sets,omitempty"`
+}
+
+// Set is a set of addresses: those of the endpoints with one of the identities, and the CIDRs.
+type Set struct {
+	// ID is 16 hexadecimal digits, a hash of the selector that the set stands for.
+	ID string `json:"id"`
+
+	// Selector that the set stands for, for people to read.
+	// +optional
+	Selector string `json:"selector,omitempty"`
+
+	// Identities in the set, in order.
+	// +listType=atomic
+	// +optional
+	Identities []string `json:"identities,omitempty"`
+
+	// CIDRs in the set (of network sets), canonical and in order.
+	// +listType=atomic
+	// +optional
+	CIDRs []string `json:"cidrs,omitempty"`
+}

@@ -1,0 +1,170 @@
+// Package tables is the desired state of a node's kernel in plain data, the same for every dataplane. The agent's pure
+// part fills the tables; drivers make the kernel equal to them. Nothing here knows Kubernetes, and nothing does I/O.
+package tables
+
+import (
+	"net/netip"
+	"reflect"
+
+	"github.com/manul-net/manul/nodeagent/delta"
+)
+
+// Policy is the desired state of the policy dataplane.
+type Policy struct {
+	// Endpoints by the name of their host-side interface. A workload interface that is not here drops everything.
+	Endpoints *delta.Table[string, Endpoint]
+	// Programs by name.
+	Programs *delta.Table[string, Program]
+	// Sets by ID. Every set that a program names is here, possibly without members.
+	Sets *delta.Table[string, SetType]
+	// Members of all sets.
+	Members *delta.Table[Member, struct{}]
+	// Pools of addresses, for masquerading.
+	Pools *delta.Table[netip.Prefix, Pool]
+	// Settings; SettingsDirty is set when they changed and cleared by the driver.
+	Settings      Settings
+	SettingsDirty bool
+}
+
+// NewPolicy makes an empty desired state.
+func NewPolicy() *Policy {
+	return &Policy{
+		Endpoints: delta.NewTable[string](func(a, b Endpoint) bool { return reflect.DeepEqual(a, b) }),
+		Programs:  delta.NewTable[string](func(a, b Program) bool { return reflect.DeepEqual(a, b) }),
+		Sets:      delta.NewTable[string](func(a, b SetType) bool { return a == b }),
+		Members:   delta.NewTable[Member](func(_, _ struct{}) bool { return true }),
+		Pools:     delta.NewTable[netip.Prefix](func(a, b Pool) bool { return a == b }),
+	}
+}
+
+// HasDirty tells whether anything changed since the driver last made the kernel equal to the tables.
+func (p *Policy) HasDirty() bool {
+	return p.SettingsDirty || p.Endpoints.HasDirty() || p.Programs.HasDirty() || p.Sets.HasDirty() ||
+		p.Members.HasDirty() || p.Pools.HasDirty()
+}
+
+// Clean forgets what changed.
+func (p *Policy) Clean() {
+	p.SettingsDirty = false
+	p.Endpoints.Clean()
+	p.Programs.Clean()
+	p.Sets.Clean()
+	p.Members.Clean()
+	p.Pools.Clean()
+}
+
+// Endpoint is a workload interface and what applies to it.
+type Endpoint struct {
+	// Addresses that the workload may send from.
+	Addresses []netip.Addr
+	// Ingress and Egress: the tiers that apply, in order. None: no restriction.
+	Ingress, Egress []Tier
+	// Unknown: the endpoint's policy is not known yet; drop all that a policy could deny.
+	Unknown bool
+}
+
+// Tier is an ordered list of programs and what happens when none of them decides.
+type Tier struct {
+	Name     string
+	Programs []string
+	// Default is Deny or Pass.
+	Default Action
+}
+
+// Action of a rule or of a tier's end.
+type Action uint8
+
+// The actions.
+const (
+	Allow Action = iota + 1
+	Deny
+	Pass
+	Log
+)
+
+// Program is a compiled policy.
+type Program struct {
+	Ingress, Egress []Rule
+}
+
+// Rule matches a packet when every field that is present does.
+type Rule struct {
+	Action Action
+	// IPVersion 4 or 6; 0: both.
+	IPVersion uint8
+	// Protocol and NotProtocol: IANA numbers; 0: any, none.
+	Protocol, NotProtocol uint8
+	ICMP, NotICMP         *ICMP
+	Source, Destination   Entity
+}
+
+// ICMP is a type with an optional code (-1: any).
+type ICMP struct {
+	Type int16
+	Code int16
+}
+
+// Entity is what a rule says of one end of a packet. Fields that are present are ANDed.
+type Entity struct {
+	// Sets: IDs; the address is in every one. NotSets: in none.
+	Sets, NotSets []string
+	// Nets: the address is in one of them. NotNets: in none.
+	Nets, NotNets []netip.Prefix
+	// Ports and PortSets together: the port is in one of them. PortSets are IDs of sets of type NamedPorts.
+	Ports    []PortRange
+	PortSets []string
+	// NotPorts and NotPortSets together: the port is in none of them.
+	NotPorts    []PortRange
+	NotPortSets []string
+}
+
+// PortRange includes both ends.
+type PortRange struct{ First, Last uint16 }
+
+// SetType tells what the members of a set are.
+type SetType uint8
+
+// The types of sets.
+const (
+	// Addresses: every member is a single address.
+	Addresses SetType = iota + 1
+	// Nets: members are CIDRs, which may overlap.
+	Nets
+	// NamedPorts: members are an address, a protocol and a port.
+	NamedPorts
+)
+
+// Member is one member of a set. Prefix is a single address's /32 or /128 in sets of type Addresses and NamedPorts;
+// Protocol and Port are used in sets of type NamedPorts only.
+type Member struct {
+	Set      string
+	Prefix   netip.Prefix
+	Protocol uint8
+	Port     uint16
+}
+
+// Pool is an address pool.
+type Pool struct {
+	// NATOutgoing: traffic from the pool to outside all pools takes the node's address.
+	NATOutgoing bool
+}
+
+// Settings of the policy dataplane.
+type Settings struct {
+	// EndpointToHost decides on allowed traffic from a workload to its own node.
+	EndpointToHost HostAction
+	// VXLANPort is the UDP port of VXLAN packets.
+	VXLANPort uint16
+	// AllowVXLAN and AllowIPIP let workloads send encapsulated packets.
+	AllowVXLAN, AllowIPIP bool
+}
+
+// HostAction is what happens to allowed traffic from a workload to its own node.
+type HostAction uint8
+
+// The host actions. Return goes on to the host's own rules.
+const (
+	HostDrop HostAction = iota
+	HostAccept
+	HostReturn
+)

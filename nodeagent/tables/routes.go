@@ -1,0 +1,37 @@
+package tables
+
+import (
+	"net/netip"
+
+	"github.com/manul-net/manul/nodeagent/delta"
+)
+
+// Routes are the desired routes, by destination.
+type Routes = delta.Table[netip.Prefix, Route]
+
+// NewRoutes makes an empty table of routes.
+func NewRoutes() *Routes {
+	return delta.NewTable[netip.Prefix](func(a, b Route) bool { return a == b })
+}
+
+// RouteType tells where a route leads.
+type RouteType uint8
+
+// The types of routes.
+const (
+	// Workload: over a workload's interface, scope link.
+	Workload RouteType = iota + 1
+	// Gateway: to another node, through its address on a shared subnet.
+	Gateway
+	// Blackhole: nowhere. Keeps packets to unused addresses of a block from leaving the node.
+	Blackhole
+)
+
+// Route to one destination.
+type Route struct {
+	Type RouteType
+	// Interface of a Workload route. While no such interface exists, the route waits and is no failure.
+	Interface string
+	// NextHop of a Gateway route.
+	NextHop netip.Addr
+}
