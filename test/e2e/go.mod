@@ -1,0 +1,3 @@
+module github.com/manul-net/manul/test/e2e
+
+go 1.26.0

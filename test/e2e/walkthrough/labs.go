@@ -1,0 +1,180 @@
+package walkthrough
+
+import "time"
+
+const (
+	manifests = "docs/guide/manifests/"
+	// soon bounds the waiting for an effect that takes milliseconds; slow machines get all the time they need.
+	soon = time.Minute
+	// rollout bounds the start of pods.
+	rollout = 4 * time.Minute
+	// The key "account" in base64, as etcd's JSON gateway wants it.
+	readAccount = `curl -s -m 3 http://database:2379/v3/kv/range -d '{"key":"YWNjb3VudA=="}'`
+	inCustomer  = "kubectl exec -n yaobank deploy/customer -- "
+	getPage     = "on host1 curl -s -m 5 http://10.0.0.10:30180"
+)
+
+// Labs are the chapters of the walk-through, in order. Each builds on those before it.
+func Labs() []Lab {
+	return []Lab{install(), yaobank(), fundamentals(), podConnectivity()}
+}
+
+func install() Lab {
+	return Lab{Name: "Install Manul", Steps: []Step{
+		{
+			Say:    "A cluster without a network: the nodes have registered, and wait for one.",
+			Run:    "kubectl get nodes -o wide",
+			Expect: []Expectation{Count(`^(master1|worker1|worker2)\s+NotReady`, 3, "three nodes, none of them Ready")},
+			Within: soon,
+		},
+		{
+			Say:    "Manul is installed by one manifest: its API, the operator, and an agent on every node.",
+			Run:    "kubectl apply --server-side -f config/install.yaml",
+			Expect: []Expectation{Succeeds(), Shows("customresourcedefinition.apiextensions.k8s.io/globalnetworkpolicies.projectcalico.org", "daemonset.apps/manul-node")},
+		},
+		{
+			Say:    "The agents put the CNI plugin in place, and the nodes become Ready.",
+			Run:    "kubectl wait --for=condition=Ready node --all --timeout=240s",
+			Expect: []Expectation{Succeeds(), Count(`^node/\S+ condition met`, 3, "three nodes Ready")},
+		},
+		{
+			Say:    "What each node has in effect can be read from the API. Every node has got a block of addresses from the default pool.",
+			Run:    "kubectl get nodestates; echo; kubectl get ippools; echo; kubectl get blockaffinities",
+			Expect: []Expectation{Succeeds(), Shows("nftables", "default-ipv4-ippool", "10.48.0.0/16"), Count(`10\.48\.\d+\.\d+/26\s+(master1|worker1|worker2)`, 3, "a block for each of the three nodes")},
+			Within: soon,
+		},
+		{
+			Say:    "Cluster DNS runs in pods; it starts now that pods get a network.",
+			Run:    "kubectl -n kube-system rollout status deployment/coredns --timeout=240s",
+			Expect: []Expectation{Succeeds()},
+			Within: rollout,
+		},
+	}}
+}
+
+func yaobank() Lab {
+	return Lab{Name: "Launch YAO Bank", Steps: []Step{
+		{
+			Say:    "YAO Bank has three tiers: a customer's page, a summary service, a database.",
+			Run:    "kubectl apply -f test/yaobank/yaobank.yaml && kubectl -n yaobank rollout status deployment --timeout=240s",
+			Expect: []Expectation{Succeeds()},
+		},
+		{
+			Say:    "Every pod has an address of its own from the block of its node.",
+			Run:    "kubectl get pods -n yaobank -o wide",
+			Expect: []Expectation{Count(`1/1\s+Running\s+0\s+\S+\s+10\.48\.\d+\.\d+`, 4, "four pods Running, each with an address from 10.48.0.0/16")},
+			Within: soon,
+		},
+		{
+			Say:    "The page is served through the node port, here asked for from a host outside the cluster.",
+			Run:    getPage,
+			Expect: []Expectation{Succeeds(), Shows("Welcome, Pallas Otocolobus", "2389.45")},
+			Within: soon,
+		},
+	}}
+}
+
+func fundamentals() Lab {
+	page := func(say string) Step {
+		return Step{Say: say, Run: getPage, Expect: []Expectation{Succeeds(), Shows("Welcome, Pallas Otocolobus")}, Within: soon}
+	}
+	return Lab{Name: "Policy fundamentals", Steps: []Step{
+		{
+			Say:    "Suppose that the customer pod is compromised. Nothing keeps it from reading the database behind the summary service's back.",
+			Run:    inCustomer + readAccount,
+			Expect: []Expectation{Succeeds(), Shows(`"kvs"`)},
+		},
+		{
+			Say:    "A Kubernetes NetworkPolicy lets only the summary service reach the database.",
+			Run:    "kubectl apply -f " + manifests + "database-policy.yaml",
+			Expect: []Expectation{Succeeds()},
+		},
+		{
+			Say:    "The customer pod does not reach the database any more ...",
+			Run:    inCustomer + readAccount,
+			Expect: []Expectation{Fails("the connection times out"), ShowsNot(`"kvs"`)},
+			Within: soon,
+		},
+		page("... while the page, which goes through the summary service, still works."),
+		{
+			Say:    "How far the policy is in force can be read from its program: on the one node that runs the database.",
+			Run:    "kubectl get policyprograms",
+			Expect: []Expectation{Matches(`knp\.yaobank\.database-policy\s.*True\s+1/1`, "the policy is accepted, and enforced on 1 of 1 nodes")},
+			Within: soon,
+		},
+		{
+			Say:    "A security team denies by default, in all namespaces but the system's, with one GlobalNetworkPolicy.",
+			Run:    "kubectl apply -f " + manifests + "default-deny.yaml && kubectl wait --for=condition=Enforced globalnetworkpolicy/default-app-policy --timeout=60s",
+			Expect: []Expectation{Succeeds()},
+		},
+		{
+			Say:    "Its status says on how many nodes this generation is in force.",
+			Run:    "kubectl describe globalnetworkpolicy default-app-policy",
+			Expect: []Expectation{Matches(`Message:\s+.*2 of 2 nodes`, "it is enforced on 2 of 2 nodes"), Shows("Accepted", "Enforced")},
+			Within: soon,
+		},
+		{
+			Say:    "Nobody is allowed to ask DNS now.",
+			Run:    inCustomer + "curl -sS -m 3 http://summary",
+			Expect: []Expectation{Fails("the name summary is not resolved"), Matches(`Could not resolve|Resolving timed out|timed out`, "the reason is DNS")},
+			Within: soon,
+		},
+		{
+			Say:    "So DNS is allowed for all, for it is needed by all.",
+			Run:    "kubectl apply -f " + manifests + "allow-dns.yaml && kubectl wait --for=condition=Enforced globalnetworkpolicy/allow-dns --timeout=60s",
+			Expect: []Expectation{Succeeds()},
+		},
+		{
+			Say:    "Names are resolved again; the connection itself is still denied.",
+			Run:    inCustomer + "sh -c 'nslookup summary.yaobank.svc.cluster.local; curl -sS -m 3 http://summary'",
+			Expect: []Expectation{Fails("the connection times out"), Matches(`Address.*10\.49\.\d+\.\d+$`, "the name summary has an address again")},
+			Within: soon,
+		},
+		{
+			Say:    "Policies for each of the three tiers allow just what YAO Bank needs.",
+			Run:    "kubectl apply -f " + manifests + "yaobank-policies.yaml && kubectl -n yaobank wait --for=condition=Enforced networkpolicies.projectcalico.org --all --timeout=60s",
+			Expect: []Expectation{Succeeds()},
+		},
+		page("The page works again."),
+		{
+			Say:    "And the customer pod still reaches neither the database nor anything outside.",
+			Run:    inCustomer + "sh -c '" + `curl -sS -m 2 http://database:2379/health || curl -sS -m 2 http://10.0.0.20:22` + "'",
+			Expect: []Expectation{Fails("both connections time out"), Count("timed out", 2, "each runs into its time limit")},
+		},
+	}}
+}
+
+func podConnectivity() Lab {
+	return Lab{Name: "Pod connectivity", Steps: []Step{
+		{
+			Say:    "Inside a pod: one interface, eth0, with an address that is a network of its own (/32).",
+			Run:    inCustomer + "ip addr show eth0",
+			Expect: []Expectation{Succeeds(), Matches(`inet 10\.48\.\d+\.\d+/32`, "a /32 address"), Shows("eth0@if")},
+		},
+		{
+			Say:    "Everything leaves through 169.254.1.1, an address that belongs to no one: the node answers for it.",
+			Run:    inCustomer + "ip route",
+			Expect: []Expectation{Shows("default via 169.254.1.1 dev eth0", "169.254.1.1 dev eth0 scope link")},
+		},
+		{
+			Say:    "The other end of the pod's cable on the node, with the MAC address that all of them have.",
+			Run:    "on worker1 ip -br link show type veth",
+			Expect: []Expectation{Matches(`^cali[0-9a-f]{11}@\S+\s+UP\s+ee:ee:ee:ee:ee:ee`, "interfaces called cali..., with the MAC ee:ee:ee:ee:ee:ee")},
+		},
+		{
+			Say: "The node's routes: one for every local pod; one for every other node's block; and a blackhole for its own block, so that packets to addresses that nobody has do not leave the node.",
+			Run: "on worker1 ip route",
+			Expect: []Expectation{
+				Matches(`^10\.48\.\d+\.\d+ dev cali[0-9a-f]{11} .*scope link`, "a route for each local pod"),
+				Matches(`^10\.48\.\d+\.\d+/26 via 10\.0\.0\.10 dev ens160`, "a route to the block of master1"),
+				Matches(`^10\.48\.\d+\.\d+/26 via 10\.0\.0\.12 dev ens160`, "a route to the block of worker2"),
+				Matches(`^blackhole 10\.48\.\d+\.\d+/26`, "a blackhole route for its own block"),
+			},
+		},
+		{
+			Say:    "The addresses that pods hold, node by node, as the rest of the cluster knows them.",
+			Run:    "kubectl get nodenetworks; echo; kubectl get nodeendpoints",
+			Expect: []Expectation{Succeeds(), Shows("10.0.0.11", "10.0.0.12")},
+		},
+	}}
+}
