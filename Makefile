@@ -1,0 +1,83 @@
+# Manul. "make help" lists what can be made.
+SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -ec
+.DEFAULT_GOAL := help
+
+export GOFLAGS := -buildvcs=false
+export MANUL_CACHE ?= $(HOME)/.cache/manul
+VERSION ?= v0.1.0
+TOOL := go tool -modfile=$(CURDIR)/go.tools.mod
+# The tools are built once for each version of their module file, outside the tree.
+TOOLS := $(MANUL_CACHE)/tools/$(shell sha256sum go.tools.mod | cut -c1-12)
+CLUSTER := $(CURDIR)/out/cluster
+LDFLAGS := -s -w -X main.version=$(VERSION)
+MODULES := . test/cluster test/e2e
+# Packages that start a program only once at a time, so that two cores are not asked for more than they have.
+GOTEST := $(TOOLS)/gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(TOOLS)/.done: go.tools.mod go.tools.sum
+	mkdir -p $(TOOLS)
+	go build -modfile=go.tools.mod -o $(TOOLS)/ github.com/golangci/golangci-lint/v2/cmd/golangci-lint \
+	  sigs.k8s.io/controller-tools/cmd/controller-gen sigs.k8s.io/kustomize/kustomize/v5 gotest.tools/gotestsum
+	touch $@
+
+tools: $(TOOLS)/.done ## build the tools of go.tools.mod
+
+generate: tools ## deep-copy functions of the API types
+	$(TOOLS)/controller-gen object paths=./api/...
+
+manifests: tools ## CRDs, and the install manifest from them
+	$(TOOLS)/controller-gen crd:allowDangerousTypes=true paths=./api/... output:crd:dir=config/crd/bases
+	$(MAKE) install.yaml
+
+install.yaml: tools ## config/install.yaml, what users apply
+	$(TOOLS)/kustomize build config/default > config/install.yaml
+
+build: ## the three programs, in bin/
+	mkdir -p bin
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/manul-operator .
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/manul-node ./nodeagent
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/manul ./cni
+
+image: build ## the images as OCI archives, in out/images/ (no Docker needed)
+	hack/images.sh $(VERSION)
+
+packages: ## install the Debian packages that the local cluster needs
+	hack/install-packages.sh
+
+kubernetes: packages ## build Kubernetes once, into the cache
+	mkdir -p out
+	go -C test/cluster build -o $(CLUSTER) .
+	$(CLUSTER) build
+
+lint: tools ## lint all modules
+	set -e; for m in $(MODULES); do (cd $$m && $(TOOLS)/golangci-lint run -c $(CURDIR)/.golangci.yml ./...); done
+	test -z "$$(gofmt -l $$(git ls-files '*.go'))"
+	$(MAKE) --no-print-directory vulncheck
+
+vulncheck:
+	@$(TOOL) govulncheck ./... 2>/dev/null || echo "govulncheck: not run, or it found something (it needs its database)"
+
+verify: generate manifests ## what is generated is checked in and up to date
+	@test -z "$$(git status --porcelain -- api config)" || { git --no-pager diff -- api config; git status --short -- api config; \
+	  echo "generated files differ from what is checked in: commit the result of make generate manifests"; exit 1; }
+
+test: kubernetes verify lint image ## everything: verify, lint, all tests, the walk-through on a real cluster
+	hack/test.sh
+
+unit: tools ## the tests that need no cluster
+	$(GOTEST) -- -race ./...
+
+bench: kubernetes image ## print the figures
+	go -C test/e2e run ./cmd/bench -project $(CURDIR)
+
+demo: kubernetes image ## a real cluster with Manul, and a walk-through; keeps the cluster
+	go -C test/e2e run ./cmd/demo -project $(CURDIR)
+
+demo-down: ## remove the demo's cluster
+	$(CLUSTER) down --name demo
+
+.PHONY: help tools generate manifests install.yaml build image packages kubernetes lint vulncheck verify test unit bench demo demo-down
