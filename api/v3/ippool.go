@@ -1,0 +1,140 @@
+package v3
+
+import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+// EncapMode says when traffic between nodes is encapsulated.
+//
+// +kubebuilder:validation:Enum=Never;Always;CrossSubnet
+type EncapMode string
+
+const (
+	// EncapNever routes packets as they are.
+	EncapNever EncapMode = "Never"
+	// EncapAlways encapsulates every packet between nodes.
+	EncapAlways EncapMode = "Always"
+	// EncapCrossSubnet encapsulates packets between nodes of different subnets.
+	EncapCrossSubnet EncapMode = "CrossSubnet"
+)
+
+// IPPoolAllowedUse is a purpose that addresses of a pool may serve.
+//
+// +kubebuilder:validation:Enum=Workload;Tunnel;LoadBalancer
+type IPPoolAllowedUse string
+
+const (
+	// IPPoolAllowedUseWorkload gives addresses to pods.
+	IPPoolAllowedUseWorkload IPPoolAllowedUse = "Workload"
+	// IPPoolAllowedUseTunnel gives addresses to the tunnel devices of nodes.
+	IPPoolAllowedUseTunnel IPPoolAllowedUse = "Tunnel"
+	// IPPoolAllowedUseLoadBalancer gives addresses to services of type LoadBalancer.
+	IPPoolAllowedUseLoadBalancer IPPoolAllowedUse = "LoadBalancer"
+)
+
+// AssignmentMode says whether addresses come from a pool without being asked for.
+//
+// +kubebuilder:validation:Enum=Automatic;Manual
+type AssignmentMode string
+
+const (
+	// AssignmentAutomatic uses the pool for every pod that its selectors match.
+	AssignmentAutomatic AssignmentMode = "Automatic"
+	// AssignmentManual uses the pool only for pods whose annotations name it.
+	AssignmentManual AssignmentMode = "Manual"
+)
+
+// ConditionAllocatable says whether addresses can be taken from a pool.
+const ConditionAllocatable = "Allocatable"
+
+// IPPool is a range of addresses for pods.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:scope=Cluster,path=ippools
+// +kubebuilder:printcolumn:name="CIDR",type=string,JSONPath=`.spec.cidr`
+// +kubebuilder:printcolumn:name="VXLAN",type=string,JSONPath=`.spec.vxlanMode`
+// +kubebuilder:printcolumn:name="IPIP",type=string,JSONPath=`.spec.ipipMode`
+// +kubebuilder:printcolumn:name="NAT",type=boolean,JSONPath=`.spec.natOutgoing`
+// +kubebuilder:printcolumn:name="Allocatable",type=string,JSONPath=`.status.conditions[?(@.type=='Allocatable')].status`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+type IPPool struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	Spec   IPPoolSpec   `json:"spec"`
+	Status IPPoolStatus `json:"status,omitzero"`
+}
+
+// IPPoolList is a list of IPPool.
+//
+// +kubebuilder:object:root=true
+type IPPoolList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []IPPool `json:"items"`
+}
+
+// IPPoolSpec is what the user asks of an IPPool.
+type IPPoolSpec struct {
+	// CIDR of the pool. It can't change and must not overlap with another pool.
+	// +kubebuilder:validation:Format=cidr
+	// +kubebuilder:validation:MaxLength=48
+	CIDR string `json:"cidr"`
+
+	// VXLANMode says when packets to other nodes' pods are put into VXLAN. Excludes ipipMode.
+	// +optional
+	VXLANMode EncapMode `json:"vxlanMode,omitempty"`
+
+	// IPIPMode says when packets to other nodes' pods are put into IPIP. IPv4 only. Excludes vxlanMode.
+	// +optional
+	IPIPMode EncapMode `json:"ipipMode,omitempty"`
+
+	// NATOutgoing gives packets from the pool to addresses outside all pools the address of the node.
+	// +optional
+	NATOutgoing bool `json:"natOutgoing,omitempty"`
+
+	// Disabled stops the pool from giving out addresses. Those in use stay.
+	// +optional
+	Disabled bool `json:"disabled,omitempty"`
+
+	// DisableBGPExport keeps routes of the pool from BGP peers outside the cluster.
+	// +optional
+	DisableBGPExport bool `json:"disableBGPExport,omitempty"`
+
+	// BlockSize is the prefix length of the blocks that nodes take from the pool: 20 to 32 for IPv4 (26 when absent),
+	// 116 to 128 for IPv6 (122 when absent). It can't change.
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=128
+	// +optional
+	BlockSize int `json:"blockSize,omitempty"`
+
+	// NodeSelector picks the nodes whose pods get addresses from the pool.
+	// +kubebuilder:default="all()"
+	// +kubebuilder:validation:MaxLength=1024
+	// +optional
+	NodeSelector string `json:"nodeSelector,omitempty"`
+
+	// NamespaceSelector picks the namespaces whose pods get addresses from the pool. All when empty.
+	// +kubebuilder:validation:MaxLength=1024
+	// +optional
+	NamespaceSelector string `json:"namespaceSelector,omitempty"`
+
+	// AllowedUses are the purposes that the pool's addresses may serve. Workload and Tunnel when empty.
+	// +kubebuilder:validation:MaxItems=10
+	// +listType=set
+	// +optional
+	AllowedUses []IPPoolAllowedUse `json:"allowedUses,omitempty"`
+
+	// AssignmentMode: Automatic uses the pool for every pod that its selectors match, Manual only for pods whose annotations name it.
+	// +kubebuilder:default=Automatic
+	// +optional
+	AssignmentMode AssignmentMode `json:"assignmentMode,omitempty"`
+}
+
+// IPPoolStatus is what became of an IPPool.
+type IPPoolStatus struct {
+	// Conditions: Allocatable (addresses can be taken from the pool).
+	// +listType=map
+	// +listMapKey=type
+	// +optional
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
