@@ -1,0 +1,216 @@
+package render
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/manul-net/manul/api/v1alpha1"
+	"github.com/manul-net/manul/nodeagent/tables"
+)
+
+const defaultVXLANPort = 4789 // RFC 7348, section 5
+
+func settings(s v1alpha1.AgentSettings) tables.Settings {
+	out := tables.Settings{
+		VXLANPort:  uint16(cmp.Or(s.VXLANPort, defaultVXLANPort)),
+		AllowVXLAN: s.AllowVXLANFromPods,
+		AllowIPIP:  s.AllowIPIPFromPods,
+	}
+	switch s.EndpointToHostAction {
+	case "Accept":
+		out.EndpointToHost = tables.HostAccept
+	case "Return":
+		out.EndpointToHost = tables.HostReturn
+	default:
+		out.EndpointToHost = tables.HostDrop
+	}
+	return out
+}
+
+func newList(e *v1alpha1.Endpoint) *list {
+	return &list{
+		uid:      string(e.UID),
+		identity: e.Identity,
+		ingress:  tiers(e.Ingress),
+		egress:   tiers(e.Egress),
+		ports:    e.Ports,
+	}
+}
+
+func tiers(in []v1alpha1.TierPolicies) []tables.Tier {
+	var out []tables.Tier
+	for _, t := range in {
+		tier := tables.Tier{Name: t.Tier, Default: tables.Deny, Programs: slices.Clone(t.Policies)}
+		if t.DefaultAction == v1alpha1.Pass {
+			tier.Default = tables.Pass
+		}
+		out = append(out, tier)
+	}
+	return out
+}
+
+// newForm compiles a program. An error means that nothing of it may be used: a rule that is only half understood could
+// allow what the policy denies.
+func newForm(version uint64, spec *v1alpha1.PolicyProgramSpec) (*form, error) {
+	f := &form{version: version}
+	var err error
+	if f.rules.Ingress, err = f.compile("ingress", spec.Ingress); err != nil {
+		return nil, err
+	}
+	if f.rules.Egress, err = f.compile("egress", spec.Egress); err != nil {
+		return nil, err
+	}
+	slices.Sort(f.sets)
+	f.sets = slices.Compact(f.sets)
+	slices.Sort(f.portSets)
+	f.portSets = slices.Compact(f.portSets)
+	return f, nil
+}
+
+func (f *form) compile(direction string, in []v1alpha1.Rule) ([]tables.Rule, error) {
+	var out []tables.Rule
+	for i := range in {
+		r, err := f.rule(&in[i])
+		if err != nil {
+			return nil, fmt.Errorf("%s[%d]: %w", direction, i, err)
+		}
+		out = append(out, r)
+	}
+	return out, nil
+}
+
+func (f *form) rule(in *v1alpha1.Rule) (tables.Rule, error) {
+	var out tables.Rule
+	var errs [8]error
+	out.Action, errs[0] = action(in.Action)
+	out.IPVersion, errs[1] = ipVersion(in.IPVersion)
+	out.Protocol, errs[2] = protocol(in.Protocol)
+	out.NotProtocol, errs[3] = protocol(in.NotProtocol)
+	out.ICMP, errs[4] = icmp(in.ICMP)
+	out.NotICMP, errs[5] = icmp(in.NotICMP)
+	out.Source, errs[6] = f.entity("source", &in.Source)
+	out.Destination, errs[7] = f.entity("destination", &in.Destination)
+	return out, errors.Join(errs[:]...)
+}
+
+func action(a v1alpha1.Action) (tables.Action, error) {
+	switch a {
+	case v1alpha1.Allow:
+		return tables.Allow, nil
+	case v1alpha1.Deny:
+		return tables.Deny, nil
+	case v1alpha1.Pass:
+		return tables.Pass, nil
+	case v1alpha1.Log:
+		return tables.Log, nil
+	}
+	return 0, fmt.Errorf("action: got %q, want Allow, Deny, Pass or Log", a)
+}
+
+func ipVersion(v int32) (uint8, error) {
+	if v != 0 && v != 4 && v != 6 {
+		return 0, fmt.Errorf("ipVersion: got %d, want 4, 6 or 0 for both", v)
+	}
+	return uint8(v), nil
+}
+
+func protocol(p *int32) (uint8, error) {
+	if p == nil {
+		return 0, nil
+	}
+	if *p < 1 || *p > 255 {
+		return 0, fmt.Errorf("protocol: got %d, want 1 to 255", *p)
+	}
+	return uint8(*p), nil
+}
+
+func icmp(m *v1alpha1.ICMPMatch) (*tables.ICMP, error) {
+	if m == nil || m.Type == nil && m.Code == nil {
+		return nil, nil //nolint:nilnil // no match is asked for
+	}
+	if m.Type == nil {
+		return nil, errors.New("icmp: a code needs a type")
+	}
+	out := &tables.ICMP{Type: int16(*m.Type), Code: -1}
+	if m.Code != nil {
+		out.Code = int16(*m.Code)
+	}
+	if *m.Type < 0 || *m.Type > 255 || m.Code != nil && (*m.Code < 0 || *m.Code > 255) {
+		return nil, errors.New("icmp: type and code are 0 to 255")
+	}
+	return out, nil
+}
+
+func (f *form) entity(what string, in *v1alpha1.EntityMatch) (tables.Entity, error) {
+	out := tables.Entity{
+		Sets:        slices.Clone(in.Sets),
+		NotSets:     slices.Clone(in.NotSets),
+		PortSets:    portSets(in.NamedPorts),
+		NotPortSets: portSets(in.NotNamedPorts),
+	}
+	f.sets = slices.Concat(f.sets, in.Sets, in.NotSets)
+	f.portSets = slices.Concat(f.portSets, out.PortSets, out.NotPortSets)
+	var errs [4]error
+	out.Nets, errs[0] = prefixes(in.Nets)
+	out.NotNets, errs[1] = prefixes(in.NotNets)
+	out.Ports, errs[2] = ports(in.Ports)
+	out.NotPorts, errs[3] = ports(in.NotPorts)
+	if err := errors.Join(errs[:]...); err != nil {
+		return out, fmt.Errorf("%s: %w", what, err)
+	}
+	return out, nil
+}
+
+func portSets(names []string) []string {
+	var ids []string
+	for _, n := range names {
+		ids = append(ids, portSet(strings.Clone(n)))
+	}
+	return ids
+}
+
+func ports(in []v1alpha1.PortRange) ([]tables.PortRange, error) {
+	var out []tables.PortRange
+	for _, p := range in {
+		if p.First < 0 || p.Last > 65535 || p.First > p.Last {
+			return nil, fmt.Errorf("ports: got %d to %d, want an ascending range within 0 to 65535", p.First, p.Last)
+		}
+		out = append(out, tables.PortRange{First: uint16(p.First), Last: uint16(p.Last)})
+	}
+	return out, nil
+}
+
+// prefixes reads CIDRs in order and without repetition. What can't be read is left out and told.
+func prefixes(in []string) ([]netip.Prefix, error) {
+	var out []netip.Prefix
+	var problem error
+	for _, s := range in {
+		p, err := netip.ParsePrefix(s)
+		if err != nil {
+			problem = errors.Join(problem, fmt.Errorf("reading CIDR: %w", err))
+			continue
+		}
+		out = append(out, p.Masked())
+	}
+	slices.SortFunc(out, netip.Prefix.Compare)
+	return slices.Compact(out), problem
+}
+
+// addresses reads addresses in order. What can't be read is left out and told.
+func addresses(in []string) ([]netip.Addr, error) {
+	var out []netip.Addr
+	var problem error
+	for _, s := range in {
+		a, err := netip.ParseAddr(s)
+		if err != nil {
+			problem = errors.Join(problem, fmt.Errorf("reading address: %w", err))
+			continue
+		}
+		out = append(out, a.Unmap())
+	}
+	return out, problem
+}

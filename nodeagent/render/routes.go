@@ -1,0 +1,131 @@
+package render
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/manul-net/manul/api/v1alpha1"
+	"github.com/manul-net/manul/nodeagent/tables"
+)
+
+// destination is all that is said about one destination. What is most local wins.
+type destination struct {
+	workloads map[string]int        // interfaces
+	own       bool                  // a block of this node
+	gateways  map[string]netip.Addr // node -> its address
+}
+
+// route decides. Two claims to one block, while it moves, are decided the same way on every node.
+func (d *destination) route() (tables.Route, bool) {
+	switch {
+	case len(d.workloads) > 0:
+		return tables.Route{Type: tables.Workload, Interface: least(d.workloads)}, true
+	case d.own:
+		return tables.Route{Type: tables.Blackhole}, true
+	case len(d.gateways) > 0:
+		return tables.Route{Type: tables.Gateway, NextHop: d.gateways[least(d.gateways)]}, true
+	}
+	return tables.Route{}, false
+}
+
+func least[V any](m map[string]V) string {
+	first, found := "", false
+	for k := range m {
+		if !found || k < first {
+			first, found = k, true
+		}
+	}
+	return first
+}
+
+// claim changes what is said about a destination and then the table.
+func (s *State) claim(prefix netip.Prefix, change func(*destination)) {
+	d := s.dests[prefix]
+	if d == nil {
+		d = &destination{workloads: map[string]int{}, gateways: map[string]netip.Addr{}}
+		s.dests[prefix] = d
+	}
+	change(d)
+	if r, ok := d.route(); ok {
+		s.routes.Set(prefix, r)
+		return
+	}
+	s.routes.Delete(prefix)
+	delete(s.dests, prefix)
+}
+
+func (s *State) moveRoutes(iface string, old, next []netip.Addr) {
+	for _, addr := range next {
+		s.claim(netip.PrefixFrom(addr, addr.BitLen()), func(d *destination) { d.workloads[iface]++ })
+	}
+	for _, addr := range old {
+		s.claim(netip.PrefixFrom(addr, addr.BitLen()), func(d *destination) {
+			if d.workloads[iface]--; d.workloads[iface] <= 0 {
+				delete(d.workloads, iface)
+			}
+		})
+	}
+}
+
+func (s *State) setOwnBlocks(blocks []netip.Prefix) {
+	for _, b := range s.ownBlocks {
+		if !slices.Contains(blocks, b) {
+			s.claim(b, func(d *destination) { d.own = false })
+		}
+	}
+	for _, b := range blocks {
+		s.claim(b, func(d *destination) { d.own = true })
+	}
+	s.ownBlocks = blocks
+}
+
+// SetNetwork takes news of a node's addresses and blocks.
+func (s *State) SetNetwork(node string, spec *v1alpha1.NodeNetworkSpec) {
+	if node == s.node {
+		s.networks[node] = *spec
+		return
+	}
+	next, err := gateways(spec)
+	s.problem(KindNodeNetwork, node, err)
+	old, _ := gateways(new(s.networks[node])) // its problem was noted when it came
+	s.networks[node] = *spec
+	for block := range old {
+		if _, stays := next[block]; !stays {
+			s.claim(block, func(d *destination) { delete(d.gateways, node) })
+		}
+	}
+	for block, hop := range next {
+		s.claim(block, func(d *destination) { d.gateways[node] = hop })
+	}
+}
+
+// DeleteNetwork takes the news that a node is gone.
+func (s *State) DeleteNetwork(node string) {
+	s.SetNetwork(node, &v1alpha1.NodeNetworkSpec{})
+	delete(s.networks, node)
+}
+
+// OwnAddresses are the addresses of this node.
+func (s *State) OwnAddresses() []netip.Addr {
+	addrs, _ := addresses(s.networks[s.node].Addresses) // what can't be read is of no use to the caller
+	return addrs
+}
+
+// gateways gives the next hop for each block of a node: its address of the block's family.
+func gateways(spec *v1alpha1.NodeNetworkSpec) (map[netip.Prefix]netip.Addr, error) {
+	addrs, problem := addresses(spec.Addresses)
+	hops := make(map[netip.Prefix]netip.Addr, len(spec.Blocks))
+	blocks, err := prefixes(spec.Blocks)
+	problem = errors.Join(problem, err)
+	for _, block := range blocks {
+		i := slices.IndexFunc(addrs, func(a netip.Addr) bool { return a.Is4() == block.Addr().Is4() })
+		if i < 0 {
+			problem = errors.Join(problem, fmt.Errorf("block %s: the node has no address of its family", block))
+			continue
+		}
+		hops[block] = addrs[i]
+	}
+	return hops, problem
+}

@@ -1,0 +1,179 @@
+package render
+
+import (
+	"cmp"
+	"crypto/sha1" //nolint:gosec // not for security: the name that users of Calico know
+	"encoding/hex"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/manul-net/manul/api/v1alpha1"
+	"github.com/manul-net/manul/nodeagent/tables"
+)
+
+// Kinds of items in problems and among what is held back.
+const (
+	KindNodeState     = "NodeState"
+	KindNodeEndpoints = "NodeEndpoints"
+	KindNodeNetwork   = "NodeNetwork"
+	KindPolicyProgram = "PolicyProgram"
+	KindSetCatalog    = "SetCatalog"
+	KindEndpoint      = "Endpoint"
+)
+
+// State is what one node knows, and the tables that follow from it. It is not safe for concurrent use.
+type State struct {
+	node string
+
+	policy *tables.Policy
+	routes *tables.Routes
+
+	endpoints map[string]*endpoint
+	programs  map[string]*program
+	sets      map[string]*set
+	shards    map[string][]string // shard of the catalog -> IDs of its sets
+	remotes   map[string]remote   // node -> what its endpoints contribute
+	networks  map[string]v1alpha1.NodeNetworkSpec
+	members   members
+	dests     map[netip.Prefix]*destination
+	ownBlocks []netip.Prefix
+
+	// waitingForSet and waitingForProgram: ID of the missing -> names of those that wait.
+	waitingForSet     index
+	waitingForProgram index
+
+	problems map[Item]string
+}
+
+// Item names one thing that a node puts into effect.
+type Item struct{ Kind, Name string }
+
+// index maps a name to a set of names.
+type index map[string]map[string]struct{}
+
+func (x index) add(key, value string) {
+	if x[key] == nil {
+		x[key] = map[string]struct{}{}
+	}
+	x[key][value] = struct{}{}
+}
+
+func (x index) remove(key, value string) {
+	delete(x[key], value)
+	if len(x[key]) == 0 {
+		delete(x, key)
+	}
+}
+
+// sorted gives the values of key. The copy may be iterated over while the index changes.
+func (x index) sorted(key string) []string {
+	values := make([]string, 0, len(x[key]))
+	for v := range x[key] {
+		values = append(values, v)
+	}
+	slices.Sort(values)
+	return values
+}
+
+// New makes the state of a node that knows nothing yet.
+func New(node string) *State {
+	policy := tables.NewPolicy()
+	policy.Settings = settings(v1alpha1.AgentSettings{})
+	policy.SettingsDirty = true
+	return &State{
+		node:              node,
+		policy:            policy,
+		routes:            tables.NewRoutes(),
+		endpoints:         map[string]*endpoint{},
+		programs:          map[string]*program{},
+		sets:              map[string]*set{},
+		shards:            map[string][]string{},
+		remotes:           map[string]remote{},
+		networks:          map[string]v1alpha1.NodeNetworkSpec{},
+		members:           newMembers(policy.Members),
+		dests:             map[netip.Prefix]*destination{},
+		waitingForSet:     index{},
+		waitingForProgram: index{},
+		problems:          map[Item]string{},
+	}
+}
+
+// Policy is the desired policy dataplane.
+func (s *State) Policy() *tables.Policy { return s.policy }
+
+// Routes are the desired routes.
+func (s *State) Routes() *tables.Routes { return s.routes }
+
+// Problems are the items that could not be understood, with what is wrong with them. The previous form of such an item
+// stays in force. The map is the state's own.
+func (s *State) Problems() map[Item]string { return s.problems }
+
+// problem notes what is wrong with an item, or with err nil that nothing is.
+func (s *State) problem(kind, name string, err error) {
+	item := Item{Kind: kind, Name: name}
+	if err == nil {
+		delete(s.problems, item)
+		return
+	}
+	s.problems[item] = err.Error()
+}
+
+// Held is an item of which the newest form waits for something.
+type Held struct {
+	Item
+	// Version of the object that is held back; 0 for endpoints.
+	Version uint64
+	// WaitsFor names what is missing: "PolicyProgram gnp.x, PolicyProgram gnp.y".
+	WaitsFor string
+}
+
+// Held lists what is held back, in order.
+func (s *State) Held() []Held {
+	var held []Held
+	for _, name := range distinct(s.waitingForSet) {
+		p := s.programs[name]
+		held = append(held, Held{
+			Item:     Item{Kind: KindPolicyProgram, Name: name},
+			Version:  p.pending.version,
+			WaitsFor: named("set ", s.missingSets(p.pending)),
+		})
+	}
+	for _, id := range distinct(s.waitingForProgram) {
+		held = append(held, Held{
+			Item:     Item{Kind: KindEndpoint, Name: id},
+			WaitsFor: named(KindPolicyProgram+" ", s.endpoints[id].waits),
+		})
+	}
+	return held
+}
+
+// distinct gives all that wait for something.
+func distinct(waiting index) []string {
+	var names []string
+	for key := range waiting {
+		names = append(names, waiting.sorted(key)...)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+func named(what string, names []string) string {
+	const most = 8 // a message, not an inventory
+	more := ""
+	if len(names) > most {
+		names, more = names[:most], ", ..."
+	}
+	return what + strings.Join(names, ", "+what) + more
+}
+
+// InterfaceName is the name of the host-side interface of an endpoint ("namespace/name"): "cali" and the first eleven
+// hexadecimal digits of the SHA-1 of "namespace.name".
+func InterfaceName(id string) string {
+	sum := sha1.Sum([]byte(strings.Replace(id, "/", ".", 1))) //nolint:gosec // not for security
+	return "cali" + hex.EncodeToString(sum[:])[:11]
+}
+
+func compareAddrs(a, b netip.Addr) int {
+	return cmp.Or(cmp.Compare(a.BitLen(), b.BitLen()), a.Compare(b))
+}

@@ -1,0 +1,150 @@
+package source
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
+
+	"github.com/manul-net/manul/api/v1alpha1"
+)
+
+// API is the Source that follows the rendered objects on the API server. It keeps no copy of them.
+type API struct {
+	node     string
+	client   rest.Interface
+	log      *slog.Logger
+	reporter *reporter
+}
+
+// NewAPI makes the Source of a node from a client configuration.
+func NewAPI(config *rest.Config, node string, log *slog.Logger) (*API, error) {
+	scheme := runtime.NewScheme()
+	if err := v1alpha1.AddToScheme(scheme); err != nil {
+		return nil, fmt.Errorf("registering rendered kinds: %w", err)
+	}
+	gv := v1alpha1.SchemeGroupVersion()
+	config = rest.CopyConfig(config)
+	config.GroupVersion = &gv
+	config.APIPath = "/apis"
+	config.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
+	config.QPS = -1 // five watches, and a status that has its own limit
+	client, err := rest.RESTClientFor(config)
+	if err != nil {
+		return nil, fmt.Errorf("making a client of %s: %w", gv, err)
+	}
+	a := &API{node: node, client: client, log: log}
+	a.reporter = newReporter(a.writeStatus, log)
+	return a, nil
+}
+
+// Run implements Source.
+func (a *API) Run(ctx context.Context, sink Sink) error {
+	var wg sync.WaitGroup
+	for _, kind := range Kinds() {
+		wg.Go(func() { a.follow(ctx, kind, sink) })
+	}
+	wg.Go(func() { a.reporter.run(ctx) })
+	wg.Wait()
+	return nil
+}
+
+// Report implements Source.
+func (a *API) Report(r Report) { a.reporter.report(r) }
+
+// writeStatus replaces the status as a whole. Without a resource version there is nothing to conflict with, and nobody
+// else writes it.
+func (a *API) writeStatus(ctx context.Context, status *v1alpha1.NodeStateStatus) error {
+	patch, err := json.Marshal([]map[string]any{{"op": "add", "path": "/status", "value": status}})
+	if err != nil {
+		return fmt.Errorf("encoding status: %w", err)
+	}
+	err = a.client.Patch(types.JSONPatchType).Resource(resource(NodeState)).Name(a.node).SubResource("status").
+		Body(patch).Do(ctx).Error()
+	if err != nil {
+		return fmt.Errorf("writing status of NodeState %s: %w", a.node, err)
+	}
+	return nil
+}
+
+// follow lists and watches one kind. The reflector reconnects, with backoff and jitter.
+func (a *API) follow(ctx context.Context, kind Kind, sink Sink) {
+	object, _ := newObject(kind)
+	lw := &cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			_, list := newObject(kind)
+			err := a.request(kind, &o).Do(ctx).Into(list)
+			return list, err
+		},
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+			o.Watch = true
+			return a.request(kind, &o).Watch(ctx)
+		},
+	}
+	r := cache.NewReflectorWithOptions(lw, object, &store{kind: kind, sink: sink}, cache.ReflectorOptions{Name: string(kind)})
+	cache.SetWatchErrorHandler(r, func(_ context.Context, _ *cache.Reflector, err error) {
+		level := slog.LevelWarn
+		if errors.Is(err, io.EOF) || ctx.Err() != nil {
+			level = slog.LevelDebug
+		}
+		a.log.Log(ctx, level, "following the API server was interrupted", "kind", kind, "error", err)
+	})
+	r.RunWithContext(ctx)
+}
+
+func (a *API) request(kind Kind, o *metav1.ListOptions) *rest.Request {
+	if kind == NodeState {
+		o.FieldSelector = fields.OneTermEqualSelector("metadata.name", a.node).String()
+	}
+	return a.client.Get().Resource(resource(kind)).VersionedParams(o, metav1.ParameterCodec)
+}
+
+func resource(kind Kind) string {
+	switch kind {
+	case NodeState:
+		return "nodestates"
+	case NodeEndpoints:
+		return "nodeendpoints"
+	case NodeNetwork:
+		return "nodenetworks"
+	case PolicyProgram:
+		return "policyprograms"
+	case SetCatalog:
+		return "setcatalogs"
+	}
+	return ""
+}
+
+func newObject(kind Kind) (Object, runtime.Object) {
+	switch kind {
+	case NodeState:
+		return &v1alpha1.NodeState{}, &v1alpha1.NodeStateList{}
+	case NodeEndpoints:
+		return &v1alpha1.NodeEndpoints{}, &v1alpha1.NodeEndpointsList{}
+	case NodeNetwork:
+		return &v1alpha1.NodeNetwork{}, &v1alpha1.NodeNetworkList{}
+	case PolicyProgram:
+		return &v1alpha1.PolicyProgram{}, &v1alpha1.PolicyProgramList{}
+	case SetCatalog:
+		return &v1alpha1.SetCatalog{}, &v1alpha1.SetCatalogList{}
+	}
+	return nil, nil
+}
+
+// NewObject makes an empty object of a kind; nil for a kind that there is not.
+func NewObject(kind Kind) Object {
+	object, _ := newObject(kind)
+	return object
+}

@@ -1,0 +1,160 @@
+package source
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"reflect"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/manul-net/manul/api/v1alpha1"
+)
+
+const (
+	reportInterval = time.Second
+	// urgentBurst reports may go out without waiting; on average there is one a second all the same.
+	urgentBurst   = 10
+	writeTimeout  = 10 * time.Second
+	retryAtFirst  = 250 * time.Millisecond
+	retryAtLength = 30 * time.Second
+)
+
+// reporter writes the newest status: at once after a pause, otherwise at most once in reportInterval. Urgent reports do
+// not wait as long as their bucket has tokens.
+type reporter struct {
+	write func(context.Context, *v1alpha1.NodeStateStatus) error
+	log   *slog.Logger
+
+	mu      sync.Mutex
+	pending *Report
+	wake    chan struct{}
+}
+
+func newReporter(write func(context.Context, *v1alpha1.NodeStateStatus) error, log *slog.Logger) *reporter {
+	return &reporter{write: write, log: log, wake: make(chan struct{}, 1)}
+}
+
+func (r *reporter) report(next Report) {
+	r.mu.Lock()
+	if r.pending != nil {
+		next.Urgent = next.Urgent || r.pending.Urgent
+	}
+	r.pending = &next
+	r.mu.Unlock()
+	r.signal()
+}
+
+func (r *reporter) signal() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (r *reporter) run(ctx context.Context) {
+	bucket := rate.NewLimiter(rate.Every(reportInterval), urgentBurst)
+	var written *v1alpha1.NodeStateStatus
+	var notBefore time.Time
+	failures := 0
+	for {
+		urgent, ok := r.peek()
+		if !ok {
+			select {
+			case <-ctx.Done():
+				return
+			case <-r.wake:
+			}
+			continue
+		}
+		wait := time.Until(notBefore)
+		if urgent && failures == 0 {
+			wait = 0
+		}
+		if wait <= 0 {
+			reservation := bucket.Reserve()
+			if wait = reservation.Delay(); wait > 0 {
+				reservation.Cancel()
+			}
+		}
+		if wait > 0 {
+			if !r.sleep(ctx, wait) {
+				return
+			}
+			continue
+		}
+		report := r.take()
+		if written != nil && reflect.DeepEqual(*written, report.Status) {
+			continue
+		}
+		err := r.attempt(ctx, report)
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			failures++
+			pause := backoff(failures)
+			notBefore = time.Now().Add(pause)
+			r.log.Warn("status was not written", "error", err, "again_in", pause)
+			r.putBack(report)
+			continue
+		}
+		failures, notBefore, written = 0, time.Now().Add(reportInterval), &report.Status
+	}
+}
+
+func (r *reporter) attempt(ctx context.Context, report *Report) error {
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	return r.write(ctx, &report.Status)
+}
+
+// sleep waits, or less when there is another report, which may be urgent.
+func (r *reporter) sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-r.wake:
+	case <-timer.C:
+	}
+	return true
+}
+
+func (r *reporter) peek() (urgent, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.pending == nil {
+		return false, false
+	}
+	return r.pending.Urgent, true
+}
+
+func (r *reporter) take() *Report {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	report := r.pending
+	r.pending = nil
+	return report
+}
+
+// putBack keeps a report that was not written, unless there is a newer one.
+func (r *reporter) putBack(report *Report) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.pending == nil {
+		r.pending = report
+	}
+}
+
+// backoff doubles up to a bound, half of it at random.
+func backoff(failures int) time.Duration {
+	d := retryAtLength
+	if failures < 8 {
+		d = min(d, retryAtFirst<<(failures-1))
+	}
+	return d/2 + rand.N(d/2) //nolint:gosec // jitter
+}

@@ -1,0 +1,114 @@
+package source
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/manul-net/manul/api/v1alpha1"
+)
+
+type write struct {
+	at         time.Duration
+	generation int64
+}
+
+// record runs a reporter that fails as long as failing gives true, and calls drive with it.
+func record(t *testing.T, failing func(int) bool, drive func(report func(generation int64, urgent bool))) []write {
+	t.Helper()
+	var writes []write
+	synctest.Test(t, func(t *testing.T) {
+		start, attempts := time.Now(), 0
+		r := newReporter(func(_ context.Context, s *v1alpha1.NodeStateStatus) error {
+			attempts++
+			if failing(attempts) {
+				return errors.New("no API server")
+			}
+			writes = append(writes, write{time.Since(start), s.ObservedGeneration})
+			return nil
+		}, slog.New(slog.DiscardHandler))
+		ctx, cancel := context.WithCancel(t.Context())
+		go r.run(ctx)
+		drive(func(generation int64, urgent bool) {
+			r.report(Report{Status: v1alpha1.NodeStateStatus{ObservedGeneration: generation}, Urgent: urgent})
+			synctest.Wait()
+		})
+		time.Sleep(5 * time.Minute)
+		cancel()
+		synctest.Wait()
+	})
+	return writes
+}
+
+func never(int) bool { return false }
+
+func TestReportsGoAtOnceWhenIdleAndOnceASecondOtherwise(t *testing.T) {
+	got := record(t, never, func(report func(int64, bool)) {
+		report(1, false)
+		for g := range int64(20) {
+			time.Sleep(100 * time.Millisecond)
+			report(2+g, false)
+		}
+	})
+	want := []write{{0, 1}, {time.Second, 11}, {2 * time.Second, 21}}
+	if d := cmp.Diff(want, got, cmp.AllowUnexported(write{})); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestUrgentReportsDoNotWait(t *testing.T) {
+	got := record(t, never, func(report func(int64, bool)) {
+		for g := range int64(5) {
+			report(1+g, true)
+		}
+	})
+	want := []write{{0, 1}, {0, 2}, {0, 3}, {0, 4}, {0, 5}}
+	if d := cmp.Diff(want, got, cmp.AllowUnexported(write{})); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestUrgentReportsAreBoundedOnAverage(t *testing.T) {
+	got := record(t, never, func(report func(int64, bool)) {
+		for g := range int64(600) {
+			report(1+g, true)
+			time.Sleep(100 * time.Millisecond)
+		}
+	})
+	if most := 60 + urgentBurst + 1; len(got) > most {
+		t.Errorf("%d writes in a minute, want at most %d", len(got), most)
+	}
+	if last := got[len(got)-1].generation; last != 600 {
+		t.Errorf("last written was %d, want the newest", last)
+	}
+}
+
+func TestSameStatusIsNotWrittenAgain(t *testing.T) {
+	got := record(t, never, func(report func(int64, bool)) {
+		report(1, false)
+		time.Sleep(10 * time.Second)
+		report(1, false)
+	})
+	if len(got) != 1 {
+		t.Errorf("%d writes, want 1", len(got))
+	}
+}
+
+func TestFailedReportsAreTriedAgainWithTheNewest(t *testing.T) {
+	got := record(t, func(n int) bool { return n <= 6 }, func(report func(int64, bool)) {
+		report(1, false)
+		time.Sleep(time.Second)
+		report(2, true)
+	})
+	if len(got) != 1 || got[0].generation != 2 {
+		t.Fatalf("writes: %v, want the newest once", got)
+	}
+	if got[0].at > time.Minute {
+		t.Errorf("written after %s", got[0].at)
+	}
+}
