@@ -1,0 +1,149 @@
+// Package lab drives the local cluster of test/cluster by its command line, as a user does, for the walk-through, the
+// failure tests and the benchmarks.
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// Cluster is a local cluster and where its tools are.
+type Cluster struct {
+	// Project is the folder of the project.
+	Project string
+	// Name of the cluster; clusters of different names do not meet.
+	Name string
+	// Log gets what the cluster's command says while it works.
+	Log io.Writer
+}
+
+// Options of a cluster.
+type Options struct {
+	Workers int
+	// Proxy is kube-proxy's mode: nftables or iptables.
+	Proxy string
+	// CNI is "none", to be installed by the user, or "ptp", the reference to compare with.
+	CNI string
+	// Images are OCI archives to import on every node.
+	Images []string
+}
+
+// Images are the archives that "make image" made.
+func Images(project string) ([]string, error) {
+	images, err := filepath.Glob(filepath.Join(project, "out", "images", "*.tar"))
+	if err != nil {
+		return nil, fmt.Errorf("looking for images: %w", err)
+	}
+	if len(images) == 0 {
+		return nil, errors.New("no images in out/images: run make image")
+	}
+	return images, nil
+}
+
+// Up brings the cluster up.
+func (c *Cluster) Up(ctx context.Context, o Options) error {
+	args := []string{"up", "--name", c.Name, "--workers", fmt.Sprint(o.Workers), "--proxy", o.Proxy, "--cni", o.CNI}
+	for _, image := range o.Images {
+		args = append(args, "--load", image)
+	}
+	return c.loud(ctx, args...)
+}
+
+// Down removes the cluster and all that belongs to it.
+func (c *Cluster) Down(ctx context.Context) error { return c.loud(ctx, "down", "--name", c.Name) }
+
+// Component starts, stops or kills a component of a host: "start", "stop" or "kill" of apiserver, kubelet and so on.
+func (c *Cluster) Component(ctx context.Context, action, host, component string) error {
+	return c.loud(ctx, action, "--name", c.Name, host, component)
+}
+
+// Kubectl runs kubectl as cluster administrator and returns what it prints.
+func (c *Cluster) Kubectl(ctx context.Context, args ...string) (string, error) {
+	return c.quiet(ctx, "", append([]string{"kubectl", "--name", c.Name, "--"}, args...)...)
+}
+
+// Apply applies manifests given as text.
+func (c *Cluster) Apply(ctx context.Context, manifests string) error {
+	_, err := c.quiet(ctx, manifests, "kubectl", "--name", c.Name, "--", "apply", "-f", "-")
+	return err
+}
+
+// On runs a command on a host and returns what it prints.
+func (c *Cluster) On(ctx context.Context, host string, args ...string) (string, error) {
+	return c.quiet(ctx, "", append([]string{"exec", "--name", c.Name, host, "--"}, args...)...)
+}
+
+// Command is a command on a host, for a caller that wants to start it and go on.
+func (c *Cluster) Command(ctx context.Context, host string, args ...string) *exec.Cmd {
+	return exec.CommandContext(ctx, c.bin(), append([]string{"exec", "--name", c.Name, host, "--"}, args...)...)
+}
+
+// Eventually tries until condition returns nil or the time is up, and then returns its last error.
+func Eventually(ctx context.Context, within time.Duration, condition func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := condition(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("after %s: %w", within, err)
+		case <-tick.C:
+		}
+	}
+}
+
+// Shims makes the commands kubectl and on for this cluster and returns the folder in which they are.
+func (c *Cluster) Shims() (string, error) {
+	dir := filepath.Join(c.Project, "out", "bin")
+	if c.Name != "demo" {
+		dir = filepath.Join(c.Project, "out", "bin-"+c.Name)
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", fmt.Errorf("making shims: %w", err)
+	}
+	shims := map[string]string{
+		"kubectl": fmt.Sprintf("#!/bin/sh\n# kubectl for the local cluster %q\nexec %q kubectl --name %q -- \"$@\"\n", c.Name, c.bin(), c.Name),
+		"on":      fmt.Sprintf("#!/bin/sh\n# on HOST COMMAND...: run a command on a host of the local cluster %q\nhost=$1; shift\nexec %q exec --name %q \"$host\" -- \"$@\"\n", c.Name, c.bin(), c.Name),
+	}
+	for name, text := range shims {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o755); err != nil { //nolint:gosec // a program must be executable
+			return "", fmt.Errorf("making shims: %w", err)
+		}
+	}
+	return dir, nil
+}
+
+func (c *Cluster) bin() string { return filepath.Join(c.Project, "out", "cluster") }
+
+func (c *Cluster) loud(ctx context.Context, args ...string) error {
+	cmd := exec.CommandContext(ctx, c.bin(), args...)
+	cmd.Stdout, cmd.Stderr = c.Log, c.Log
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("cluster %s: %w", strings.Join(args, " "), err)
+	}
+	return nil
+}
+
+func (c *Cluster) quiet(ctx context.Context, stdin string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, c.bin(), args...)
+	if stdin != "" {
+		cmd.Stdin = strings.NewReader(stdin)
+	}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return string(out), fmt.Errorf("%s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(string(out)))
+	}
+	return string(out), nil
+}
