@@ -3,6 +3,7 @@ package protocol
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 )
@@ -79,23 +80,24 @@ func read(r io.Reader, into any) error {
 // readLine reads up to a newline and never more than MaxMessage. It may read past the newline: there is one message in
 // each direction of a connection.
 func readLine(r io.Reader) ([]byte, error) {
-	line := make([]byte, 0, 1024)
+	var line []byte
+	chunk := make([]byte, 4096)
 	for {
-		if len(line) == cap(line) {
-			if len(line) >= MaxMessage {
-				return nil, Errorf(CodeDecoding, "message longer than %d bytes", MaxMessage)
-			}
-			line = append(line, 0)[:len(line)]
+		n, err := r.Read(chunk)
+		end := bytes.IndexByte(chunk[:n], '\n')
+		if end >= 0 {
+			n = end
 		}
-		n, err := r.Read(line[len(line):min(cap(line), MaxMessage)])
-		if end := bytes.IndexByte(line[len(line):len(line)+n], '\n'); end >= 0 {
-			return line[:len(line)+end], nil
+		if len(line)+n >= MaxMessage {
+			return nil, Errorf(CodeDecoding, "message longer than %d bytes", MaxMessage)
 		}
-		line = line[:len(line)+n]
-		if err == io.EOF { //nolint:errorlint // io.Reader gives EOF itself
+		line = append(line, chunk[:n]...)
+		switch {
+		case end >= 0:
+			return line, nil
+		case errors.Is(err, io.EOF):
 			return nil, io.ErrUnexpectedEOF
-		}
-		if err != nil {
+		case err != nil:
 			return nil, err
 		}
 	}
