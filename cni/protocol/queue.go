@@ -101,6 +101,11 @@ func (q Queue) Replay(ctx context.Context, do func(context.Context, DelRequest) 
 	return errors.Join(errs...)
 }
 
+// ReplayOne calls do for the attachment's DEL, if one waits, and forgets it if do succeeds.
+func (q Queue) ReplayOne(ctx context.Context, a Attachment, do func(context.Context, DelRequest) error) error {
+	return q.replay(ctx, filepath.Base(q.path(a)), do)
+}
+
 func (q Queue) replay(ctx context.Context, name string, do func(context.Context, DelRequest) error) error {
 	path := filepath.Join(q.Dir, name)
 	r, err := load(path)

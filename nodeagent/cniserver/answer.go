@@ -1,0 +1,145 @@
+package cniserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/manul-net/manul/cni/protocol"
+)
+
+func operation(r *protocol.Request) string {
+	switch {
+	case r.Add != nil:
+		return "add"
+	case r.Del != nil:
+		return "del"
+	case r.Check != nil:
+		return "check"
+	case r.GC != nil:
+		return "gc"
+	default:
+		return "status"
+	}
+}
+
+// answer brings a valid request to the handler, within its time and in its turn.
+func (s *server) answer(ctx context.Context, r *protocol.Request) (*protocol.AddResult, error) {
+	bound := s.Timeout
+	if r.Add != nil {
+		bound = s.AddTimeout
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, bound, fmt.Errorf("not done within %v", bound))
+	defer cancel()
+	var result *protocol.AddResult
+	var err error
+	switch {
+	case r.Add != nil:
+		result, err = s.add(ctx, *r.Add)
+	case r.Del != nil:
+		err = s.del(ctx, *r.Del)
+	case r.Check != nil:
+		result, err = s.check(ctx, *r.Check)
+	case r.GC != nil:
+		err = s.handler.GC(ctx, *r.GC)
+	default:
+		err = s.handler.Status(ctx)
+	}
+	return result, timely(ctx, err)
+}
+
+// timely gives an error that came of the end of ctx the code of a passing condition.
+func timely(ctx context.Context, err error) error {
+	if err == nil || ctx.Err() == nil {
+		return err
+	}
+	if e := (*protocol.Error)(nil); errors.As(err, &e) {
+		return err
+	}
+	return protocol.Errorf(protocol.CodeTryAgainLater, "%v (%v)", err, context.Cause(ctx))
+}
+
+func (s *server) add(ctx context.Context, r protocol.AddRequest) (*protocol.AddResult, error) {
+	done, err := s.turns.take(ctx, r.Attachment)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	// A DEL that waits on disk was meant for what came before this ADD.
+	if s.Queue.Has(r.Attachment) {
+		if err := s.Queue.ReplayOne(ctx, r.Attachment, s.handler.Del); err != nil {
+			return nil, err
+		}
+	}
+	result, err := s.handler.Add(ctx, r)
+	return checked(result, err)
+}
+
+func (s *server) check(ctx context.Context, r protocol.CheckRequest) (*protocol.AddResult, error) {
+	done, err := s.turns.take(ctx, r.Attachment)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	result, err := s.handler.Check(ctx, r)
+	return checked(result, err)
+}
+
+func checked(result protocol.AddResult, err error) (*protocol.AddResult, error) {
+	if err != nil {
+		return nil, err
+	}
+	if err := result.Validate(); err != nil {
+		return nil, fmt.Errorf("the node agent's own answer is not usable: %w", err)
+	}
+	return &result, nil
+}
+
+func (s *server) del(ctx context.Context, r protocol.DelRequest) error {
+	done, err := s.turns.take(ctx, r.Attachment)
+	if err != nil {
+		return err
+	}
+	defer done()
+	return s.handler.Del(ctx, r)
+}
+
+// replay brings the deferred DELs to the handler. What fails stays in the queue.
+func (s *server) replay(ctx context.Context) {
+	n := 0
+	err := s.Queue.Replay(ctx, func(ctx context.Context, r protocol.DelRequest) error {
+		ctx, cancel := context.WithTimeout(ctx, s.Timeout)
+		defer cancel()
+		done, err := s.turns.take(ctx, r.Attachment)
+		if err != nil {
+			return err
+		}
+		defer done()
+		if !s.Queue.Has(r.Attachment) {
+			return nil // an ADD replayed it meanwhile
+		}
+		n++
+		return s.handler.Del(ctx, r)
+	})
+	if n > 0 {
+		s.log.Info("replayed deferred DELs", "count", n)
+	}
+	if err != nil && ctx.Err() == nil {
+		s.log.Warn("replaying deferred DELs", "error", err)
+	}
+}
+
+// replayNowAndThen takes the DELs that were deferred because the agent, though running, did not answer in time.
+func (s *server) replayNowAndThen(ctx context.Context) {
+	tick := time.NewTicker(s.ReplayEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			s.replay(ctx)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
