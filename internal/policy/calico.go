@@ -1,0 +1,129 @@
+package policy
+
+import (
+	"slices"
+
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/manul-net/manul/api/v1alpha1"
+	v3 "github.com/manul-net/manul/api/v3"
+	"github.com/manul-net/manul/internal/selector"
+	"github.com/manul-net/manul/internal/validate"
+)
+
+// NetworkPolicy compiles a NetworkPolicy of projectcalico.org.
+func NetworkPolicy(p *v3.NetworkPolicy) *Compiled {
+	c := &Compiled{
+		Ref:        Ref{Kind: KindNetworkPolicy, Namespace: p.Namespace, Name: p.Name},
+		UID:        p.UID,
+		Generation: p.Generation,
+		Tier:       tierOf(p.Spec.Tier),
+		Order:      orderOf(p.Spec.Order),
+	}
+	c.begin()
+	c.Ingress, c.Egress = directions(p.Spec.Types, len(p.Spec.Ingress) > 0, len(p.Spec.Egress) > 0)
+	if errs := validate.NetworkPolicySelectors(p); len(errs) > 0 {
+		return c.selectNothing(errs)
+	}
+	c.Selector = selector.And(inNamespace(p.Namespace), parsed(p.Spec.Selector))
+	if p.Spec.ServiceAccountSelector != "" {
+		c.Selector = selector.And(c.Selector, withServiceAccount(parsed(p.Spec.ServiceAccountSelector)))
+	}
+	if errs := validate.NetworkPolicy(p); len(errs) > 0 {
+		return c.failClosed(ReasonInvalid, errs)
+	}
+	return c.compileRules(p.Spec.Ingress, p.Spec.Egress, nil)
+}
+
+// GlobalNetworkPolicy compiles a GlobalNetworkPolicy.
+func GlobalNetworkPolicy(p *v3.GlobalNetworkPolicy) *Compiled {
+	c := &Compiled{
+		Ref:        Ref{Kind: KindGlobalNetworkPolicy, Name: p.Name},
+		UID:        p.UID,
+		Generation: p.Generation,
+		Tier:       tierOf(p.Spec.Tier),
+		Order:      orderOf(p.Spec.Order),
+	}
+	c.begin()
+	c.Ingress, c.Egress = directions(p.Spec.Types, len(p.Spec.Ingress) > 0, len(p.Spec.Egress) > 0)
+	if errs := validate.GlobalNetworkPolicySelectors(p); len(errs) > 0 {
+		return c.selectNothing(errs)
+	}
+	c.Selector = parsed(p.Spec.Selector)
+	if p.Spec.NamespaceSelector != "" {
+		c.Selector = selector.And(c.Selector, inNamespaces(parsed(p.Spec.NamespaceSelector)))
+	}
+	if p.Spec.ServiceAccountSelector != "" {
+		c.Selector = selector.And(c.Selector, withServiceAccount(parsed(p.Spec.ServiceAccountSelector)))
+	}
+	if errs := validate.GlobalNetworkPolicy(p); len(errs) > 0 {
+		return c.failClosed(ReasonInvalid, errs)
+	}
+	return c.compileRules(p.Spec.Ingress, p.Spec.Egress, hostOnly(&p.Spec))
+}
+
+// hostOnly finds what only means something on host endpoints.
+func hostOnly(s *v3.GlobalNetworkPolicySpec) field.ErrorList {
+	const advice = "host endpoints are not supported: leave it out"
+	var errs field.ErrorList
+	for _, f := range []struct {
+		name string
+		set  bool
+	}{{"applyOnForward", s.ApplyOnForward}, {"preDNAT", s.PreDNAT}, {"doNotTrack", s.DoNotTrack}} {
+		if f.set {
+			errs = append(errs, field.Forbidden(field.NewPath("spec", f.name), advice))
+		}
+	}
+	return errs
+}
+
+// begin fills in what every program has.
+func (c *Compiled) begin() {
+	c.Sets = map[string]*selector.Selector{}
+	c.Program.Tier = c.Tier
+	c.Program.Policy = v1alpha1.PolicyReference{
+		Kind: c.Ref.Kind, Namespace: c.Ref.Namespace, Name: c.Ref.Name, UID: c.UID, Generation: c.Generation,
+	}
+}
+
+// directions says in which directions a policy applies. Of types that validation refuses, both directions are
+// assumed, since such a policy fails closed.
+func directions(types []v3.PolicyType, ingressRules, egressRules bool) (ingress, egress bool) {
+	if len(types) == 0 {
+		return ingressRules || !egressRules, egressRules
+	}
+	ingress = slices.Contains(types, v3.PolicyTypeIngress)
+	egress = slices.Contains(types, v3.PolicyTypeEgress)
+	if !ingress && !egress {
+		return true, true
+	}
+	return ingress, egress
+}
+
+// compileRules compiles the rules of the directions in which the policy applies. unsupported is what is known already to
+// be asked for in vain.
+func (c *Compiled) compileRules(ingress, egress []v3.Rule, unsupported field.ErrorList) *Compiled {
+	r := &ruleCompiler{namespace: c.Ref.Namespace, sets: c.Sets, unsupported: unsupported}
+	spec := field.NewPath("spec")
+	if c.Ingress {
+		c.Program.Ingress = r.rules(spec.Child("ingress"), ingress)
+	}
+	if c.Egress {
+		c.Program.Egress = r.rules(spec.Child("egress"), egress)
+	}
+	if len(r.unsupported) > 0 {
+		clear(c.Sets)
+		return c.failClosed(ReasonNotSupported, r.unsupported)
+	}
+	c.Finding = accepted()
+	return c
+}
+
+// parsed reads a selector that validation has let pass. Were it not so, the selector would match nothing.
+func parsed(text string) *selector.Selector {
+	s, err := selector.Parse(text)
+	if err != nil {
+		return selector.Not(selector.All())
+	}
+	return s
+}

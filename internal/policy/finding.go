@@ -1,0 +1,50 @@
+package policy
+
+import (
+	"fmt"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/manul-net/manul/api/v1alpha1"
+)
+
+// maxProblems is how many problems a message tells.
+const maxProblems = 5
+
+func joinProblems(errs field.ErrorList) string {
+	var parts []string
+	for i, err := range errs {
+		if i == maxProblems {
+			parts = append(parts, fmt.Sprintf("and %d more", len(errs)-i))
+			break
+		}
+		parts = append(parts, err.Error())
+	}
+	return strings.Join(parts, "; ")
+}
+
+// selectNothing is for a policy whose own selector cannot be understood.
+func (c *Compiled) selectNothing(errs field.ErrorList) *Compiled {
+	c.Selector = nil
+	c.Finding = Finding{Reason: ReasonInvalidSelector, Message: joinProblems(errs) + "; until this is mended the policy selects nothing"}
+	return c
+}
+
+// failClosed makes the policy drop everything that it could have decided on.
+func (c *Compiled) failClosed(reason string, errs field.ErrorList) *Compiled {
+	var what []string
+	if c.Ingress {
+		c.Program.Ingress = []v1alpha1.Rule{{Action: v1alpha1.Deny}}
+		what = append(what, "ingress")
+	}
+	if c.Egress {
+		c.Program.Egress = []v1alpha1.Rule{{Action: v1alpha1.Deny}}
+		what = append(what, "egress")
+	}
+	c.Finding = Finding{
+		Reason:  reason,
+		Message: fmt.Sprintf("%s; until this is mended the policy drops all %s of the endpoints that it selects", joinProblems(errs), strings.Join(what, " and ")),
+	}
+	return c
+}

@@ -1,0 +1,114 @@
+package policy
+
+import (
+	"strings"
+
+	"github.com/manul-net/manul/internal/selector"
+)
+
+// Labels that endpoints have beside their own, as users write them in selectors.
+const (
+	// LabelNamespace is the namespace of a pod or a NetworkSet.
+	LabelNamespace = "projectcalico.org/namespace"
+	// LabelOrchestrator is k8s on every pod.
+	LabelOrchestrator = "projectcalico.org/orchestrator"
+	// LabelServiceAccount is the service account of a pod.
+	LabelServiceAccount = "projectcalico.org/serviceaccount"
+	// LabelName is the name of a namespace to namespace selectors, and of a service account to service account selectors.
+	LabelName = "projectcalico.org/name"
+
+	// OrchestratorKubernetes is the value of LabelOrchestrator.
+	OrchestratorKubernetes = "k8s"
+)
+
+// In compiled selectors the labels of an endpoint's namespace and service account stand beside the endpoint's own under
+// these prefixes. A label key has at most one slash, so no label of an object can be taken for one of them.
+const (
+	namespacePrefix      = "namespace//"
+	serviceAccountPrefix = "serviceaccount//"
+)
+
+func namespaceKey(key string) string      { return namespacePrefix + key }
+func serviceAccountKey(key string) string { return serviceAccountPrefix + key }
+
+// OwnKey tells whether the value of a key in a compiled selector is a label of the endpoint itself: one that its
+// namespace and the name of its service account do not determine.
+func OwnKey(key string) bool {
+	switch key {
+	case LabelNamespace, LabelOrchestrator, LabelServiceAccount:
+		return false
+	}
+	return !strings.HasPrefix(key, namespacePrefix) && !strings.HasPrefix(key, serviceAccountPrefix)
+}
+
+// EndpointLabels is what an endpoint or network set looks like to compiled selectors.
+type EndpointLabels struct {
+	// Own are the labels of the object itself.
+	Own map[string]string
+	// Pod tells a pod from a network set.
+	Pod bool
+	// Namespace of the object, empty if it has none, and the labels of that namespace.
+	Namespace       string
+	NamespaceLabels map[string]string
+	// ServiceAccount of a pod and the labels of that account.
+	ServiceAccount       string
+	ServiceAccountLabels map[string]string
+}
+
+// Get returns the value of a label and whether it is there.
+func (l *EndpointLabels) Get(key string) (string, bool) {
+	switch key {
+	case LabelNamespace:
+		if l.Namespace != "" {
+			return l.Namespace, true
+		}
+	case LabelOrchestrator:
+		if l.Pod {
+			return OrchestratorKubernetes, true
+		}
+	case LabelServiceAccount:
+		if l.Pod {
+			return l.ServiceAccount, l.ServiceAccount != ""
+		}
+	}
+	if rest, ok := strings.CutPrefix(key, namespacePrefix); ok {
+		return relative(rest, l.Namespace, l.NamespaceLabels)
+	}
+	if rest, ok := strings.CutPrefix(key, serviceAccountPrefix); ok {
+		return relative(rest, l.ServiceAccount, l.ServiceAccountLabels)
+	}
+	value, ok := l.Own[key]
+	return value, ok
+}
+
+// relative looks up a label of the namespace or account called name.
+func relative(key, name string, labels map[string]string) (string, bool) {
+	if name == "" {
+		return "", false
+	}
+	if key == LabelName {
+		return name, true
+	}
+	value, ok := labels[key]
+	return value, ok
+}
+
+// inNamespace is fulfilled by what is in the namespace called name.
+func inNamespace(name string) *selector.Selector {
+	return selector.Equal(namespaceKey(LabelName), name)
+}
+
+// inNamespaces is fulfilled by what is in a namespace that s matches. What has no namespace does not fulfil it, not even
+// when s is a negation.
+func inNamespaces(s *selector.Selector) *selector.Selector {
+	anywhere := selector.Has(namespaceKey(LabelName))
+	if s.IsGlobal() {
+		return selector.Not(anywhere)
+	}
+	return selector.And(anywhere, selector.Rename(s, namespaceKey))
+}
+
+// withServiceAccount is fulfilled by pods whose service account s matches.
+func withServiceAccount(s *selector.Selector) *selector.Selector {
+	return selector.And(selector.Has(serviceAccountKey(LabelName)), selector.Rename(s, serviceAccountKey))
+}

@@ -1,0 +1,160 @@
+package policy
+
+import (
+	"slices"
+
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/manul-net/manul/api/v1alpha1"
+	v3 "github.com/manul-net/manul/api/v3"
+	"github.com/manul-net/manul/internal/selector"
+	"github.com/manul-net/manul/internal/validate"
+)
+
+// ruleCompiler compiles rules that validation has let pass.
+type ruleCompiler struct {
+	// namespace of the policy; empty in a global policy.
+	namespace string
+	// sets collects the sets that rules name.
+	sets map[string]*selector.Selector
+	// unsupported collects fields that are not implemented.
+	unsupported field.ErrorList
+}
+
+func (c *ruleCompiler) rules(path *field.Path, rules []v3.Rule) []v1alpha1.Rule {
+	out := make([]v1alpha1.Rule, 0, len(rules))
+	for i := range rules {
+		out = append(out, c.rule(path.Index(i), &rules[i]))
+	}
+	return out
+}
+
+func (c *ruleCompiler) rule(path *field.Path, r *v3.Rule) v1alpha1.Rule {
+	if r.HTTP != nil {
+		c.unsupported = append(c.unsupported, field.Forbidden(path.Child("http"), "matches on HTTP requests are not supported: use ports"))
+	}
+	out := v1alpha1.Rule{
+		Action:      v1alpha1.Action(r.Action),
+		Protocol:    protocol(r.Protocol),
+		NotProtocol: protocol(r.NotProtocol),
+		ICMP:        icmp(r.ICMP),
+		NotICMP:     icmp(r.NotICMP),
+		Source:      c.entity(path.Child("source"), &r.Source),
+		Destination: c.entity(path.Child("destination"), &r.Destination),
+	}
+	if r.IPVersion != nil {
+		out.IPVersion = int32(*r.IPVersion)
+	}
+	if out.IPVersion == 0 && out.Protocol != nil {
+		// Each version of IP has an ICMP of its own.
+		switch *out.Protocol {
+		case validate.ProtocolICMP:
+			out.IPVersion = 4
+		case validate.ProtocolICMPv6:
+			out.IPVersion = 6
+		}
+	}
+	return out
+}
+
+func (c *ruleCompiler) entity(path *field.Path, e *v3.EntityRule) v1alpha1.EntityMatch {
+	if e.Services != nil {
+		c.unsupported = append(c.unsupported, field.Forbidden(path.Child("services"), "services are not supported: select the pods behind the service by their labels"))
+	}
+	out := v1alpha1.EntityMatch{Nets: nets(e.Nets), NotNets: nets(e.NotNets)}
+	if peer := c.peer(e); peer != nil {
+		out.Sets = []string{c.set(peer)}
+	}
+	if e.NotSelector != "" {
+		out.NotSets = []string{c.set(parsed(e.NotSelector))}
+	}
+	out.Ports, out.NamedPorts = ports(e.Ports)
+	out.NotPorts, out.NotNamedPorts = ports(e.NotPorts)
+	return out
+}
+
+// peer is the selector that the address must belong to: one for namespace, labels and service account together, because
+// they must hold of one and the same endpoint. nil: any address, those outside the cluster included.
+func (c *ruleCompiler) peer(e *v3.EntityRule) *selector.Selector {
+	var parts []*selector.Selector
+	switch {
+	case e.NamespaceSelector != "":
+		parts = append(parts, inNamespaces(parsed(e.NamespaceSelector)))
+	case c.namespace != "" && (e.Selector != "" || e.NotSelector != "" || e.ServiceAccounts != nil):
+		parts = append(parts, inNamespace(c.namespace))
+	}
+	if e.Selector != "" {
+		parts = append(parts, parsed(e.Selector))
+	}
+	if e.ServiceAccounts != nil {
+		if len(e.ServiceAccounts.Names) > 0 {
+			parts = append(parts, selector.In(serviceAccountKey(LabelName), e.ServiceAccounts.Names...))
+		}
+		if e.ServiceAccounts.Selector != "" {
+			parts = append(parts, withServiceAccount(parsed(e.ServiceAccounts.Selector)))
+		}
+	}
+	if len(parts) == 0 {
+		return nil
+	}
+	return selector.And(parts[0], parts[1:]...)
+}
+
+// set names the set of s.
+func (c *ruleCompiler) set(s *selector.Selector) string {
+	id := SetID(s)
+	c.sets[id] = s
+	return id
+}
+
+func protocol(p *intstr.IntOrString) *int32 {
+	if p == nil {
+		return nil
+	}
+	number, err := validate.ParseProtocol(*p)
+	if err != nil {
+		return nil // validation has refused it
+	}
+	return &number
+}
+
+func icmp(m *v3.ICMPFields) *v1alpha1.ICMPMatch {
+	if m == nil {
+		return nil
+	}
+	return &v1alpha1.ICMPMatch{Type: int32Of(m.Type), Code: int32Of(m.Code)}
+}
+
+func int32Of(n *int) *int32 {
+	if n == nil {
+		return nil
+	}
+	v := int32(*n)
+	return &v
+}
+
+func nets(texts []string) []string {
+	var out []string
+	for _, text := range texts {
+		net, err := validate.ParseNet(text)
+		if err == nil && !slices.Contains(out, net.String()) {
+			out = append(out, net.String())
+		}
+	}
+	return out
+}
+
+func ports(list []intstr.IntOrString) (ranges []v1alpha1.PortRange, names []string) {
+	for _, p := range list {
+		port, err := validate.ParsePort(p)
+		switch {
+		case err != nil: // validation has refused it
+		case port.Name != "":
+			names = append(names, port.Name)
+		default:
+			ranges = append(ranges, v1alpha1.PortRange{First: port.First, Last: port.Last})
+		}
+	}
+	return ranges, names
+}

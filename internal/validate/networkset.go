@@ -1,0 +1,23 @@
+package validate
+
+import (
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	v3 "github.com/manul-net/manul/api/v3"
+)
+
+// NetworkSet checks a NetworkSet.
+func NetworkSet(s *v3.NetworkSet) field.ErrorList { return checkMembers(s.Spec.Nets) }
+
+// GlobalNetworkSet checks a GlobalNetworkSet.
+func GlobalNetworkSet(s *v3.GlobalNetworkSet) field.ErrorList { return checkMembers(s.Spec.Nets) }
+
+func checkMembers(nets []string) field.ErrorList {
+	var errs field.ErrorList
+	for i, text := range nets {
+		if _, err := ParseNet(text); err != nil {
+			errs = append(errs, field.Invalid(field.NewPath("spec", "nets").Index(i), text, err.Error()))
+		}
+	}
+	return errs
+}
