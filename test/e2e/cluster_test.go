@@ -1,0 +1,90 @@
+// Package e2e holds the tests on a real cluster: the walk-through, then failures of each part while pods exchange traffic.
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/manul-net/manul/test/e2e/lab"
+	"github.com/manul-net/manul/test/e2e/walkthrough"
+)
+
+// TestCluster brings up one cluster, which all tests share in order: the walk-through installs Manul on it.
+func TestCluster(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("a local cluster needs root")
+	}
+	project, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	images, err := lab.Images(project)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &lab.Cluster{Project: project, Name: "e2e", Log: writer{t}}
+	ctx := t.Context()
+	if err := c.Down(ctx); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			describe(t, c)
+		}
+		if os.Getenv("MANUL_KEEP_CLUSTER") != "" {
+			return
+		}
+		if err := c.Down(context.WithoutCancel(ctx)); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := c.Up(ctx, lab.Options{Workers: 2, Proxy: "nftables", CNI: "none", Images: images}); err != nil {
+		t.Fatal(err)
+	}
+	if !t.Run("Walkthrough", func(t *testing.T) { walk(t, c) }) {
+		return
+	}
+	t.Run("Failures", func(t *testing.T) { failures(t, c) })
+}
+
+func walk(t *testing.T, c *lab.Cluster) {
+	shims, err := c.Shims()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &walkthrough.Runner{Out: writer{t}, Dir: c.Project, Env: []string{"PATH=" + shims + ":" + os.Getenv("PATH")}}
+	for _, l := range walkthrough.Labs() {
+		if err := r.Lab(t.Context(), l); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// describe logs what one would look at first.
+func describe(t *testing.T, c *lab.Cluster) {
+	ctx := context.WithoutCancel(t.Context())
+	for _, args := range [][]string{
+		{"get", "pods", "-A", "-o", "wide"},
+		{"get", "nodestates,policyprograms"},
+		{"get", "events", "-A", "--sort-by=.lastTimestamp"},
+		{"logs", "-n", "manul-system", "deploy/manul-operator", "--tail=40"},
+		{"logs", "-n", "manul-system", "ds/manul-node", "--tail=40", "--all-pods", "--prefix"},
+	} {
+		out, err := c.Kubectl(ctx, args...)
+		t.Logf("kubectl %v: %v\n%s", args, err, out)
+	}
+}
+
+// writer passes what a command says on to the test's log.
+type writer struct{ t *testing.T }
+
+func (w writer) Write(p []byte) (int, error) {
+	w.t.Helper()
+	for line := range bytes.Lines(p) {
+		w.t.Logf("%s", bytes.TrimRight(line, "\n"))
+	}
+	return len(p), nil
+}
