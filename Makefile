@@ -42,7 +42,10 @@ build: ## the three programs, in bin/
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/manul ./cni
 
 image: build ## the images as OCI archives, in out/images/ (no Docker needed)
-	hack/images.sh $(VERSION)
+	hack/images.sh $(VERSION) product
+
+samples: kubernetes ## the images of YAO Bank and of the tests' prober, in out/images/
+	hack/images.sh v0.1.0 samples
 
 packages: ## install the Debian packages that the local cluster needs
 	hack/install-packages.sh
@@ -64,19 +67,19 @@ verify: generate manifests ## what is generated is checked in and up to date
 	@test -z "$$(git status --porcelain -- api config)" || { git --no-pager diff -- api config; git status --short -- api config; \
 	  echo "generated files differ from what is checked in: commit the result of make generate manifests"; exit 1; }
 
-test: kubernetes verify lint image ## everything: verify, lint, all tests, the walk-through on a real cluster
+test: kubernetes verify lint image samples ## everything: verify, lint, all tests, the walk-through on a real cluster
 	hack/test.sh
 
 unit: tools ## the tests that need no cluster
 	$(GOTEST) -- -race ./...
 
-bench: kubernetes image ## print the figures
+bench: kubernetes image samples ## print the figures
 	go -C test/e2e run ./cmd/bench -project $(CURDIR)
 
-demo: kubernetes image ## a real cluster with Manul, and a walk-through; keeps the cluster
+demo: kubernetes image samples ## a real cluster with Manul, and a walk-through; keeps the cluster
 	go -C test/e2e run ./cmd/demo -project $(CURDIR)
 
 demo-down: ## remove the demo's cluster
 	$(CLUSTER) down --name demo
 
-.PHONY: help tools generate manifests install.yaml build image packages kubernetes lint vulncheck verify test unit bench demo demo-down
+.PHONY: help tools samples generate manifests install.yaml build image packages kubernetes lint vulncheck verify test unit bench demo demo-down
