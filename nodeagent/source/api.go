@@ -3,9 +3,7 @@ package source
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"sync"
 
@@ -25,7 +23,6 @@ import (
 type API struct {
 	node     string
 	client   rest.Interface
-	log      *slog.Logger
 	reporter *reporter
 }
 
@@ -45,7 +42,7 @@ func NewAPI(config *rest.Config, node string, log *slog.Logger) (*API, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making a client of %s: %w", gv, err)
 	}
-	a := &API{node: node, client: client, log: log}
+	a := &API{node: node, client: client}
 	a.reporter = newReporter(a.writeStatus, log)
 	return a, nil
 }
@@ -79,7 +76,7 @@ func (a *API) writeStatus(ctx context.Context, status *v1alpha1.NodeStateStatus)
 	return nil
 }
 
-// follow lists and watches one kind. The reflector reconnects, with backoff and jitter.
+// follow lists and watches one kind. The reflector reconnects, with backoff and jitter, and logs through klog.
 func (a *API) follow(ctx context.Context, kind Kind, sink Sink) {
 	object, _ := newObject(kind)
 	lw := &cache.ListWatch{
@@ -94,13 +91,6 @@ func (a *API) follow(ctx context.Context, kind Kind, sink Sink) {
 		},
 	}
 	r := cache.NewReflectorWithOptions(lw, object, &store{kind: kind, sink: sink}, cache.ReflectorOptions{Name: string(kind)})
-	cache.SetWatchErrorHandler(r, func(_ context.Context, _ *cache.Reflector, err error) {
-		level := slog.LevelWarn
-		if errors.Is(err, io.EOF) || ctx.Err() != nil {
-			level = slog.LevelDebug
-		}
-		a.log.Log(ctx, level, "following the API server was interrupted", "kind", kind, "error", err)
-	})
 	r.RunWithContext(ctx)
 }
 

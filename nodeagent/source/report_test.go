@@ -38,12 +38,15 @@ func record(t *testing.T, failing func(int) bool, drive func(report func(generat
 			r.report(Report{Status: v1alpha1.NodeStateStatus{ObservedGeneration: generation}, Urgent: urgent})
 			synctest.Wait()
 		})
-		time.Sleep(5 * time.Minute)
+		pause(5 * time.Minute)
 		cancel()
 		synctest.Wait()
 	})
 	return writes
 }
+
+// pause lets the test's own time pass.
+func pause(d time.Duration) { <-time.After(d) }
 
 func never(int) bool { return false }
 
@@ -51,7 +54,7 @@ func TestReportsGoAtOnceWhenIdleAndOnceASecondOtherwise(t *testing.T) {
 	got := record(t, never, func(report func(int64, bool)) {
 		report(1, false)
 		for g := range int64(20) {
-			time.Sleep(100 * time.Millisecond)
+			pause(99 * time.Millisecond)
 			report(2+g, false)
 		}
 	})
@@ -77,7 +80,7 @@ func TestUrgentReportsAreBoundedOnAverage(t *testing.T) {
 	got := record(t, never, func(report func(int64, bool)) {
 		for g := range int64(600) {
 			report(1+g, true)
-			time.Sleep(100 * time.Millisecond)
+			pause(100 * time.Millisecond)
 		}
 	})
 	if most := 60 + urgentBurst + 1; len(got) > most {
@@ -91,7 +94,7 @@ func TestUrgentReportsAreBoundedOnAverage(t *testing.T) {
 func TestSameStatusIsNotWrittenAgain(t *testing.T) {
 	got := record(t, never, func(report func(int64, bool)) {
 		report(1, false)
-		time.Sleep(10 * time.Second)
+		pause(10 * time.Second)
 		report(1, false)
 	})
 	if len(got) != 1 {
@@ -102,7 +105,7 @@ func TestSameStatusIsNotWrittenAgain(t *testing.T) {
 func TestFailedReportsAreTriedAgainWithTheNewest(t *testing.T) {
 	got := record(t, func(n int) bool { return n <= 6 }, func(report func(int64, bool)) {
 		report(1, false)
-		time.Sleep(time.Second)
+		pause(time.Second)
 		report(2, true)
 	})
 	if len(got) != 1 || got[0].generation != 2 {
