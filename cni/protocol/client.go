@@ -56,6 +56,16 @@ func (c Client) GC(ctx context.Context, r GCRequest) error {
 	return err
 }
 
+// Listening tells whether an agent takes connections. It may be too early for it to answer.
+func (c Client) Listening(ctx context.Context) bool {
+	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", c.Socket)
+	if err != nil {
+		return false
+	}
+	_ = conn.Close()
+	return true
+}
+
 func (c Client) result(ctx context.Context, req *Request) (AddResult, error) {
 	resp, err := c.do(ctx, req)
 	if err != nil {

@@ -1,0 +1,539 @@
+package plugin
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/containernetworking/cni/pkg/types"
+	"github.com/containernetworking/plugins/pkg/ns"
+	"github.com/google/go-cmp/cmp"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/manul-net/manul/cni/protocol"
+)
+
+func wantCode(t testing.TB, err error, code uint, text string) {
+	t.Helper()
+	var e *types.Error
+	if !errors.As(err, &e) || e.Code != code || !strings.Contains(err.Error(), text) {
+		t.Errorf("got error %v, want code %d and text %q", err, code, text)
+	}
+}
+
+func TestResultOfAddIsExact(t *testing.T) {
+	w := newWorld(t, "10.48.0.1", "fd00:48::1")
+	w.serve()
+	p := w.pod("c1", "web")
+	out := p.mustAdd()
+	want := fmt.Sprintf(`{
+    "cniVersion": "1.1.0",
+    "interfaces": [
+        {"name": %q, "mac": "ee:ee:ee:ee:ee:ee", "mtu": 1400},
+        {"name": "eth0", "mac": %q, "mtu": 1400, "sandbox": %q}
+    ],
+    "ips": [
+        {"interface": 1, "address": "10.48.0.1/32", "gateway": "169.254.1.1"},
+        {"interface": 1, "address": "fd00:48::1/128", "gateway": "fe80::ecee:eeff:feee:eeee"}
+    ],
+    "routes": [
+        {"dst": "0.0.0.0/0", "gw": "169.254.1.1"},
+        {"dst": "::/0", "gw": "fe80::ecee:eeff:feee:eeee"}
+    ],
+    "dns": {}
+}`, p.hostName(), newAttachment(p.attachment(), protocol.AddResult{}).podMAC, p.netns.Path())
+	var g, e any
+	w.ok(errors.Join(json.Unmarshal(out, &g), json.Unmarshal([]byte(want), &e)))
+	if diff := cmp.Diff(e, g); diff != "" {
+		t.Errorf("result (-want +got):\n%s", diff)
+	}
+	w.ok(p.check())
+}
+
+func TestResultInOlderVersions(t *testing.T) {
+	w := newWorld(t)
+	w.serve()
+	for i, version := range []string{"0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"} {
+		p := w.pod(fmt.Sprintf("c%d", i), fmt.Sprintf("web-%d", i))
+		out, err := w.call("ADD", p.env(), w.config(version))
+		w.ok(err)
+		var got struct {
+			CNIVersion string
+			IPs        []struct{ Address string }
+		}
+		w.ok(json.Unmarshal(out, &got))
+		if want := fmt.Sprintf("10.48.0.%d/32", i+1); got.CNIVersion != version || len(got.IPs) != 1 || got.IPs[0].Address != want {
+			t.Errorf("version %s: got %s", version, out)
+		}
+		_, err = w.call("DEL", p.env(), w.config(version, "prevResult", json.RawMessage(out)))
+		w.ok(err)
+	}
+	if left := w.hostLinks(); len(left) != 0 || w.agent.held() != 0 {
+		t.Errorf("left: %v, %d addresses", left, w.agent.held())
+	}
+}
+
+func TestTrafficFlows(t *testing.T) {
+	w := newWorld(t, "10.48.0.1", "fd00:48::1")
+	w.serve()
+	a, b := w.pod("c1", "a"), w.pod("c2", "b")
+	a.mustAdd()
+	b.mustAdd()
+	for _, c := range []struct {
+		name     string
+		from, to ns.NetNS
+		addr     string
+	}{
+		{"host to pod", w.host, a.netns, "10.48.0.1"},
+		{"pod to host", a.netns, w.host, hostIPv4},
+		{"pod to pod", a.netns, b.netns, "10.48.0.2"},
+		{"pod to itself", a.netns, a.netns, "10.48.0.1"},
+		{"host to pod, IPv6", w.host, a.netns, "fd00:48::1"},
+		{"pod to host, IPv6", a.netns, w.host, hostIPv6},
+		{"pod to pod, IPv6", b.netns, a.netns, "fd00:48::1"},
+		{"over the pod's lo", a.netns, a.netns, "127.0.0.1"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if err := transfer(c.from, c.to, c.addr); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// transfer opens a TCP connection between two namespaces and has what goes in come back.
+func transfer(from, to ns.NetNS, addr string) error {
+	var l net.Listener
+	err := to.Do(func(ns.NetNS) (err error) {
+		l, err = net.Listen("tcp", net.JoinHostPort(addr, "0"))
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	go func() {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		buf := make([]byte, 4)
+		if _, err := conn.Read(buf); err == nil {
+			_, _ = conn.Write(buf)
+		}
+	}()
+	return from.Do(func(ns.NetNS) error {
+		conn, err := net.DialTimeout("tcp", l.Addr().String(), 3*time.Second)
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		_ = conn.SetDeadline(time.Now().Add(3 * time.Second))
+		if _, err := conn.Write([]byte("ping")); err != nil {
+			return err
+		}
+		buf := make([]byte, 4)
+		if _, err := conn.Read(buf); err != nil || string(buf) != "ping" {
+			return fmt.Errorf("got %q, %w", buf, err)
+		}
+		return nil
+	})
+}
+
+func TestKernelIsAsPromised(t *testing.T) {
+	w := newWorld(t)
+	w.serve()
+	p := w.pod("c1", "web")
+	p.mustAdd()
+	w.in(w.host, func() {
+		link := w.link(p.hostName())
+		if link.Attrs().Alias != "manul:c1/eth0" {
+			t.Errorf("alias %q", link.Attrs().Alias)
+		}
+		routes, err := netlink.RouteListFiltered(unix.AF_INET, &netlink.Route{Protocol: 80}, netlink.RT_FILTER_PROTOCOL)
+		w.ok(err)
+		if len(routes) != 1 || routes[0].Dst.String() != "10.48.0.1/32" || routes[0].Scope != netlink.SCOPE_LINK ||
+			routes[0].LinkIndex != link.Attrs().Index || routes[0].Table != unix.RT_TABLE_MAIN || routes[0].Gw != nil {
+			t.Errorf("routes of protocol 80: %v", routes)
+		}
+		for key, want := range map[string]string{
+			"conf/%s/forwarding": "1", "conf/%s/proxy_arp": "1", "conf/%s/rp_filter": "1", "neigh/%s/proxy_delay": "0",
+		} {
+			got, err := os.ReadFile("/proc/sys/net/ipv4/" + fmt.Sprintf(key, p.hostName()))
+			w.ok(err)
+			if strings.TrimSpace(string(got)) != want {
+				t.Errorf("%s: got %s, want %s", key, got, want)
+			}
+		}
+	})
+}
+
+func TestCheckFindsWhatIsWrong(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		break_ func(w *world, p *testPod)
+		code   uint
+		text   string
+	}{
+		{"address", func(w *world, p *testPod) {
+			w.in(p.netns, func() {
+				addr, err := netlink.ParseAddr("10.48.0.1/32")
+				w.ok(err)
+				w.ok(netlink.AddrDel(w.link("eth0"), addr))
+			})
+		}, protocol.CodeMismatch, "address 10.48.0.1 is missing"},
+		{"pod's default route", func(w *world, p *testPod) {
+			w.in(p.netns, func() { w.ok(netlink.RouteDel(podRoutes(w.link("eth0").Attrs().Index, false)[1])) })
+		}, protocol.CodeMismatch, "route to 0.0.0.0/0 is missing in the pod"},
+		{"neighbour", func(w *world, p *testPod) {
+			w.in(p.netns, func() { w.ok(netlink.NeighDel(gatewayNeigh(w.link("eth0").Attrs().Index, false, hostMAC()))) })
+		}, protocol.CodeMismatch, "neighbour entry of gateway 169.254.1.1"},
+		{"host route", func(w *world, p *testPod) {
+			w.in(w.host, func() {
+				w.ok(netlink.RouteDel(hostRoute(w.link(p.hostName()).Attrs().Index, w.agent.holds[p.attachment()].Addresses[0])))
+			})
+		}, protocol.CodeMismatch, "route to 10.48.0.1/32 is missing on the host"},
+		{"veth", func(w *world, p *testPod) {
+			w.in(w.host, func() { w.ok(netlink.LinkDel(w.link(p.hostName()))) })
+		}, protocol.CodeMismatch, "is missing on the host"},
+		{"down", func(w *world, p *testPod) {
+			w.in(w.host, func() { w.ok(netlink.LinkSetDown(w.link(p.hostName()))) })
+		}, protocol.CodeMismatch, "is down"},
+		{"MTU", func(w *world, p *testPod) {
+			w.in(p.netns, func() { w.ok(netlink.LinkSetMTU(w.link("eth0"), 1300)) })
+		}, protocol.CodeMismatch, "eth0 has MTU 1300, want 1400"},
+		{"agent forgot", func(w *world, p *testPod) {
+			w.agent.mu.Lock()
+			defer w.agent.mu.Unlock()
+			clear(w.agent.holds)
+		}, protocol.CodeUnknownAttachment, "is not known"},
+		{"agent gone", func(w *world, p *testPod) { w.stop() }, protocol.CodeTryAgainLater, "manul-node"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t)
+			w.serve()
+			p := w.pod("c1", "web")
+			p.mustAdd()
+			w.ok(p.check())
+			c.break_(w, p)
+			wantCode(t, p.check(), c.code, c.text)
+		})
+	}
+}
+
+func TestAddTwiceGivesTheSame(t *testing.T) {
+	w := newWorld(t)
+	w.serve()
+	p := w.pod("c1", "web")
+	first := p.mustAdd()
+	second := p.mustAdd()
+	if diff := cmp.Diff(string(first), string(second)); diff != "" {
+		t.Errorf("second ADD (-first +second):\n%s", diff)
+	}
+	w.ok(p.check())
+	w.ok(transfer(w.host, p.netns, "10.48.0.1"))
+}
+
+func TestFailedAddLeavesNothing(t *testing.T) {
+	t.Run("agent refuses", func(t *testing.T) {
+		w := newWorld(t)
+		w.serve()
+		w.agent.failing(protocol.Errorf(protocol.CodeNoAddress, "no address is free"))
+		_, err := w.pod("c1", "web").add()
+		wantCode(t, err, protocol.CodeNoAddress, "adding pod default/web to the network: no address is free")
+		w.wantNothing()
+	})
+	t.Run("agent absent", func(t *testing.T) {
+		w := newWorld(t)
+		_, err := w.pod("c1", "web").add()
+		wantCode(t, err, protocol.CodeTryAgainLater, w.socket)
+		w.wantNothing()
+	})
+	t.Run("policy not in time", func(t *testing.T) {
+		w := newWorld(t)
+		w.agent.block = make(chan struct{})
+		w.serve()
+		_, err := w.pod("c1", "web").add()
+		wantCode(t, err, protocol.CodeTryAgainLater, "not done within 5s")
+		w.wantNothing()
+	})
+	t.Run("interface is there in the pod", func(t *testing.T) {
+		w := newWorld(t)
+		w.serve()
+		p := w.pod("c1", "web")
+		w.in(p.netns, func() {
+			w.ok(netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "eth0"}}))
+		})
+		_, err := p.add()
+		wantCode(t, err, protocol.CodeSetup, "there is an interface eth0 in the pod already")
+		w.wantNothing()
+	})
+	t.Run("late, in the pod", func(t *testing.T) {
+		w := newWorld(t)
+		w.agent.mtu = 65535
+		w.serve()
+		p := w.pod("c1", "web")
+		w.in(p.netns, func() { // a route that has the gateway elsewhere makes the pod's default route fail
+			br := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "br0"}}
+			w.ok(netlink.LinkAdd(br))
+			w.ok(netlink.LinkSetUp(br))
+			rule := netlink.NewRule()
+			rule.Priority, rule.Table = 1, 77
+			w.ok(netlink.RuleAdd(rule))
+			w.ok(netlink.RouteAdd(&netlink.Route{LinkIndex: br.Index, Table: 77, Dst: ipNet(everywhere(false)), Scope: netlink.SCOPE_LINK}))
+		})
+		_, err := p.add()
+		wantCode(t, err, protocol.CodeSetup, "adding route to 0.0.0.0/0 in the pod")
+		w.wantNothing()
+		w.in(p.netns, func() {
+			if _, err := netlink.LinkByName("eth0"); err == nil {
+				t.Error("eth0 is left in the pod")
+			}
+		})
+	})
+	t.Run("network namespace gone", func(t *testing.T) {
+		w := newWorld(t)
+		w.serve()
+		p := w.pod("c1", "web")
+		env := append(p.env(), "CNI_NETNS=/run/netns/none")
+		_, err := w.call("ADD", env, w.config("1.1.0"))
+		wantCode(t, err, types.ErrInvalidNetNS, "/run/netns/none")
+		w.wantNothing()
+	})
+	t.Run("the host's own namespace", func(t *testing.T) {
+		w := newWorld(t)
+		w.serve()
+		env := append(w.pod("c1", "web").env(), "CNI_NETNS="+w.host.Path())
+		_, err := w.call("ADD", env, w.config("1.1.0"))
+		wantCode(t, err, types.ErrInvalidNetNS, "host's own")
+		w.wantNothing()
+	})
+	t.Run("not the first plugin", func(t *testing.T) {
+		w := newWorld(t)
+		w.serve()
+		_, err := w.call("ADD", w.pod("c1", "web").env(), w.config("1.1.0", "prevResult", json.RawMessage(`{"cniVersion":"1.1.0","interfaces":[]}`)))
+		wantCode(t, err, types.ErrInvalidNetworkConfig, "must be the first plugin")
+		w.wantNothing()
+	})
+}
+
+// wantNothing: no interface, no address, no lock.
+func (w *world) wantNothing() {
+	w.Helper()
+	if left := w.hostLinks(); len(left) != 0 {
+		w.Errorf("interfaces left: %v", left)
+	}
+	if n := w.agent.held(); n != 0 {
+		w.Errorf("%d attachments left with the agent", n)
+	}
+	for _, dir := range []string{"locks", "deferred"} {
+		if entries, _ := os.ReadDir(filepath.Join(w.dir, dir)); len(entries) != 0 {
+			w.Errorf("left in %s: %v", dir, entries)
+		}
+	}
+}
+
+func TestDelIsIdempotent(t *testing.T) {
+	for name, before := range map[string]func(w *world, p *testPod){
+		"as it should be": func(*world, *testPod) {},
+		"never added":     func(_ *world, p *testPod) { p.prev = nil },
+		"no prevResult":   func(_ *world, p *testPod) { p.prev = nil },
+		"bad prevResult":  func(_ *world, p *testPod) { p.prev = json.RawMessage(`{"cniVersion":"1.1.0","ips":[{"address":"x"}]}`) },
+		"veth gone": func(w *world, p *testPod) {
+			w.in(w.host, func() { w.ok(netlink.LinkDel(w.link(p.hostName()))) })
+		},
+		"unmarked, ADD died": func(w *world, p *testPod) {
+			p.prev = nil
+			w.in(w.host, func() { w.ok(netlink.LinkSetAlias(w.link(p.hostName()), "")) })
+		},
+		"agent forgot": func(w *world, _ *testPod) { clear(w.agent.holds) },
+		"done already": func(w *world, p *testPod) { w.ok(p.del()) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.serve()
+			p := w.pod("c1", "web")
+			if name != "never added" {
+				p.mustAdd()
+			}
+			before(w, p)
+			w.ok(p.del())
+			w.ok(p.del())
+			w.wantNothing()
+		})
+	}
+	t.Run("network namespace gone", func(t *testing.T) {
+		w := newWorld(t)
+		w.serve()
+		p := w.pod("c1", "web")
+		p.mustAdd()
+		for _, netns := range []string{"CNI_NETNS=/run/netns/none", "CNI_NETNS=", "CNI_NETNS=/etc/passwd"} {
+			_, err := w.call("DEL", append(p.env(), netns), w.config("1.1.0"))
+			w.ok(err)
+			w.wantNothing()
+		}
+	})
+}
+
+func TestLateDelOfAnOldSandboxSparesTheNew(t *testing.T) {
+	w := newWorld(t)
+	w.serve()
+	old, fresh := w.pod("c1", "web"), w.pod("c2", "web")
+	old.mustAdd()
+	fresh.mustAdd() // of the same pod: takes the interface's name over
+	w.ok(old.del())
+	w.ok(fresh.check())
+	w.ok(transfer(w.host, fresh.netns, "10.48.0.2"))
+	// Even when the old one's namespace path now leads to the new one.
+	_, err := w.call("DEL", append(old.env(), "CNI_NETNS="+fresh.netns.Path()), w.config("1.1.0"))
+	w.ok(err)
+	w.ok(fresh.check())
+}
+
+func TestDelWithoutAgentIsDeferred(t *testing.T) {
+	w := newWorld(t)
+	w.serve()
+	p := w.pod("c1", "web")
+	p.mustAdd()
+	w.stop()
+	w.ok(p.del())
+	w.ok(p.del())
+	if left := w.hostLinks(); len(left) != 0 {
+		t.Errorf("interfaces left: %v", left)
+	}
+	if w.agent.held() != 1 {
+		t.Fatal("the agent heard of it")
+	}
+	w.serve()
+	w.eventually("the DEL is replayed", func() bool { return w.agent.held() == 0 })
+	w.stop()
+	w.wantNothing()
+	if diff := cmp.Diff([]protocol.Attachment{p.attachment()}, w.agent.dels); diff != "" {
+		t.Errorf("DELs (-want +got):\n%s", diff)
+	}
+}
+
+func TestHundredPodsAtOnce(t *testing.T) {
+	w := newWorld(t, "10.48.0.1", "fd00:48::1")
+	w.serve()
+	pods := make([]*testPod, 100)
+	for i := range pods {
+		pods[i] = w.pod(fmt.Sprintf("c%d", i), fmt.Sprintf("web-%d", i))
+	}
+	each := func(f func(*testPod) error) {
+		var all sync.WaitGroup
+		for _, p := range pods {
+			all.Go(func() {
+				if err := f(p); err != nil {
+					t.Errorf("%s: %v", p.id, err)
+				}
+			})
+		}
+		all.Wait()
+	}
+	each(func(p *testPod) error { _, err := p.add(); return err })
+	if n := len(w.hostLinks()); n != 100 {
+		t.Errorf("%d interfaces", n)
+	}
+	each(func(p *testPod) error { return p.check() })
+	w.ok(transfer(pods[7].netns, pods[93].netns, w.agent.holds[pods[93].attachment()].Addresses[0].String()))
+	each(func(p *testPod) error { return p.del() })
+	w.wantNothing()
+}
+
+func TestAddAndDelOfOneContainerAtOnce(t *testing.T) {
+	w := newWorld(t)
+	w.serve()
+	p := w.pod("c1", "web")
+	env, config := p.env(), w.config("1.1.0")
+	var all sync.WaitGroup
+	for i := range 20 {
+		all.Go(func() {
+			if _, err := w.call([]string{"ADD", "DEL"}[i%2], env, config); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	// Whatever came last: all of it or nothing.
+	if n := len(w.hostLinks()); n != w.agent.held() {
+		t.Errorf("%d interfaces, %d with the agent", n, w.agent.held())
+	}
+	p.mustAdd()
+	w.ok(p.check())
+	w.ok(p.del())
+	w.wantNothing()
+}
+
+func TestGC(t *testing.T) {
+	w := newWorld(t)
+	w.serve()
+	keep, stale := w.pod("c1", "keep"), w.pod("c2", "stale")
+	keep.mustAdd()
+	stale.mustAdd()
+	w.in(w.host, func() { // not ours, though of our prefix
+		w.ok(netlink.LinkAdd(netlink.NewVeth(netlink.LinkAttrs{Name: "califoreign"})))
+	})
+	gc := func(valid ...types.GCAttachment) error {
+		_, err := w.call("GC", []string{"CNI_PATH=/nowhere"}, w.config("1.1.0", "cni.dev/valid-attachments", valid, "cni.dev/attachments", valid))
+		return err
+	}
+	w.ok(gc(types.GCAttachment{ContainerID: "c1", IfName: "eth0"}))
+	w.ok(keep.check())
+	want := map[string]bool{keep.hostName(): true, "califoreign": true}
+	for _, name := range w.hostLinks() {
+		if !want[name] {
+			t.Errorf("%s is left", name)
+		}
+		delete(want, name)
+	}
+	if len(want) != 0 || w.agent.held() != 1 {
+		t.Errorf("removed too much: %v, %d held", want, w.agent.held())
+	}
+	wantCode(t, gc(types.GCAttachment{ContainerID: "../c1", IfName: "eth0"}), protocol.CodeInvalidRequest, "valid[0]: containerID")
+	w.ok(keep.check())
+}
+
+func TestStatus(t *testing.T) {
+	w := newWorld(t)
+	status := func() error {
+		_, err := w.call("STATUS", []string{"CNI_PATH=/nowhere"}, w.config("1.1.0"))
+		return err
+	}
+	wantCode(t, status(), types.ErrPluginNotAvailable, w.socket)
+	w.serve()
+	w.ok(status())
+	w.agent.failing(errors.New("the dataplane has not been written yet"))
+	wantCode(t, status(), types.ErrPluginNotAvailable, "dataplane")
+	w.agent.failing(protocol.Errorf(protocol.CodeLimitedConnectivity, "routes are missing"))
+	wantCode(t, status(), types.ErrLimitedConnectivity, "routes are missing")
+}
+
+func BenchmarkAddDel(b *testing.B) {
+	w := newWorld(b)
+	w.serve()
+	p := w.pod("c1", "web")
+	var add, del time.Duration
+	for b.Loop() {
+		t0 := time.Now()
+		if _, err := p.add(); err != nil {
+			b.Fatal(err)
+		}
+		t1 := time.Now()
+		if err := p.del(); err != nil {
+			b.Fatal(err)
+		}
+		add, del = add+t1.Sub(t0), del+time.Since(t1)
+	}
+	b.ReportMetric(float64(add.Microseconds())/1000/float64(b.N), "ms/ADD")
+	b.ReportMetric(float64(del.Microseconds())/1000/float64(b.N), "ms/DEL")
+}
