@@ -4,37 +4,48 @@ package delta
 
 import "iter"
 
+// keepDirty is the number of dirty keys up to which Clean keeps the memory for the next ones.
+const keepDirty = 1024
+
 // Table is a desired map. It keeps the keys whose value was set, replaced or deleted since the last Clean: the dirty
 // keys. It is not safe for concurrent use.
 type Table[K comparable, V any] struct {
 	equal func(a, b V) bool
 	items map[K]V
-	dirty map[K]struct{}
+	// dirty tells of each changed key whether it was in the table at the last Clean.
+	dirty map[K]bool
 }
 
 // NewTable makes an empty table. equal tells whether two values are the same, in which case setting one over the other
 // changes nothing.
 func NewTable[K comparable, V any](equal func(a, b V) bool) *Table[K, V] {
-	return &Table[K, V]{equal: equal, items: map[K]V{}, dirty: map[K]struct{}{}}
+	return &Table[K, V]{equal: equal, items: map[K]V{}, dirty: map[K]bool{}}
 }
 
 // Set makes value the desired one of key and tells whether that changed anything.
 func (t *Table[K, V]) Set(key K, value V) bool {
-	if old, ok := t.items[key]; ok && t.equal(old, value) {
+	old, had := t.items[key]
+	if had && t.equal(old, value) {
 		return false
 	}
 	t.items[key] = value
-	t.dirty[key] = struct{}{}
+	if _, marked := t.dirty[key]; !marked {
+		t.dirty[key] = had
+	}
 	return true
 }
 
-// Delete removes key and tells whether it was there.
+// Delete removes key and tells whether it was there. A key that came since the last Clean and goes again is no change.
 func (t *Table[K, V]) Delete(key K) bool {
 	if _, ok := t.items[key]; !ok {
 		return false
 	}
 	delete(t.items, key)
-	t.dirty[key] = struct{}{}
+	if had, marked := t.dirty[key]; marked && !had {
+		delete(t.dirty, key)
+	} else {
+		t.dirty[key] = true
+	}
 	return true
 }
 
@@ -70,14 +81,23 @@ func (t *Table[K, V]) Dirty() iter.Seq[K] {
 	}
 }
 
+// Had tells of a dirty key whether it was in the table at the last Clean, that is, whether the kernel has it.
+func (t *Table[K, V]) Had(key K) bool { return t.dirty[key] }
+
 // HasDirty tells whether anything changed since the last Clean.
 func (t *Table[K, V]) HasDirty() bool { return len(t.dirty) > 0 }
 
 // Clean forgets what changed: the kernel is equal to the table now.
-func (t *Table[K, V]) Clean() { clear(t.dirty) }
+func (t *Table[K, V]) Clean() {
+	if len(t.dirty) > keepDirty {
+		t.dirty = map[K]bool{} // a cleared map keeps the memory of its greatest size
+		return
+	}
+	clear(t.dirty)
+}
 
 // CleanKey forgets the change of one key.
 func (t *Table[K, V]) CleanKey(key K) { delete(t.dirty, key) }
 
-// MarkDirty counts key as changed, whether it is in the table or not.
-func (t *Table[K, V]) MarkDirty(key K) { t.dirty[key] = struct{}{} }
+// MarkDirty counts key as changed, whether it is in the table or not, and as one that the kernel may have.
+func (t *Table[K, V]) MarkDirty(key K) { t.dirty[key] = true }

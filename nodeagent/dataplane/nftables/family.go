@@ -1,0 +1,91 @@
+package nftables
+
+import (
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+)
+
+// family of addresses.
+type family uint8
+
+const (
+	ipv4 family = iota
+	ipv6
+	families
+)
+
+func familyOf(a netip.Addr) family {
+	if a.Is4() {
+		return ipv4
+	}
+	return ipv6
+}
+
+func (f family) digit() string {
+	if f == ipv4 {
+		return "4"
+	}
+	return "6"
+}
+
+// number is what meta nfproto says.
+func (f family) number() byte {
+	if f == ipv4 {
+		return unix.NFPROTO_IPV4
+	}
+	return unix.NFPROTO_IPV6
+}
+
+// addressLen is the length of an address, bytes.
+func (f family) addressLen() uint32 {
+	if f == ipv4 {
+		return 4
+	}
+	return 16
+}
+
+// addressOffset is where a packet's address lies in the network header.
+func (f family) addressOffset(e end) uint32 {
+	switch {
+	case f == ipv4 && e == source:
+		return 12
+	case f == ipv4:
+		return 16
+	case e == source:
+		return 8
+	}
+	return 24
+}
+
+// icmp is the family's ICMP.
+func (f family) icmp() uint8 {
+	if f == ipv4 {
+		return unix.IPPROTO_ICMP
+	}
+	return unix.IPPROTO_ICMPV6
+}
+
+// end of a packet.
+type end uint8
+
+const (
+	source end = iota
+	destination
+)
+
+// portOffset is where a packet's port lies in the header of TCP, UDP and SCTP.
+func (e end) portOffset() uint32 {
+	if e == source {
+		return 0
+	}
+	return 2
+}
+
+// discoverySources are the sources from which a workload sends neighbour discovery besides its own addresses.
+func discoverySources() []netip.Prefix {
+	return []netip.Prefix{
+		netip.PrefixFrom(netip.AddrFrom16([16]byte{0xfe, 0x80}), 10),
+		netip.PrefixFrom(netip.IPv6Unspecified(), 128),
+	}
+}

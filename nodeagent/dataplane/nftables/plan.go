@@ -1,0 +1,357 @@
+package nftables
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/manul-net/manul/nodeagent/tables"
+)
+
+// chunk is the size at which a part of a great transaction that may be sent alone is.
+const chunk = 1 << 20
+
+// transaction works out what has to change in the kernel and sends it, in three parts:
+//
+//	early  new sets with their members, then new chains of programs, of tiers and of lists: nothing refers to them yet
+//	main   members of sets, then changed chains of programs and tiers, then the verdict maps and addresses of
+//	       endpoints, then base chains: all that packets can notice
+//	late   chains that nothing refers to any more (lists, then tiers, then programs), then such sets
+//
+// Everything goes in one transaction of the kernel when it is small. What is great is divided: early as it grows, and
+// late alone; main never.
+type transaction struct {
+	d       *Driver
+	desired *tables.Policy
+	kernel  *found // nil unless everything is compared
+	state   *state
+
+	early, main *batch
+	setID       uint32
+	digests     map[item]digest // of programs in this transaction
+	failed      map[item]error
+
+	adds, deletes map[string][]element // of sets, to be added to main
+	wantedChains  map[string]bool      // when everything is compared
+	wantedSets    map[string]bool
+	rebuild       bool // start over with an empty table
+	typesChanged  bool // a set has another type: look at all programs
+
+	lateLists, lateTiers map[string]bool // candidates: nothing may refer to them any more
+	lateChains, lateSets []string
+	orphaned             map[string]*memberSet // sets that are going
+	scan                 map[string]*scanned   // sets whose members all have to be looked at
+}
+
+func newTransaction(d *Driver, desired *tables.Policy, kernel *found) *transaction {
+	tx := &transaction{
+		d: d, desired: desired, kernel: kernel, state: d.state,
+		early: newBatch(), main: newBatch(), digests: map[item]digest{}, failed: map[item]error{},
+		adds: map[string][]element{}, deletes: map[string][]element{},
+		lateLists: map[string]bool{}, lateTiers: map[string]bool{}, orphaned: map[string]*memberSet{}, scan: map[string]*scanned{},
+	}
+	if kernel != nil {
+		tx.state = newState()
+		tx.wantedChains, tx.wantedSets = map[string]bool{}, map[string]bool{}
+	}
+	return tx
+}
+
+func (tx *transaction) full() bool { return tx.kernel != nil }
+
+// problem remembers that an item is not in force.
+func (tx *transaction) problem(it item, err error) { tx.failed[it] = err }
+
+// problems joins what was remembered, in order of kind and name.
+func (tx *transaction) problems() error {
+	items := slices.SortedFunc(maps.Keys(tx.failed), func(a, b item) int {
+		return cmp.Or(cmp.Compare(a.kind, b.kind), cmp.Compare(a.name, b.name))
+	})
+	errs := make([]error, 0, len(items))
+	for _, it := range items {
+		if it.kind != "" {
+			errs = append(errs, &ItemError{Kind: it.kind, Name: it.name, Err: tx.failed[it]})
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// refused tells whether the kernel refused an item in this very form.
+func (tx *transaction) refused(it item) bool {
+	r, ok := tx.d.refused[it]
+	if ok && r.digest == tx.digests[it] {
+		return true
+	}
+	delete(tx.d.refused, it)
+	return false
+}
+
+// plan fills the batches. Each step relies on those before it.
+func (tx *transaction) plan(ctx context.Context) error {
+	if tx.full() {
+		tx.prepare()
+	}
+	for _, step := range []func(context.Context) error{
+		tx.planSets, tx.planPools, tx.planPrograms, tx.planEndpoints, tx.planBaseChains,
+	} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	tx.planRemoval()
+	return nil
+}
+
+// prepare makes what is in the kernel the state, and the table and the driver's own sets if they are not there.
+func (tx *transaction) prepare() {
+	own := ownSets()
+	for name, spec := range own {
+		if have, ok := tx.kernel.sets[name]; ok && have != spec {
+			tx.rebuild = true
+		}
+	}
+	for id, typ := range tx.desired.Sets.All() {
+		for fam := range families {
+			have, ok := tx.kernel.sets[setName(id, typ, fam)]
+			tx.rebuild = tx.rebuild || ok && have != memberSpec(typ, fam)
+		}
+	}
+	for _, base := range baseChains() {
+		if have, ok := tx.kernel.chains[base.name]; ok && (have.hook == nil || *have.hook != base.hook) {
+			tx.rebuild = true
+		}
+	}
+	for name, chain := range tx.kernel.chains {
+		base := slices.ContainsFunc(baseChains(), func(b baseChain) bool { return b.name == name })
+		tx.rebuild = tx.rebuild || chain.hook != nil && !base // a foreign base chain in our table could do anything
+	}
+	tx.early.item = item{kind: KindSettings}
+	if tx.rebuild {
+		tx.d.options.Log.Warn("rebuilding the nftables table: someone else made a part of it", "table", tableName)
+		*tx.kernel = found{}
+		tx.early.addTable() // so that it can be deleted
+		tx.early.deleteTable()
+	}
+	tx.early.addTable()
+	for name, chain := range tx.kernel.chains {
+		tx.state.chains[name] = chain.digest
+	}
+	for _, name := range slices.Sorted(maps.Keys(own)) {
+		tx.ensureSet(name, own[name])
+	}
+}
+
+// ensureSet makes a set if it is not there.
+func (tx *transaction) ensureSet(name string, spec setSpec) {
+	if tx.full() {
+		tx.wantedSets[name] = true
+		if _, ok := tx.kernel.sets[name]; ok {
+			return
+		}
+	}
+	tx.early.addSet(name, tx.newSetID(), spec)
+}
+
+func (tx *transaction) newSetID() uint32 {
+	tx.setID++
+	return tx.setID
+}
+
+// ensureChain makes a chain hold rules: at once if it is new, since nothing refers to it yet, in the main part if not.
+func (tx *transaction) ensureChain(ctx context.Context, it item, name string, at *hook, content digest, rules func() []*ruleBuilder) error {
+	if tx.full() {
+		tx.wantedChains[name] = true
+	}
+	have, exists := tx.state.chains[name]
+	if exists && have == content {
+		return nil
+	}
+	tx.state.chains[name] = content
+	b := tx.early
+	if exists || at != nil {
+		b = tx.main
+	}
+	b.item = it
+	if exists {
+		b.flushChain(name)
+	} else {
+		b.addChain(name, at)
+	}
+	list := rules()
+	for i, rule := range list {
+		for _, set := range rule.sets {
+			b.addSet(anonymousSet, set.id, set.spec)
+			b.elements(unix.NFT_MSG_NEWSETELEM, anonymousSet, set.id, set.elements)
+		}
+		if err := b.addRule(name, content.comment(i+1, len(list)), rule.exprs); err != nil {
+			return fmt.Errorf("encoding rule %d of chain %s: %w", i+1, name, err)
+		}
+	}
+	return tx.sendEarly(ctx)
+}
+
+// sendEarly sends what may go alone when there is enough of it. A table that is being rebuilt must stay what it is
+// until all of the new one is there.
+func (tx *transaction) sendEarly(ctx context.Context) error {
+	if tx.early.bytes() < chunk || tx.rebuild {
+		return nil
+	}
+	err := tx.d.send(ctx, tx.early, tx.digests)
+	tx.early.reset()
+	return err
+}
+
+// planPrograms makes the chains of programs.
+func (tx *transaction) planPrograms(ctx context.Context) error {
+	names := tx.desired.Programs.Dirty()
+	if tx.full() || tx.typesChanged {
+		names = func(yield func(string) bool) {
+			for name := range tx.desired.Programs.All() {
+				if !yield(name) {
+					return
+				}
+			}
+		}
+	}
+	changed := [directions]map[string]bool{{}, {}}
+	look := func(name string) error {
+		before := [directions]shape{tx.state.shapes[ingress][name], tx.state.shapes[egress][name]}
+		if err := tx.planProgram(ctx, name); err != nil {
+			return err
+		}
+		for d := range directions {
+			if tx.state.shapes[d][name] != before[d] {
+				changed[d][name] = true
+			}
+		}
+		return nil
+	}
+	for name := range names {
+		if err := look(name); err != nil {
+			return err
+		}
+	}
+	// A program that named a set that did not exist may be complete now; one that has gone is refused no more.
+	for it := range tx.d.refused {
+		if it.kind == KindProgram && !tx.full() {
+			if err := look(it.name); err != nil {
+				return err
+			}
+		}
+	}
+	for name, tier := range tx.state.tiers {
+		if slices.ContainsFunc(tier.programs, func(p string) bool { return changed[tier.direction][p] }) {
+			if err := tx.ensureTier(ctx, name, tier); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// planProgram makes the chains of one program, both or none.
+func (tx *transaction) planProgram(ctx context.Context, name string) error {
+	it := item{KindProgram, name}
+	program, ok := tx.desired.Programs.Get(name)
+	if !ok {
+		delete(tx.d.refused, it)
+		for d := range directions {
+			delete(tx.state.shapes[d], name)
+			if chain := programChain(d, name); tx.hasChain(chain) {
+				tx.lateChains = append(tx.lateChains, chain)
+			}
+		}
+		return nil
+	}
+	both := [directions][]tables.Rule{program.Ingress, program.Egress}
+	var contents [directions]digest
+	for d, rules := range both {
+		content, err := rulesDigest(rules, tx.setType)
+		if err != nil {
+			tx.d.refused[it] = refusedItem{err: fmt.Errorf("%s %w", [directions]string{"ingress", "egress"}[d], err)}
+			tx.keepProgram(name)
+			return nil
+		}
+		if shapeOf(rules) == passing {
+			content += passingSuffix
+		}
+		contents[d] = content
+	}
+	tx.digests[it] = contents[ingress] + contents[egress]
+	if tx.refused(it) {
+		tx.keepProgram(name)
+		return nil
+	}
+	for d, rules := range both {
+		chain := programChain(direction(d), name)
+		tx.state.shapes[d][name] = shapeOf(rules)
+		if len(rules) == 0 {
+			if tx.hasChain(chain) {
+				tx.lateChains = append(tx.lateChains, chain)
+			}
+			continue
+		}
+		render := func() []*ruleBuilder { return renderer{types: tx.setType, setID: &tx.setID}.program(rules) }
+		if err := tx.ensureChain(ctx, it, chain, nil, contents[d], render); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// passingSuffix ends the digest of a chain that may return with the pass mark, so that its shape can be told from the
+// kernel alone.
+const passingSuffix = "p"
+
+// keepProgram leaves a program that can't be put into force in the form that is.
+func (tx *transaction) keepProgram(name string) {
+	if !tx.full() {
+		return // shapes are what they were
+	}
+	chains := [directions]string{programChain(ingress, name), programChain(egress, name)}
+	if !tx.hasChain(chains[ingress]) && !tx.hasChain(chains[egress]) {
+		return
+	}
+	for d, chain := range chains {
+		content, exists := tx.state.chains[chain]
+		switch {
+		case !exists:
+			tx.state.shapes[d][name] = empty
+			continue
+		case content == "": // not ours any more
+		case strings.HasSuffix(string(content), passingSuffix):
+			tx.state.shapes[d][name] = passing
+		default:
+			tx.state.shapes[d][name] = plain
+		}
+		tx.wantedChains[chain] = true
+	}
+}
+
+func (tx *transaction) hasChain(name string) bool {
+	_, ok := tx.state.chains[name]
+	return ok
+}
+
+func (tx *transaction) setType(id string) (tables.SetType, bool) { return tx.desired.Sets.Get(id) }
+
+// planBaseChains makes the base chains.
+func (tx *transaction) planBaseChains(ctx context.Context) error {
+	if !tx.full() && !tx.desired.SettingsDirty {
+		return nil
+	}
+	l := &layout{prefix: tx.d.options.WorkloadPrefix, settings: tx.desired.Settings, setID: &tx.setID}
+	for _, base := range baseChains() {
+		render := func() []*ruleBuilder { return base.rules(l) }
+		if err := tx.ensureChain(ctx, item{kind: KindSettings}, base.name, &base.hook, l.digest(base.name), render); err != nil {
+			return err
+		}
+	}
+	return nil
+}

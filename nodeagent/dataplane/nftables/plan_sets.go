@@ -1,0 +1,424 @@
+package nftables
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/manul-net/manul/nodeagent/tables"
+)
+
+// group is the number of elements that are gathered before they become messages.
+const group = 256
+
+// scanned is a set whose members all have to be looked at, because it is new or because everything is compared.
+type scanned struct {
+	set *memberSet
+	// present are the keys in the kernel, by family; nil when the kernel's set is new.
+	present [families]map[string]struct{}
+}
+
+// planSets makes sets and their members.
+func (tx *transaction) planSets(ctx context.Context) error {
+	if tx.full() {
+		return tx.compareSets(ctx)
+	}
+	for id := range tx.desired.Sets.Dirty() {
+		tx.planSet(id)
+	}
+	perSet := map[string]changes{}
+	for m := range tx.desired.Members.Dirty() {
+		_, wanted := tx.desired.Members.Get(m)
+		tx.planMember(m, wanted, tx.desired.Members.Had(m), perSet)
+	}
+	for id, set := range tx.orphaned {
+		if set.count > 0 {
+			tx.state.orphans[id] = set.count
+		}
+	}
+	if err := tx.scanMembers(ctx); err != nil {
+		return err
+	}
+	tx.planNets(perSet)
+	return nil
+}
+
+// planSet makes, replaces or gives up one set.
+func (tx *transaction) planSet(id string) {
+	typ, wanted := tx.desired.Sets.Get(id)
+	old := tx.state.sets[id]
+	if old != nil && wanted && old.typ == typ {
+		return
+	}
+	if old != nil {
+		for fam := range families {
+			tx.lateSets = append(tx.lateSets, setName(id, old.typ, fam))
+		}
+		delete(tx.state.sets, id)
+		if !wanted {
+			tx.orphaned[id] = old
+			return
+		}
+		tx.typesChanged = true
+	}
+	if !wanted {
+		return
+	}
+	set := tx.makeSet(id, typ)
+	if old != nil || tx.state.orphans[id] > 0 {
+		tx.scan[id] = &scanned{set: set} // its members are not all among the dirty ones
+	}
+	delete(tx.state.orphans, id)
+}
+
+func (tx *transaction) makeSet(id string, typ tables.SetType) *memberSet {
+	set := newMemberSet(typ)
+	tx.state.sets[id] = set
+	tx.early.item = item{KindSet, id}
+	for fam := range families {
+		tx.ensureSet(setName(id, typ, fam), memberSpec(typ, fam))
+	}
+	return set
+}
+
+// planMember adds or deletes one member. had tells whether it was in the tables when they were last made true.
+func (tx *transaction) planMember(m tables.Member, wanted, had bool, perSet map[string]changes) {
+	step := 0
+	switch {
+	case wanted && !had:
+		step = 1
+	case !wanted && had:
+		step = -1
+	}
+	if old := tx.orphaned[m.Set]; old != nil {
+		old.count += step
+		return
+	}
+	set := tx.state.sets[m.Set]
+	if set == nil {
+		tx.state.orphans[m.Set] += step
+		if tx.state.orphans[m.Set] <= 0 {
+			delete(tx.state.orphans, m.Set)
+		}
+		return
+	}
+	if tx.scan[m.Set] != nil || step == 0 {
+		return
+	}
+	set.count += step
+	if err := checkMember(m, set.typ); err != nil {
+		tx.problem(item{KindSet, m.Set}, err)
+		return
+	}
+	if set.nets != nil {
+		if perSet[m.Set] == nil {
+			perSet[m.Set] = changes{}
+		}
+		if step > 0 {
+			set.nets.insert(m.Prefix, perSet[m.Set])
+		} else {
+			set.nets.remove(m.Prefix, perSet[m.Set])
+		}
+		return
+	}
+	name := setName(m.Set, set.typ, familyOf(m.Prefix.Addr()))
+	if step > 0 {
+		tx.adds[name] = append(tx.adds[name], element{key: memberKey(m, set.typ)})
+	} else {
+		tx.deletes[name] = append(tx.deletes[name], element{key: memberKey(m, set.typ)})
+	}
+}
+
+// checkMember tells why m can't be a member of a set of the type.
+func checkMember(m tables.Member, typ tables.SetType) error {
+	switch {
+	case !m.Prefix.IsValid() || m.Prefix.Addr().Is4In6() || m.Prefix != m.Prefix.Masked():
+		return fmt.Errorf("member %v is not a canonical CIDR", m.Prefix)
+	case typ != tables.Nets && !m.Prefix.IsSingleIP():
+		return fmt.Errorf("member %v is not a single address", m.Prefix)
+	}
+	return nil
+}
+
+func memberKey(m tables.Member, typ tables.SetType) string {
+	if typ == tables.NamedPorts {
+		return portKeyOf(m)
+	}
+	return string(m.Prefix.Addr().AsSlice())
+}
+
+// planNets turns what changed in sets of CIDRs into elements.
+func (tx *transaction) planNets(perSet map[string]changes) {
+	for id, c := range perSet {
+		for fam := range families {
+			name := setName(id, tables.Nets, fam)
+			tx.planIntervals(name, fam, c)
+		}
+	}
+}
+
+func (tx *transaction) planIntervals(name string, fam family, c changes) {
+	for _, p := range ofFamily(c.sorted(-1), fam) {
+		tx.deletes[name] = append(tx.deletes[name], intervalOf(p)...)
+	}
+	for _, p := range ofFamily(c.sorted(1), fam) {
+		tx.adds[name] = append(tx.adds[name], intervalOf(p)...)
+	}
+}
+
+// compareSets makes all sets, and finds out which members the kernel lacks or has in excess.
+func (tx *transaction) compareSets(ctx context.Context) error {
+	var ids []string
+	for id := range tx.desired.Sets.All() {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	for _, id := range ids {
+		if tx.refused(item{KindSet, id}) {
+			continue
+		}
+		typ, _ := tx.desired.Sets.Get(id)
+		kept := false
+		for fam := range families {
+			_, exists := tx.kernel.sets[setName(id, typ, fam)]
+			kept = kept || exists
+		}
+		set := tx.makeSet(id, typ)
+		tx.scan[id] = &scanned{set: set}
+		if err := tx.sendEarly(ctx); err != nil {
+			return err
+		}
+		if kept && typ != tables.Nets {
+			if err := tx.compareElements(id, tx.scan[id]); err != nil {
+				return err
+			}
+		}
+	}
+	if err := tx.scanMembers(ctx); err != nil {
+		return err
+	}
+	return nil
+}
+
+// compareElements reads a set's elements, deletes those that are no members, and keeps the others to be compared.
+func (tx *transaction) compareElements(id string, s *scanned) error {
+	for fam := range families {
+		name := setName(id, s.set.typ, fam)
+		if _, exists := tx.kernel.sets[name]; !exists {
+			continue
+		}
+		have, err := tx.d.socket.readElements(name)
+		if err != nil {
+			return err
+		}
+		s.present[fam] = make(map[string]struct{}, len(have))
+		for _, e := range have {
+			m, ok := memberOf(id, s.set.typ, fam, e.key)
+			if ok {
+				_, ok = tx.desired.Members.Get(m)
+			}
+			if ok {
+				s.present[fam][e.key] = struct{}{}
+			} else {
+				tx.deletes[name] = append(tx.deletes[name], e)
+			}
+		}
+	}
+	return nil
+}
+
+// memberOf is the member whose key is given.
+func memberOf(id string, typ tables.SetType, fam family, key string) (tables.Member, bool) {
+	n := int(fam.addressLen())
+	if len(key) < n {
+		return tables.Member{}, false
+	}
+	address, _ := netip.AddrFromSlice([]byte(key[:n]))
+	m := tables.Member{Set: id, Prefix: netip.PrefixFrom(address, address.BitLen())}
+	if typ == tables.NamedPorts {
+		if len(key) < n+6 {
+			return tables.Member{}, false
+		}
+		m.Protocol, m.Port = key[n], uint16(key[n+4])<<8|uint16(key[n+5])
+	}
+	return m, true
+}
+
+// scanMembers looks at the members of the sets that are to be scanned, in one pass over all members.
+func (tx *transaction) scanMembers(ctx context.Context) error {
+	if len(tx.scan) == 0 && !tx.full() {
+		return nil
+	}
+	for m := range tx.desired.Members.All() {
+		s := tx.scan[m.Set]
+		if s == nil {
+			if tx.state.sets[m.Set] == nil {
+				tx.countOrphan(m.Set)
+			}
+			continue
+		}
+		s.set.count++
+		if err := checkMember(m, s.set.typ); err != nil {
+			tx.problem(item{KindSet, m.Set}, err)
+			continue
+		}
+		if s.set.nets != nil {
+			s.set.nets.insert(m.Prefix, changes{})
+			continue
+		}
+		fam := familyOf(m.Prefix.Addr())
+		key := memberKey(m, s.set.typ)
+		if _, ok := s.present[fam][key]; ok {
+			continue
+		}
+		name := setName(m.Set, s.set.typ, fam)
+		tx.adds[name] = append(tx.adds[name], element{key: key})
+		if len(tx.adds[name]) >= group {
+			tx.flushElements(m.Set, name)
+			if err := tx.sendEarly(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	for id, s := range tx.scan {
+		if s.set.nets != nil {
+			tx.early.item = item{KindSet, id}
+			for fam := range families {
+				if err := tx.compareIntervals(setName(id, tables.Nets, fam), s.set.nets.greatest(fam)); err != nil {
+					return err
+				}
+			}
+		}
+		s.present = [families]map[string]struct{}{}
+	}
+	return tx.sendEarly(ctx)
+}
+
+// countOrphan counts a member whose set is not in the tables. When everything is compared there is no earlier count.
+func (tx *transaction) countOrphan(id string) {
+	if tx.full() {
+		tx.state.orphans[id]++
+	}
+}
+
+// compareIntervals makes an interval set hold exactly the CIDRs, which do not overlap. If what is there is anything
+// else it is written anew: single bounds of foreign intervals can't be told apart.
+func (tx *transaction) compareIntervals(name string, want []netip.Prefix) error {
+	var elements []element
+	for _, p := range want {
+		elements = append(elements, intervalOf(p)...)
+	}
+	if tx.isNew(name) {
+		tx.early.elements(unix.NFT_MSG_NEWSETELEM, name, 0, elements)
+		return nil
+	}
+	have, err := tx.d.socket.readElements(name)
+	if err != nil {
+		return err
+	}
+	same := len(have) == len(elements)
+	bounds := make(map[element]bool, len(have))
+	for _, e := range have {
+		bounds[e] = true
+	}
+	for _, e := range elements {
+		same = same && bounds[e]
+	}
+	if same {
+		return nil
+	}
+	tx.main.item = tx.early.item
+	tx.main.flushSet(name)
+	tx.main.elements(unix.NFT_MSG_NEWSETELEM, name, 0, elements)
+	return nil
+}
+
+// isNew tells whether a set is made in this very transaction.
+func (tx *transaction) isNew(name string) bool {
+	if !tx.full() {
+		return true // only new sets are scanned
+	}
+	_, exists := tx.kernel.sets[name]
+	return !exists
+}
+
+// flushElements turns the gathered elements of a set into messages.
+func (tx *transaction) flushElements(id, name string) {
+	b := tx.main
+	if tx.full() && tx.isNew(name) {
+		b = tx.early
+	}
+	b.item = item{KindSet, id}
+	b.elements(unix.NFT_MSG_NEWSETELEM, name, 0, tx.adds[name])
+	delete(tx.adds, name)
+}
+
+// flushAllElements puts what is left of members into the batches: deletions first, so that intervals make room.
+func (tx *transaction) flushAllElements() {
+	if len(tx.adds)+len(tx.deletes) == 0 {
+		return
+	}
+	owners := map[string]string{}
+	for id, set := range tx.state.sets {
+		for fam := range families {
+			owners[setName(id, set.typ, fam)] = id
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(tx.deletes)) {
+		tx.main.item = item{KindSet, owners[name]}
+		tx.main.elements(unix.NFT_MSG_DELSETELEM, name, 0, tx.deletes[name])
+	}
+	for _, name := range slices.Sorted(maps.Keys(tx.adds)) {
+		tx.flushElements(owners[name], name)
+	}
+}
+
+// planPools makes the sets for masquerading.
+func (tx *transaction) planPools(context.Context) error {
+	all, nat := changes{}, changes{}
+	look := func(p netip.Prefix) {
+		it := item{KindPool, p.String()}
+		if !p.IsValid() || p != p.Masked() || p.Addr().Is4In6() {
+			tx.problem(it, fmt.Errorf("pool %v is not a canonical CIDR", p))
+			return
+		}
+		pool, ok := tx.desired.Pools.Get(p)
+		if ok {
+			tx.state.pools.insert(p, all)
+		} else {
+			tx.state.pools.remove(p, all)
+		}
+		if ok && pool.NATOutgoing {
+			tx.state.nat.insert(p, nat)
+		} else {
+			tx.state.nat.remove(p, nat)
+		}
+	}
+	if !tx.full() {
+		for p := range tx.desired.Pools.Dirty() {
+			look(p)
+		}
+		for fam := range families {
+			tx.planIntervals(poolSet(fam), fam, all)
+			tx.planIntervals(natSet(fam), fam, nat)
+		}
+		return nil
+	}
+	for p := range tx.desired.Pools.All() {
+		look(p)
+	}
+	tx.early.item = item{kind: KindSettings}
+	for fam := range families {
+		if err := tx.compareIntervals(poolSet(fam), tx.state.pools.greatest(fam)); err != nil {
+			return err
+		}
+		if err := tx.compareIntervals(natSet(fam), tx.state.nat.greatest(fam)); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,99 @@
+package nftables
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/manul-net/manul/nodeagent/tables"
+)
+
+// interfaceNameLen is the size of an interface's name in the kernel, with its terminating zero (IFNAMSIZ).
+const interfaceNameLen = 16
+
+// state is what the table in the kernel holds, in digests and names: enough to tell what has to change.
+type state struct {
+	chains    map[string]digest
+	shapes    [directions]map[string]shape // of programs
+	tiers     map[string]*tierChain        // by chain name
+	lists     map[string]*listChain        // by chain name
+	endpoints map[string]endpoint          // by interface
+	sets      map[string]*memberSet        // by ID
+	// orphans counts the members that are in the tables without their set.
+	orphans map[string]int
+	pools   intervals // all pools
+	nat     intervals // pools with masquerading
+}
+
+func newState() *state {
+	s := &state{
+		chains: map[string]digest{}, tiers: map[string]*tierChain{}, lists: map[string]*listChain{},
+		endpoints: map[string]endpoint{}, sets: map[string]*memberSet{}, orphans: map[string]int{},
+	}
+	for d := range s.shapes {
+		s.shapes[d] = map[string]shape{}
+	}
+	return s
+}
+
+// memberSet is a set in the kernel.
+type memberSet struct {
+	typ   tables.SetType
+	count int        // members, of both families
+	nets  *intervals // of type Nets: all members
+}
+
+func newMemberSet(typ tables.SetType) *memberSet {
+	s := &memberSet{typ: typ}
+	if typ == tables.Nets {
+		s.nets = &intervals{}
+	}
+	return s
+}
+
+// endpoint is what the kernel has of an endpoint.
+type endpoint struct {
+	addresses []netip.Addr
+	to        [directions]string // where the verdict maps lead
+}
+
+// setElement is an element and the set it is in.
+type setElement struct {
+	set string
+	element
+}
+
+// elements are all elements of the driver's own sets that belong to an endpoint.
+func (e endpoint) elements(name string) []setElement {
+	key := interfaceKey(name)
+	var list []setElement
+	for d, verdictMap := range [directions]string{ingressMap, egressMap} {
+		if e.to[d] != "" {
+			list = append(list, setElement{verdictMap, element{key: key, to: e.to[d]}})
+		}
+	}
+	for _, a := range e.addresses {
+		list = append(list, setElement{sourceSet(familyOf(a)), element{key: key + string(a.AsSlice())}})
+	}
+	return list
+}
+
+// interfaceKey is a name as the kernel compares it.
+func interfaceKey(name string) string {
+	return name + strings.Repeat("\x00", interfaceNameLen-len(name))
+}
+
+// diff returns the elements that are only in one of the lists.
+func diff(before, after []setElement) (gone, come []setElement) {
+	for _, e := range before {
+		if !slices.Contains(after, e) {
+			gone = append(gone, e)
+		}
+	}
+	for _, e := range after {
+		if !slices.Contains(before, e) {
+			come = append(come, e)
+		}
+	}
+	return gone, come
+}

@@ -1,0 +1,98 @@
+package netns
+
+import (
+	"encoding/binary"
+	"hash/crc32"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+)
+
+// Packet is the first packet of a flow. It is sent as it is: addresses may be anything.
+type Packet struct {
+	From, To netip.Addr
+	// Protocol is an IANA number. TCP is a SYN, SCTP an INIT, ICMP and ICMPv6 what Type and Code say; others, IPIP
+	// among them, carry nothing but a mark.
+	Protocol uint8
+	// SourcePort and Port of TCP, UDP and SCTP.
+	SourcePort, Port uint16
+	// Type and Code of ICMP.
+	Type, Code uint8
+}
+
+// marker is what a packet carries so that it is known again on arrival.
+func marker(id uint32) []byte {
+	return binary.BigEndian.AppendUint32([]byte("manul:"), id)
+}
+
+// payload is the packet behind its IP header.
+func (p Packet) payload(id uint32) []byte {
+	mark := marker(id)
+	ports := binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint16(nil, p.SourcePort), p.Port)
+	switch p.Protocol {
+	case unix.IPPROTO_TCP:
+		const words, syn = 5, 2
+		b := binary.BigEndian.AppendUint32(ports, id) // sequence number
+		b = append(b, 0, 0, 0, 0, words<<4, syn, 0xff, 0xff, 0, 0, 0, 0)
+		return p.checksummed(append(b, mark...), 16)
+	case unix.IPPROTO_UDP:
+		b := binary.BigEndian.AppendUint16(ports, uint16(8+len(mark)))
+		return p.checksummed(append(append(b, 0, 0), mark...), 6)
+	case unix.IPPROTO_SCTP:
+		const initChunk, fixed = 1, 20
+		b := append(ports, 0, 0, 0, 0, 0, 0, 0, 0, initChunk, 0) // no verification tag; checksum; chunk
+		b = binary.BigEndian.AppendUint16(b, uint16(fixed+len(mark)))
+		b = binary.BigEndian.AppendUint32(b, id|1)              // initiate tag, not 0
+		b = append(b, 0, 0, 0xff, 0xff, 0, 1, 0, 1, 0, 0, 0, 1) // window, streams, sequence number
+		b = append(b, mark...)
+		for len(b)%4 != 0 {
+			b = append(b, 0)
+		}
+		binary.LittleEndian.PutUint32(b[8:], crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)))
+		return b
+	case unix.IPPROTO_ICMP, unix.IPPROTO_ICMPV6:
+		b := append([]byte{p.Type, p.Code, 0, 0}, mark[len(mark)-4:]...) // identifier and sequence number
+		return p.checksummed(append(b, mark...), 2)
+	}
+	return mark
+}
+
+// checksummed fills in the Internet checksum at the offset: over a pseudo header too, except for ICMP (RFC 1071, 8200).
+func (p Packet) checksummed(b []byte, at int) []byte {
+	sum := uint32(0)
+	add := func(b []byte) {
+		for i := 0; i < len(b); i += 2 {
+			word := uint32(b[i]) << 8
+			if i+1 < len(b) {
+				word |= uint32(b[i+1])
+			}
+			sum += word
+		}
+	}
+	add(b)
+	if p.Protocol != unix.IPPROTO_ICMP {
+		add(p.From.AsSlice())
+		add(p.To.AsSlice())
+		sum += uint32(p.Protocol) + uint32(len(b))
+	}
+	for sum>>16 != 0 {
+		sum = sum&0xffff + sum>>16
+	}
+	binary.BigEndian.PutUint16(b[at:], ^uint16(sum))
+	return b
+}
+
+// encoded is the whole packet.
+func (p Packet) encoded(id uint32) []byte {
+	const hops = 64
+	body := p.payload(id)
+	if p.From.Is4() {
+		b := []byte{0x45, 0, 0, 0, 0, 0, 0, 0, hops, p.Protocol, 0, 0} // the kernel fills in length, ID and checksum
+		b = append(append(b, p.From.AsSlice()...), p.To.AsSlice()...)
+		return append(b, body...)
+	}
+	b := binary.BigEndian.AppendUint16([]byte{0x60, 0, 0, 0}, uint16(len(body)))
+	b = append(b, p.Protocol, hops)
+	b = append(append(b, p.From.AsSlice()...), p.To.AsSlice()...)
+	return append(b, body...)
+}
