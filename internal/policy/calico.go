@@ -79,7 +79,7 @@ func hostOnly(s *v3.GlobalNetworkPolicySpec) field.ErrorList {
 
 // begin fills in what every program has.
 func (c *Compiled) begin() {
-	c.Sets = map[string]*selector.Selector{}
+	c.Sets = map[string]Set{}
 	c.Program.Tier = c.Tier
 	c.Program.Policy = v1alpha1.PolicyReference{
 		Kind: c.Ref.Kind, Namespace: c.Ref.Namespace, Name: c.Ref.Name, UID: c.UID, Generation: c.Generation,

@@ -75,10 +75,18 @@ type Compiled struct {
 	// Program holds the rules.
 	Program v1alpha1.PolicyProgramSpec
 	// Sets that the rules name, by ID.
-	Sets map[string]*selector.Selector
+	Sets map[string]Set
 
 	// Finding is what became of the policy.
 	Finding Finding
+}
+
+// Set is what a set stands for.
+type Set struct {
+	// Selector of endpoints and network sets (see EndpointLabels).
+	Selector *selector.Selector
+	// Namespace in which alone the selector finds something; empty when it may find something anywhere.
+	Namespace string
 }
 
 // Compare puts the policies of a tier in the order of their evaluation.

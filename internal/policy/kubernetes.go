@@ -63,7 +63,7 @@ func KubernetesNetworkPolicy(p *networkingv1.NetworkPolicy) *Compiled {
 // kubernetesCompiler compiles the rules of one policy. Its rules allow; what no rule allows, the end of the tier denies.
 type kubernetesCompiler struct {
 	namespace string
-	sets      map[string]*selector.Selector
+	sets      map[string]Set
 	errs      field.ErrorList
 }
 
@@ -109,8 +109,9 @@ func (k *kubernetesCompiler) peer(path *field.Path, p *networkingv1.NetworkPolic
 		k.errs = append(k.errs, field.Required(path, "give ipBlock, podSelector or namespaceSelector"))
 		return v1alpha1.EntityMatch{}
 	}
-	where := inNamespace(k.namespace)
+	where, namespace := inNamespace(k.namespace), k.namespace
 	if p.NamespaceSelector != nil {
+		namespace = ""
 		where = inNamespaces(k.labelSelector(path.Child("namespaceSelector"), p.NamespaceSelector))
 	}
 	who := selector.All()
@@ -119,7 +120,7 @@ func (k *kubernetesCompiler) peer(path *field.Path, p *networkingv1.NetworkPolic
 	}
 	s := selector.And(where, onlyPods(), who)
 	id := SetID(s)
-	k.sets[id] = s
+	k.sets[id] = Set{Selector: s, Namespace: namespace}
 	return v1alpha1.EntityMatch{Sets: []string{id}}
 }
 

@@ -17,7 +17,7 @@ type ruleCompiler struct {
 	// namespace of the policy; empty in a global policy.
 	namespace string
 	// sets collects the sets that rules name.
-	sets map[string]*selector.Selector
+	sets map[string]Set
 	// unsupported collects fields that are not implemented.
 	unsupported field.ErrorList
 }
@@ -63,11 +63,11 @@ func (c *ruleCompiler) entity(path *field.Path, e *v3.EntityRule) v1alpha1.Entit
 		c.unsupported = append(c.unsupported, field.Forbidden(path.Child("services"), "services are not supported: select the pods behind the service by their labels"))
 	}
 	out := v1alpha1.EntityMatch{Nets: nets(e.Nets), NotNets: nets(e.NotNets)}
-	if peer := c.peer(e); peer != nil {
+	if peer := c.peer(e); peer.Selector != nil {
 		out.Sets = []string{c.set(peer)}
 	}
 	if e.NotSelector != "" {
-		out.NotSets = []string{c.set(parsed(e.NotSelector))}
+		out.NotSets = []string{c.set(Set{Selector: parsed(e.NotSelector)})}
 	}
 	out.Ports, out.NamedPorts = ports(e.Ports)
 	out.NotPorts, out.NotNamedPorts = ports(e.NotPorts)
@@ -75,13 +75,15 @@ func (c *ruleCompiler) entity(path *field.Path, e *v3.EntityRule) v1alpha1.Entit
 }
 
 // peer is the selector that the address must belong to: one for namespace, labels and service account together, because
-// they must hold of one and the same endpoint. nil: any address, those outside the cluster included.
-func (c *ruleCompiler) peer(e *v3.EntityRule) *selector.Selector {
+// they must hold of one and the same endpoint. Without a selector: any address, those outside the cluster included.
+func (c *ruleCompiler) peer(e *v3.EntityRule) Set {
+	var out Set
 	var parts []*selector.Selector
 	switch {
 	case e.NamespaceSelector != "":
 		parts = append(parts, inNamespaces(parsed(e.NamespaceSelector)))
 	case c.namespace != "" && (e.Selector != "" || e.NotSelector != "" || e.ServiceAccounts != nil):
+		out.Namespace = c.namespace
 		parts = append(parts, inNamespace(c.namespace))
 	}
 	if e.Selector != "" {
@@ -95,15 +97,15 @@ func (c *ruleCompiler) peer(e *v3.EntityRule) *selector.Selector {
 			parts = append(parts, withServiceAccount(parsed(e.ServiceAccounts.Selector)))
 		}
 	}
-	if len(parts) == 0 {
-		return nil
+	if len(parts) > 0 {
+		out.Selector = selector.And(parts[0], parts[1:]...)
 	}
-	return selector.And(parts[0], parts[1:]...)
+	return out
 }
 
-// set names the set of s.
-func (c *ruleCompiler) set(s *selector.Selector) string {
-	id := SetID(s)
+// set names the set s.
+func (c *ruleCompiler) set(s Set) string {
+	id := SetID(s.Selector)
 	c.sets[id] = s
 	return id
 }

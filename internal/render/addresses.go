@@ -1,0 +1,174 @@
+package render
+
+import (
+	"encoding/json"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/manul-net/manul/api/v1alpha1"
+	v3 "github.com/manul-net/manul/api/v3"
+)
+
+// Annotations on pods and namespaces that say which addresses pods get.
+const (
+	annotationIPv4Pools = "cni.projectcalico.org/ipv4pools"
+	annotationIPv6Pools = "cni.projectcalico.org/ipv6pools"
+	annotationAddresses = "cni.projectcalico.org/ipAddrs"
+)
+
+// addressWishes are the values of these annotations.
+type addressWishes struct{ v4Pools, v6Pools, addresses string }
+
+func wishesOf(annotations map[string]string) addressWishes {
+	return addressWishes{annotations[annotationIPv4Pools], annotations[annotationIPv6Pools], annotations[annotationAddresses]}
+}
+
+// impossiblePool stands for pools that do not exist. No block comes from it, so that a pod that asks for them gets a
+// failure on its node that says so, and not an address from elsewhere.
+const impossiblePool = "0.0.0.0/32"
+
+// request says which addresses an endpoint may get: what the pod asks for counts before what its namespace does.
+func (c *Cluster) request(e *endpoint) v1alpha1.AddressRequest {
+	var out v1alpha1.AddressRequest
+	if e.wishes.addresses != "" {
+		var list []string
+		if err := json.Unmarshal([]byte(e.wishes.addresses), &list); err != nil || len(list) == 0 {
+			return v1alpha1.AddressRequest{Pools: []string{impossiblePool}}
+		}
+		for _, text := range list {
+			addr, err := netip.ParseAddr(strings.TrimSpace(text))
+			if err != nil {
+				return v1alpha1.AddressRequest{Pools: []string{impossiblePool}}
+			}
+			if !slices.Contains(out.Fixed, addr.String()) {
+				out.Fixed = append(out.Fixed, addr.String())
+			}
+		}
+		return out
+	}
+	wishes := e.wishes
+	if wishes.v4Pools == "" && wishes.v6Pools == "" {
+		wishes = wishesOf(e.namespace.annotations())
+	}
+	for _, text := range [2]string{wishes.v4Pools, wishes.v6Pools} {
+		for _, p := range c.namedPools(text) {
+			if !slices.Contains(out.Pools, p) {
+				out.Pools = append(out.Pools, p)
+			}
+		}
+	}
+	return out
+}
+
+// namedPools are the CIDRs of the pools in a list of names and CIDRs.
+func (c *Cluster) namedPools(text string) []string {
+	if text == "" {
+		return nil
+	}
+	var list, out []string
+	if err := json.Unmarshal([]byte(text), &list); err != nil {
+		return []string{impossiblePool}
+	}
+	for _, name := range list {
+		if p, ok := c.pools[name]; ok {
+			out = append(out, p.cidr.String())
+		} else if cidr, err := netip.ParsePrefix(name); err == nil {
+			out = append(out, cidr.Masked().String())
+		}
+	}
+	if len(out) == 0 {
+		return []string{impossiblePool}
+	}
+	return out
+}
+
+// pool is an address pool.
+type pool struct {
+	cidr netip.Prefix
+	nat  bool
+}
+
+func (c *Cluster) setPool(o *v3.IPPool) {
+	cidr, err := netip.ParsePrefix(o.Spec.CIDR)
+	if err != nil {
+		c.deletePool(o.Name)
+		return
+	}
+	p := pool{cidr: cidr.Masked(), nat: o.Spec.NATOutgoing}
+	if c.pools[o.Name] != p {
+		c.pools[o.Name] = p
+		c.touchNodeStates()
+	}
+}
+
+func (c *Cluster) deletePool(name string) {
+	if _, ok := c.pools[name]; ok {
+		delete(c.pools, name)
+		c.touchNodeStates()
+	}
+}
+
+// touchNodeStates notes a change that every node has to know.
+func (c *Cluster) touchNodeStates() {
+	for name := range c.nodes {
+		c.touch(KindNodeState, name)
+	}
+}
+
+// renderPools are all pools, in order of their CIDRs. Should two pools have one CIDR, it is masqueraded if either says so.
+func (c *Cluster) renderPools() []v1alpha1.Pool {
+	all := make([]pool, 0, len(c.pools))
+	for _, p := range c.pools {
+		all = append(all, p)
+	}
+	slices.SortFunc(all, func(a, b pool) int { return comparePrefixes(a.cidr, b.cidr) })
+	var out []v1alpha1.Pool
+	for i, p := range all {
+		if i > 0 && all[i-1].cidr == p.cidr {
+			out[len(out)-1].NATOutgoing = out[len(out)-1].NATOutgoing || p.nat
+			continue
+		}
+		out = append(out, v1alpha1.Pool{CIDR: p.cidr.String(), NATOutgoing: p.nat})
+	}
+	return out
+}
+
+// poolOf is the CIDR of the smallest pool that holds a block; empty when its pool is gone.
+func (c *Cluster) poolOf(block netip.Prefix) string {
+	var best netip.Prefix
+	for _, p := range c.pools {
+		if p.cidr.Bits() <= block.Bits() && p.cidr.Contains(block.Addr()) && (!best.IsValid() || p.cidr.Bits() > best.Bits()) {
+			best = p.cidr
+		}
+	}
+	if !best.IsValid() {
+		return ""
+	}
+	return best.String()
+}
+
+// felixSettings are the settings of agents.
+type felixSettings = v1alpha1.AgentSettings
+
+func felixOf(spec *v3.FelixConfigurationSpec) felixSettings {
+	var out felixSettings
+	for _, action := range [3]string{"Drop", "Accept", "Return"} {
+		if strings.EqualFold(spec.DefaultEndpointToHostAction, action) {
+			out.EndpointToHostAction = action
+		}
+	}
+	if spec.VXLANPort != nil {
+		out.VXLANPort = int32(*spec.VXLANPort)
+	}
+	out.AllowVXLANFromPods = spec.AllowVXLANPacketsFromWorkloads != nil && *spec.AllowVXLANPacketsFromWorkloads
+	out.AllowIPIPFromPods = spec.AllowIPIPPacketsFromWorkloads != nil && *spec.AllowIPIPPacketsFromWorkloads
+	return out
+}
+
+func (c *Cluster) setFelix(s felixSettings) {
+	if c.felix != s {
+		c.felix = s
+		c.touchNodeStates()
+	}
+}

@@ -1,0 +1,106 @@
+package render
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/manul-net/manul/api/v1alpha1"
+)
+
+// Dirty returns the keys of rendered objects whose desired content may have changed since the last call, in the order
+// in which they should be written.
+func (c *Cluster) Dirty() []Key {
+	c.flush()
+	keys := slices.Collect(maps.Keys(c.dirty))
+	clear(c.dirty)
+	slices.SortFunc(keys, func(a, b Key) int {
+		return cmp.Or(cmp.Compare(a.Kind.rank(), b.Kind.rank()), strings.Compare(a.Name, b.Name))
+	})
+	return keys
+}
+
+// Desired returns the rendered object as it should be in the API (type, name and spec), or nil when it should not exist.
+// The caller may keep it but not change it.
+func (c *Cluster) Desired(key Key) runtime.Object {
+	c.flush()
+	switch key.Kind {
+	case KindSetCatalog:
+		if s := c.shards[key.Name]; s != nil && len(s.sets) > 0 {
+			o := &v1alpha1.SetCatalog{TypeMeta: typeMeta(key), ObjectMeta: metav1.ObjectMeta{Name: key.Name}, Spec: s.render()}
+			s.offer(&o.Spec)
+			return o
+		}
+	case KindPolicyProgram:
+		if p := c.programs[key.Name]; p != nil {
+			return &v1alpha1.PolicyProgram{TypeMeta: typeMeta(key), ObjectMeta: metav1.ObjectMeta{Name: key.Name}, Spec: p.compiled.Program}
+		}
+	case KindNodeEndpoints:
+		if n := c.nodes[key.Name]; n != nil && n.exists {
+			o := &v1alpha1.NodeEndpoints{TypeMeta: typeMeta(key), ObjectMeta: metav1.ObjectMeta{Name: key.Name}, Spec: n.renderEndpoints()}
+			c.offerEndpoints(n, &o.Spec)
+			return o
+		}
+	case KindNodeNetwork:
+		if n := c.nodes[key.Name]; n != nil && n.exists {
+			return &v1alpha1.NodeNetwork{TypeMeta: typeMeta(key), ObjectMeta: metav1.ObjectMeta{Name: key.Name}, Spec: n.renderNetwork()}
+		}
+	case KindNodeState:
+		if n := c.nodes[key.Name]; n != nil && n.exists {
+			return &v1alpha1.NodeState{TypeMeta: typeMeta(key), ObjectMeta: metav1.ObjectMeta{Name: key.Name}, Spec: c.renderState(n)}
+		}
+	}
+	return nil
+}
+
+func typeMeta(key Key) metav1.TypeMeta {
+	return metav1.TypeMeta{APIVersion: v1alpha1.GroupName + "/" + v1alpha1.Version, Kind: string(key.Kind)}
+}
+
+// sorted are the endpoints of a node in order of their IDs.
+func (n *node) sorted() []*endpoint {
+	out := slices.Collect(maps.Values(n.endpoints))
+	slices.SortFunc(out, func(a, b *endpoint) int { return strings.Compare(a.id, b.id) })
+	return out
+}
+
+func (n *node) renderEndpoints() v1alpha1.NodeEndpointsSpec {
+	var spec v1alpha1.NodeEndpointsSpec
+	for _, e := range n.sorted() {
+		addresses := n.addressesOf(e)
+		if len(addresses) == 0 {
+			continue
+		}
+		spec.Endpoints = append(spec.Endpoints, v1alpha1.RemoteEndpoint{
+			ID: e.id, Identities: e.identities(), Addresses: addresses, Ports: e.ports,
+		})
+	}
+	return spec
+}
+
+func (n *node) renderNetwork() v1alpha1.NodeNetworkSpec {
+	spec := v1alpha1.NodeNetworkSpec{Addresses: n.addresses}
+	for _, b := range n.leased() {
+		spec.Blocks = append(spec.Blocks, b.String())
+	}
+	return spec
+}
+
+func (c *Cluster) renderState(n *node) v1alpha1.NodeStateSpec {
+	spec := v1alpha1.NodeStateSpec{Pools: c.renderPools(), Settings: c.felix}
+	for _, b := range n.leased() {
+		spec.Blocks = append(spec.Blocks, v1alpha1.BlockLease{CIDR: b.String(), Pool: c.poolOf(b)})
+	}
+	for _, e := range n.sorted() {
+		c.list(e)
+		spec.Endpoints = append(spec.Endpoints, v1alpha1.Endpoint{
+			ID: e.id, UID: e.uid, Identity: e.identity.id,
+			Ingress: e.ingress, Egress: e.egress, Ports: e.ports, Addresses: c.request(e),
+		})
+	}
+	return spec
+}

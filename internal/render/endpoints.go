@@ -1,0 +1,156 @@
+package render
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/manul-net/manul/api/v1alpha1"
+	"github.com/manul-net/manul/internal/policy"
+)
+
+// endpoint is a pod with a network of its own.
+type endpoint struct {
+	id        string // "namespace/name"
+	uid       types.UID
+	node      *node
+	namespace *namespace
+	account   *account
+	labels    map[string]string
+	ports     []v1alpha1.NamedPort
+	// wishes are the annotations that ask for addresses.
+	wishes addressWishes
+
+	// policies that apply, in either direction.
+	policies map[*policyState]struct{}
+	// ingress and egress are the lists made of them; valid only while listed is true.
+	ingress, egress []v1alpha1.TierPolicies
+	listed          bool
+
+	// identity is the class of endpoints that no selector in use can tell apart to which this one belongs.
+	identity *identity
+	// former identities that the endpoint bears beside it for a while, in order.
+	former []*identity
+}
+
+// isEndpoint tells whether a pod has a network of its own now.
+func isEndpoint(p *corev1.Pod) bool {
+	return p.Spec.NodeName != "" && !p.Spec.HostNetwork &&
+		p.Status.Phase != corev1.PodSucceeded && p.Status.Phase != corev1.PodFailed
+}
+
+func (c *Cluster) setPod(p *corev1.Pod) {
+	id := p.Namespace + "/" + p.Name
+	if !isEndpoint(p) {
+		c.deletePod(id)
+		return
+	}
+	e := c.endpoints[id]
+	if e != nil && (e.uid != p.UID || e.node.name != p.Spec.NodeName || e.account != c.accounts[objectName{p.Namespace, p.Spec.ServiceAccountName}]) {
+		c.deletePod(id) // another pod of the same name
+		e = nil
+	}
+	ports, wishes := namedPorts(&p.Spec), wishesOf(p.Annotations)
+	if e == nil {
+		e = &endpoint{id: id, uid: p.UID, labels: p.Labels, ports: ports, wishes: wishes, policies: map[*policyState]struct{}{}}
+		c.addEndpoint(e, p)
+		return
+	}
+	if !slices.Equal(e.ports, ports) {
+		e.ports = ports
+		c.touchEndpoint(e)
+	}
+	if e.wishes != wishes {
+		e.wishes = wishes
+		c.touch(KindNodeState, e.node.name)
+	}
+	if !maps.Equal(e.labels, p.Labels) {
+		e.labels = p.Labels
+		c.relabel(e)
+		c.pending.identities[e] = struct{}{}
+	}
+}
+
+func (c *Cluster) addEndpoint(e *endpoint, p *corev1.Pod) {
+	e.node = c.node(p.Spec.NodeName)
+	e.namespace = c.namespace(p.Namespace)
+	e.account = c.account(objectName{p.Namespace, p.Spec.ServiceAccountName})
+	c.endpoints[e.id] = e
+	e.node.endpoints[e.id] = e
+	e.namespace.endpoints[e] = struct{}{}
+	e.account.endpoints[e] = struct{}{}
+	c.demandChanged = true
+	c.touchEndpoint(e)
+	c.relabel(e)
+	c.pending.identities[e] = struct{}{}
+}
+
+func (c *Cluster) deletePod(id string) {
+	e := c.endpoints[id]
+	if e == nil {
+		return
+	}
+	c.selecting.deleteItem(e)
+	c.leaveIdentity(e)
+	c.transition.forget(e)
+	delete(c.pending.identities, e)
+	delete(c.endpoints, id)
+	delete(e.node.endpoints, id)
+	delete(e.namespace.endpoints, e)
+	delete(e.account.endpoints, e)
+	c.demandChanged = true
+	c.touchEndpoint(e)
+	c.dropNode(e.node)
+	c.dropNamespace(e.namespace)
+	c.dropAccount(e.account)
+}
+
+// touchEndpoint notes a change that the endpoint's own node and all others have to know.
+func (c *Cluster) touchEndpoint(e *endpoint) {
+	c.touch(KindNodeState, e.node.name)
+	c.touch(KindNodeEndpoints, e.node.name)
+}
+
+// relabel looks up again which policies apply.
+func (c *Cluster) relabel(e *endpoint) { c.selecting.setItem(e, e.view(e.labels)) }
+
+// view is what the endpoint looks like to selectors, were labels its own.
+func (e *endpoint) view(labels map[string]string) *policy.EndpointLabels {
+	return &policy.EndpointLabels{
+		Own:                  labels,
+		Pod:                  true,
+		Namespace:            e.namespace.name,
+		NamespaceLabels:      e.namespace.labels(),
+		ServiceAccount:       e.account.name.name,
+		ServiceAccountLabels: e.account.labels,
+	}
+}
+
+// namedPorts are the ports of a pod's containers that have a name, in order.
+func namedPorts(spec *corev1.PodSpec) []v1alpha1.NamedPort {
+	var out []v1alpha1.NamedPort
+	add := func(containers []corev1.Container) {
+		for i := range containers {
+			for _, p := range containers[i].Ports {
+				number, ok := policy.ProtocolNumber(p.Protocol)
+				if p.Name != "" && ok {
+					out = append(out, v1alpha1.NamedPort{Name: p.Name, Protocol: number, Port: p.ContainerPort})
+				}
+			}
+		}
+	}
+	add(spec.Containers)
+	for i := range spec.InitContainers {
+		// Such an init container runs beside the others for the pod's whole life.
+		if r := spec.InitContainers[i].RestartPolicy; r != nil && *r == corev1.ContainerRestartPolicyAlways {
+			add(spec.InitContainers[i : i+1])
+		}
+	}
+	slices.SortFunc(out, func(a, b v1alpha1.NamedPort) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Protocol, b.Protocol), cmp.Compare(a.Port, b.Port))
+	})
+	return slices.Compact(out)
+}

@@ -1,0 +1,117 @@
+package render
+
+import (
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/manul-net/manul/api/v1alpha1"
+	v3 "github.com/manul-net/manul/api/v3"
+	"github.com/manul-net/manul/internal/policy"
+)
+
+// objectName is the name of an object in its namespace.
+type objectName struct{ namespace, name string }
+
+// defaultFelix is the name of the only FelixConfiguration that counts.
+const defaultFelix = "default"
+
+// Set takes in an object as it is now. The object is kept and must not be changed afterwards.
+//
+// Of the users' objects it takes Pod, Namespace, ServiceAccount, Node and NetworkPolicy of Kubernetes and, of
+// projectcalico.org, NetworkPolicy, GlobalNetworkPolicy, Tier, IPPool, NetworkSet, GlobalNetworkSet, IPAMBlock and
+// FelixConfiguration; also the rendered objects as they are in the API. Any other type is an error.
+func (c *Cluster) Set(obj runtime.Object) error {
+	switch o := obj.(type) {
+	case *corev1.Pod:
+		c.setPod(o)
+	case *corev1.Namespace:
+		c.setNamespace(o.Name, &namespaceContent{labels: o.Labels, annotations: o.Annotations})
+	case *corev1.ServiceAccount:
+		c.setAccount(objectName{o.Namespace, o.Name}, true, o.Labels)
+	case *corev1.Node:
+		c.setNode(o)
+	case *networkingv1.NetworkPolicy:
+		c.setPolicy(policy.KubernetesNetworkPolicy(o))
+	case *v3.NetworkPolicy:
+		c.setPolicy(policy.NetworkPolicy(o))
+	case *v3.GlobalNetworkPolicy:
+		c.setPolicy(policy.GlobalNetworkPolicy(o))
+	case *v3.Tier:
+		c.setTier(o)
+	case *v3.IPPool:
+		c.setPool(o)
+	case *v3.NetworkSet:
+		c.setNetworkSet(objectName{o.Namespace, o.Name}, o.Labels, o.Spec.Nets)
+	case *v3.GlobalNetworkSet:
+		c.setNetworkSet(objectName{"", o.Name}, o.Labels, o.Spec.Nets)
+	case *v3.IPAMBlock:
+		c.setBlock(o)
+	case *v3.FelixConfiguration:
+		if o.Name == defaultFelix {
+			c.setFelix(felixOf(&o.Spec))
+		}
+	case *v1alpha1.NodeState:
+		c.observeNodeState(o)
+	case *v1alpha1.NodeEndpoints:
+		c.observeNodeEndpoints(o.Name, o)
+	case *v1alpha1.NodeNetwork:
+		c.observeNodeNetwork(o.Name, o)
+	case *v1alpha1.PolicyProgram:
+		c.observeProgram(o)
+	case *v1alpha1.SetCatalog:
+		c.observeCatalog(o.Name, o)
+	default:
+		return fmt.Errorf("taking in an object of type %T: the compiler knows no such type", obj)
+	}
+	return nil
+}
+
+// Delete takes note that an object is gone. Only its type, namespace and name are looked at.
+func (c *Cluster) Delete(obj runtime.Object) error {
+	switch o := obj.(type) {
+	case *corev1.Pod:
+		c.deletePod(o.Namespace + "/" + o.Name)
+	case *corev1.Namespace:
+		c.setNamespace(o.Name, nil)
+	case *corev1.ServiceAccount:
+		c.setAccount(objectName{o.Namespace, o.Name}, false, nil)
+	case *corev1.Node:
+		c.deleteNode(o.Name)
+	case *networkingv1.NetworkPolicy:
+		c.deletePolicy(PolicyRef{Kind: policy.KindKubernetesNetworkPolicy, Namespace: o.Namespace, Name: o.Name})
+	case *v3.NetworkPolicy:
+		c.deletePolicy(PolicyRef{Kind: policy.KindNetworkPolicy, Namespace: o.Namespace, Name: o.Name})
+	case *v3.GlobalNetworkPolicy:
+		c.deletePolicy(PolicyRef{Kind: policy.KindGlobalNetworkPolicy, Name: o.Name})
+	case *v3.Tier:
+		c.deleteTier(o.Name)
+	case *v3.IPPool:
+		c.deletePool(o.Name)
+	case *v3.NetworkSet:
+		c.deleteNetworkSet(objectName{o.Namespace, o.Name})
+	case *v3.GlobalNetworkSet:
+		c.deleteNetworkSet(objectName{"", o.Name})
+	case *v3.IPAMBlock:
+		c.deleteBlock(o.Name)
+	case *v3.FelixConfiguration:
+		if o.Name == defaultFelix {
+			c.setFelix(felixSettings{})
+		}
+	case *v1alpha1.NodeState:
+		c.forgetNodeState(o.Name)
+	case *v1alpha1.NodeEndpoints:
+		c.observeNodeEndpoints(o.Name, nil)
+	case *v1alpha1.NodeNetwork:
+		c.observeNodeNetwork(o.Name, nil)
+	case *v1alpha1.PolicyProgram:
+		c.forgetProgram(o.Name)
+	case *v1alpha1.SetCatalog:
+		c.observeCatalog(o.Name, nil)
+	default:
+		return fmt.Errorf("taking note of a deleted object of type %T: the compiler knows no such type", obj)
+	}
+	return nil
+}

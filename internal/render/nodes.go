@@ -1,0 +1,279 @@
+package render
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+
+	"github.com/manul-net/manul/api/v1alpha1"
+	v3 "github.com/manul-net/manul/api/v3"
+)
+
+// annotationIPv4Address on a node is the node's own IPv4 address, possibly with a prefix length.
+const annotationIPv4Address = "projectcalico.org/IPv4Address"
+
+// node is a node, or what is known of one before its object arrives.
+type node struct {
+	name string
+	// exists: there is a Node object.
+	exists    bool
+	addresses []string
+	endpoints map[string]*endpoint
+	blocks    map[string]block
+
+	// state is the NodeState in the API, endpointsObject the NodeEndpoints, network the NodeNetwork; nil: there is none.
+	state           *v1alpha1.NodeState
+	endpointsObject *v1alpha1.NodeEndpoints
+	network         *v1alpha1.NodeNetwork
+	// holds are the addresses that the node gave to pods, by ID.
+	holds map[string]v1alpha1.EndpointStatus
+	// listed is an index into state.spec.endpoints by ID, made when it is first needed.
+	listed map[string]*v1alpha1.Endpoint
+	// published is an index into endpointsObject by the endpoint's ID, made when it is first needed.
+	published map[string]*v1alpha1.RemoteEndpoint
+	// offered are identities that objects may have given to endpoints of the node without having been seen in the API yet.
+	offered offered
+
+	// policies that have to come into force on the node.
+	waiting map[*policyState]struct{}
+	// required counts the endpoints of the node for each policy that applies to any.
+	required map[*policyState]int
+	// failures that the node reports.
+	failures []v1alpha1.Failure
+}
+
+// node returns the node called name; dropNode lets go of it.
+func (c *Cluster) node(name string) *node {
+	n := c.nodes[name]
+	if n == nil {
+		n = &node{
+			name: name, endpoints: map[string]*endpoint{}, blocks: map[string]block{},
+			waiting: map[*policyState]struct{}{}, required: map[*policyState]int{},
+		}
+		c.nodes[name] = n
+	}
+	return n
+}
+
+func (c *Cluster) dropNode(n *node) {
+	if !n.exists && len(n.endpoints) == 0 && len(n.blocks) == 0 && n.state == nil && n.endpointsObject == nil && n.network == nil {
+		delete(c.nodes, n.name)
+	}
+}
+
+// touchNode notes that all the objects of a node may have changed.
+func (c *Cluster) touchNode(n *node) {
+	c.touch(KindNodeState, n.name)
+	c.touch(KindNodeEndpoints, n.name)
+	c.touch(KindNodeNetwork, n.name)
+}
+
+func (c *Cluster) setNode(o *corev1.Node) {
+	n := c.node(o.Name)
+	if !n.exists {
+		n.exists = true
+		c.touchNode(n)
+		c.nodeCounts(n)
+	}
+	if addresses := nodeAddresses(o); !slices.Equal(addresses, n.addresses) {
+		n.addresses = addresses
+		c.touch(KindNodeNetwork, n.name)
+	}
+}
+
+func (c *Cluster) deleteNode(name string) {
+	n := c.nodes[name]
+	if n == nil {
+		return
+	}
+	n.exists = false
+	n.addresses = nil
+	c.touchNode(n)
+	c.nodeCounts(n)
+	c.dropNode(n)
+}
+
+// nodeCounts notes that a node began or ceased to count: among those that must enforce policies, and among those that
+// must acknowledge.
+func (c *Cluster) nodeCounts(n *node) {
+	for p := range n.required {
+		c.dirtyPolicies[p.compiled.Ref] = struct{}{}
+	}
+	c.pending.nodes[n] = struct{}{}
+	c.transition.acknowledged = true
+	c.demandChanged = true
+}
+
+// nodeAddresses are the node's own addresses, at most one of each family, IPv4 first.
+func nodeAddresses(o *corev1.Node) []string {
+	var v4, v6 netip.Addr
+	for _, a := range o.Status.Addresses {
+		addr, err := netip.ParseAddr(a.Address)
+		if a.Type != corev1.NodeInternalIP || err != nil {
+			continue
+		}
+		if addr = addr.Unmap(); addr.Is4() && !v4.IsValid() {
+			v4 = addr
+		} else if addr.Is6() && !v6.IsValid() {
+			v6 = addr
+		}
+	}
+	text, _, _ := strings.Cut(o.Annotations[annotationIPv4Address], "/")
+	if addr, err := netip.ParseAddr(text); err == nil && addr.Is4() {
+		v4 = addr
+	}
+	var out []string
+	for _, addr := range [2]netip.Addr{v4, v6} {
+		if addr.IsValid() {
+			out = append(out, addr.String())
+		}
+	}
+	return out
+}
+
+// observeNodeState takes in a NodeState as it is in the API: what was written, and the agent's word.
+func (c *Cluster) observeNodeState(o *v1alpha1.NodeState) {
+	n := c.node(o.Name)
+	before := n.state
+	n.state = o
+	if before == nil || before.Generation != o.Generation || o.Generation == 0 {
+		n.listed = nil
+		c.pending.compare[Key{KindNodeState, n.name}] = struct{}{}
+	}
+	holds := make(map[string]v1alpha1.EndpointStatus, len(o.Status.Endpoints))
+	for _, s := range o.Status.Endpoints {
+		holds[s.ID] = s
+	}
+	if !maps.EqualFunc(holds, n.holds, func(a, b v1alpha1.EndpointStatus) bool {
+		return a.UID == b.UID && slices.Equal(a.Addresses, b.Addresses)
+	}) {
+		c.touch(KindNodeEndpoints, n.name)
+	}
+	n.holds = holds
+	if !slices.Equal(n.failures, o.Status.Failures) {
+		c.failuresChanged(n, n.failures, o.Status.Failures)
+		n.failures = o.Status.Failures
+	}
+	if before == nil || !maps.Equal(before.Status.Applied, o.Status.Applied) {
+		c.transition.acknowledged = true
+	}
+	c.pending.nodes[n] = struct{}{}
+}
+
+func (c *Cluster) forgetNodeState(name string) {
+	n := c.nodes[name]
+	if n == nil {
+		return
+	}
+	n.state, n.listed, n.holds = nil, nil, nil
+	c.failuresChanged(n, n.failures, nil)
+	n.failures = nil
+	c.touch(KindNodeState, name)
+	c.touch(KindNodeEndpoints, name)
+	c.nodeCounts(n)
+	c.dropNode(n)
+}
+
+// observeNodeNetwork takes in a NodeNetwork as it is in the API; nil when it is gone.
+func (c *Cluster) observeNodeNetwork(name string, o *v1alpha1.NodeNetwork) {
+	n := c.node(name)
+	n.network = o
+	c.pending.compare[Key{KindNodeNetwork, name}] = struct{}{}
+	c.dropNode(n)
+}
+
+// applied is the version up to which the node has put objects of a kind into effect.
+func (n *node) applied(kind Kind) string {
+	if n.state == nil {
+		return ""
+	}
+	return n.state.Status.Applied[string(kind)]
+}
+
+// addressesOf are the addresses that an endpoint of the node holds.
+func (n *node) addressesOf(e *endpoint) []string {
+	held, ok := n.holds[e.id]
+	if !ok || (held.UID != e.uid && held.UID != "") {
+		return nil
+	}
+	return held.Addresses
+}
+
+// block is an address block leased to a node.
+type block struct {
+	node string
+	cidr netip.Prefix
+}
+
+// affinityHost introduces the name of the node to which a block is leased.
+const affinityHost = "host:"
+
+func (c *Cluster) setBlock(o *v3.IPAMBlock) {
+	cidr, err := netip.ParsePrefix(o.Spec.CIDR)
+	if err != nil || o.Spec.Affinity == nil || o.Spec.Deleted {
+		c.deleteBlock(o.Name)
+		return
+	}
+	name, ok := strings.CutPrefix(*o.Spec.Affinity, affinityHost)
+	if !ok {
+		c.deleteBlock(o.Name)
+		return
+	}
+	b := block{node: name, cidr: cidr.Masked()}
+	if c.blocks[o.Name] == b {
+		return
+	}
+	c.deleteBlock(o.Name)
+	c.blocks[o.Name] = b
+	c.node(name).blocks[o.Name] = b
+	c.touchBlocks(name)
+}
+
+func (c *Cluster) deleteBlock(name string) {
+	b, ok := c.blocks[name]
+	if !ok {
+		return
+	}
+	n := c.node(b.node)
+	delete(c.blocks, name)
+	delete(n.blocks, name)
+	c.touchBlocks(b.node)
+	c.dropNode(n)
+}
+
+func (c *Cluster) touchBlocks(node string) {
+	c.touch(KindNodeState, node)
+	c.touch(KindNodeNetwork, node)
+}
+
+// leased are the blocks of a node in order.
+func (n *node) leased() []netip.Prefix {
+	var out []netip.Prefix
+	for _, b := range n.blocks {
+		out = append(out, b.cidr)
+	}
+	slices.SortFunc(out, comparePrefixes)
+	return slices.Compact(out)
+}
+
+// Demand returns how many endpoints each node has, for leasing blocks. A node without endpoints counts 0.
+func (c *Cluster) Demand() map[string]int {
+	out := make(map[string]int, len(c.nodes))
+	for name, n := range c.nodes {
+		if n.exists {
+			out[name] = len(n.endpoints)
+		}
+	}
+	c.demandChanged = false
+	return out
+}
+
+// DemandChanged tells whether what Demand returns may have changed since it was last called.
+func (c *Cluster) DemandChanged() bool { return c.demandChanged }
+
+// same tells whether two specs have the same content.
+func same(a, b any) bool { return equality.Semantic.DeepEqual(a, b) }

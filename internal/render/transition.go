@@ -1,0 +1,372 @@
+package render
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/manul-net/manul/api/v1alpha1"
+)
+
+// A node learns of NodeEndpoints and SetCatalogs on separate watches: at any time it may know an old form of the one and a
+// new form of the other. So when an endpoint changes identity, the change is spread over time:
+//
+//  1. Sets list the new identity. The endpoint bears its new identity and goes on bearing the old one.
+//  2. Once every node has acknowledged SetCatalogs that list the new identity, the endpoint bears it alone.
+//  3. Once every node has acknowledged NodeEndpoints that no longer name the old identity, sets no longer list it.
+//
+// In each step every form of the one kind that a node may still know goes together with every form of the other.
+//
+// An old identity stays only if it is in no set that the endpoint has to leave. That always holds when the keys in use
+// change, since then the endpoint itself has not changed; when its labels change, leaving a set at once is more important.
+//
+// What nodes may know is read off the objects in the API and off what was handed out to be written, never off what this
+// process remembers having computed; so a transition survives a restart of the operator.
+
+// maxFormer bounds how many former identities an endpoint bears. A node that never acknowledges would let them grow.
+const maxFormer = 7
+
+// transition is the state of these changes.
+type transition struct {
+	// bearers counts the nodes whose NodeEndpoints name an identity, or may name it, by the identity's ID.
+	bearers map[string]int
+	// appeared are IDs that came into bearers.
+	appeared map[string]struct{}
+	// changed are endpoints whose former identities may have changed, bridging those that bear any or may.
+	changed  map[*endpoint]struct{}
+	bridging map[*endpoint]struct{}
+	// retiring are identities without endpoints.
+	retiring map[*identity]struct{}
+	// shards whose content in the API, or whose members, changed.
+	shards map[*shard]struct{}
+	// acknowledged: what nodes acknowledge may have changed.
+	acknowledged bool
+}
+
+func newTransition() transition {
+	return transition{
+		bearers: map[string]int{}, appeared: map[string]struct{}{},
+		changed: map[*endpoint]struct{}{}, bridging: map[*endpoint]struct{}{},
+		retiring: map[*identity]struct{}{}, shards: map[*shard]struct{}{},
+	}
+}
+
+// bearing is what an identity knows of its own transition.
+type bearing struct {
+	// waiting are shards that list the identity newly and have not been seen in the API like that.
+	waiting map[*shard]struct{}
+	// listed is the version by which all sets of the identity listed it in the API.
+	listed string
+	// dropped is the version of the NodeEndpoints that was the last to drop it.
+	dropped string
+}
+
+// offered is what was handed out to be written as a node's NodeEndpoints and was not seen in the API since.
+type offered struct {
+	last *v1alpha1.NodeEndpointsSpec
+	// identities of endpoints, by ID of the endpoint.
+	identities map[string][]string
+}
+
+func (t *transition) forget(e *endpoint) {
+	delete(t.changed, e)
+	delete(t.bridging, e)
+}
+
+// check has the former identities of an endpoint looked at again.
+func (t *transition) check(e *endpoint) { t.changed[e] = struct{}{} }
+
+// listed notes that an identity joined a set of a shard.
+func (t *transition) listed(i *identity, s *shard) {
+	if i.bearing.waiting == nil {
+		i.bearing.waiting = map[*shard]struct{}{}
+	}
+	i.bearing.waiting[s] = struct{}{}
+	s.waiting[i] = struct{}{}
+	t.shards[s] = struct{}{}
+}
+
+// checkFormer has all endpoints that bear former identities looked at again after i joined or left a set.
+func (c *Cluster) checkFormer(i *identity) {
+	if len(c.transition.bridging) > 0 && i.known {
+		c.transition.acknowledged = true
+	}
+}
+
+// retire notes that an identity may have lost its last endpoint.
+func (c *Cluster) retire(i *identity) {
+	if i.endpoints == 0 {
+		c.transition.retiring[i] = struct{}{}
+	}
+}
+
+// identities that the endpoint bears, its own first.
+func (e *endpoint) identities() []string {
+	out := []string{e.identity.id}
+	for _, i := range e.former {
+		out = append(out, i.id)
+	}
+	return out
+}
+
+// observeNodeEndpoints takes in a NodeEndpoints as it is in the API; nil when it is gone.
+func (c *Cluster) observeNodeEndpoints(name string, o *v1alpha1.NodeEndpoints) {
+	n := c.node(name)
+	before := n.named()
+	n.endpointsObject = o
+	version := ""
+	if o != nil {
+		version = o.ResourceVersion
+		if n.offered.last != nil && same(n.offered.last, &o.Spec) {
+			n.offered = offered{}
+		}
+	}
+	n.published = nil
+	c.recount(before, n.named(), version)
+	for _, e := range n.endpoints {
+		c.transition.check(e)
+	}
+	c.pending.compare[Key{KindNodeEndpoints, name}] = struct{}{}
+	c.dropNode(n)
+}
+
+// offerEndpoints notes that spec is handed out to be written.
+func (c *Cluster) offerEndpoints(n *node, spec *v1alpha1.NodeEndpointsSpec) {
+	if n.offered.last == nil && n.endpointsObject != nil && same(&n.endpointsObject.Spec, spec) {
+		return // it is there already
+	}
+	before := n.named()
+	n.offered.last = spec
+	if n.offered.identities == nil {
+		n.offered.identities = map[string][]string{}
+	}
+	for i := range spec.Endpoints {
+		e := &spec.Endpoints[i]
+		all := n.offered.identities[e.ID]
+		for _, id := range e.Identities {
+			if !slices.Contains(all, id) {
+				all = append(all, id)
+			}
+		}
+		if len(all) > maxFormer+1 {
+			all = all[len(all)-maxFormer-1:]
+		}
+		n.offered.identities[e.ID] = all
+	}
+	c.recount(before, n.named(), "")
+}
+
+// named are the IDs of identities that the node's NodeEndpoints names, or may name.
+func (n *node) named() map[string]struct{} {
+	out := map[string]struct{}{}
+	if n.endpointsObject != nil {
+		for i := range n.endpointsObject.Spec.Endpoints {
+			for _, id := range n.endpointsObject.Spec.Endpoints[i].Identities {
+				out[id] = struct{}{}
+			}
+		}
+	}
+	for _, ids := range n.offered.identities {
+		for _, id := range ids {
+			out[id] = struct{}{}
+		}
+	}
+	return out
+}
+
+// recount counts the change of one node's NodeEndpoints from before to after, seen at version.
+func (c *Cluster) recount(before, after map[string]struct{}, version string) {
+	for id := range after {
+		if _, ok := before[id]; ok {
+			continue
+		}
+		c.transition.bearers[id]++
+		if c.transition.bearers[id] == 1 {
+			c.transition.appeared[id] = struct{}{}
+		}
+	}
+	for id := range before {
+		if _, ok := after[id]; ok {
+			continue
+		}
+		c.transition.bearers[id]--
+		if c.transition.bearers[id] == 0 {
+			delete(c.transition.bearers, id)
+		}
+		if i := c.identities[id]; i != nil {
+			i.bearing.dropped = laterVersion(i.bearing.dropped, version)
+			c.retire(i)
+		}
+	}
+}
+
+// borne are the identities that nodes may know the endpoint by.
+func (n *node) borne(e *endpoint) []string {
+	if n.published == nil && n.endpointsObject != nil {
+		n.published = make(map[string]*v1alpha1.RemoteEndpoint, len(n.endpointsObject.Spec.Endpoints))
+		for i := range n.endpointsObject.Spec.Endpoints {
+			p := &n.endpointsObject.Spec.Endpoints[i]
+			n.published[p.ID] = p
+		}
+	}
+	out := n.offered.identities[e.id]
+	p := n.published[e.id]
+	if p == nil || !overlap(p.Addresses, n.addressesOf(e)) {
+		return out // nodes may know another pod of that name, but not this one
+	}
+	return append(slices.Clone(out), p.Identities...)
+}
+
+func overlap(a, b []string) bool {
+	return slices.ContainsFunc(a, func(s string) bool { return slices.Contains(b, s) })
+}
+
+// updateTransition takes the steps that have become possible.
+func (c *Cluster) updateTransition() {
+	t := &c.transition
+	c.meetStrangers()
+	progress := c.confirmShards()
+	if t.acknowledged || progress {
+		maps.Copy(t.changed, t.bridging)
+		t.acknowledged = false
+	} else if len(t.changed) == 0 && len(t.retiring) == 0 {
+		return
+	}
+	if len(t.changed) == 0 && len(t.retiring) == 0 {
+		return
+	}
+	catalogs, anybody := c.acknowledgedBy(KindSetCatalog)
+	for e := range t.changed {
+		c.bridge(e, catalogs, anybody)
+	}
+	clear(t.changed)
+	endpoints, _ := c.acknowledgedBy(KindNodeEndpoints)
+	for i := range t.retiring {
+		switch {
+		case i.endpoints > 0:
+			delete(t.retiring, i)
+		case !anybody, t.bearers[i.id] == 0 && !versionLess(endpoints, i.bearing.dropped):
+			delete(t.retiring, i)
+			c.removeIdentity(i)
+		}
+	}
+}
+
+// acknowledgedBy is the version of a kind that all nodes have put into effect, and whether there is any node that has put
+// anything into effect.
+func (c *Cluster) acknowledgedBy(kind Kind) (version string, anybody bool) {
+	for _, n := range c.nodes {
+		if !n.exists || n.state == nil || len(n.state.Status.Applied) == 0 {
+			continue
+		}
+		if applied := n.applied(kind); !anybody || versionLess(applied, version) {
+			version = applied
+		}
+		anybody = true
+	}
+	return version, anybody
+}
+
+// bridge decides which former identities an endpoint bears.
+func (c *Cluster) bridge(e *endpoint, catalogs string, anybody bool) {
+	var former []*identity
+	foreign := false
+	borne := e.node.borne(e)
+	settled := !anybody || e.identity.settled(catalogs)
+	for _, id := range borne {
+		if id == e.identity.id {
+			continue
+		}
+		foreign = true
+		if i := c.identities[id]; i != nil && !settled && !slices.Contains(former, i) && subset(i.sets, e.identity.sets) {
+			former = append(former, i)
+		}
+	}
+	if foreign {
+		c.transition.bridging[e] = struct{}{}
+	} else {
+		delete(c.transition.bridging, e)
+	}
+	slices.SortFunc(former, func(a, b *identity) int { return strings.Compare(a.id, b.id) })
+	if len(former) > maxFormer {
+		former = former[:maxFormer]
+	}
+	if !slices.Equal(former, e.former) {
+		e.former = former
+		c.touch(KindNodeEndpoints, e.node.name)
+	}
+}
+
+// settled tells whether all nodes have put SetCatalogs into effect that list the identity wherever it belongs.
+func (i *identity) settled(catalogs string) bool {
+	return len(i.bearing.waiting) == 0 && !versionLess(catalogs, i.bearing.listed)
+}
+
+func subset(a, b map[*set]struct{}) bool {
+	if len(a) > len(b) {
+		return false
+	}
+	for s := range a {
+		if _, ok := b[s]; !ok {
+			return false
+		}
+	}
+	return true
+}
+
+// confirmShards notes which shards are in the API as they should be. It tells whether an identity is now listed wherever it
+// belongs.
+func (c *Cluster) confirmShards() bool {
+	progress := false
+	for s := range c.transition.shards {
+		if len(s.waiting) == 0 || s.object == nil || s.offered != nil {
+			continue
+		}
+		if spec := s.render(); !same(&spec, &s.object.Spec) {
+			continue
+		}
+		for i := range s.waiting {
+			delete(i.bearing.waiting, s)
+			i.bearing.listed = laterVersion(i.bearing.listed, s.object.ResourceVersion)
+			progress = progress || len(i.bearing.waiting) == 0
+		}
+		clear(s.waiting)
+	}
+	clear(c.transition.shards)
+	return progress
+}
+
+// meetStrangers makes room for identities that objects in the API name and nobody here has: they date from before this
+// process began. They stay in the sets that list them until they can go.
+func (c *Cluster) meetStrangers() {
+	strangers := map[string]*identity{}
+	for id := range c.transition.appeared {
+		if c.identities[id] == nil {
+			i := &identity{id: id, sets: map[*set]struct{}{}}
+			strangers[id] = i
+			c.identities[id] = i
+			c.retire(i)
+		}
+	}
+	clear(c.transition.appeared)
+	if len(strangers) == 0 {
+		return
+	}
+	for _, s := range c.shards {
+		if s.object == nil {
+			continue
+		}
+		for _, written := range s.object.Spec.Sets {
+			set := c.sets[written.ID]
+			if set == nil {
+				continue
+			}
+			for _, id := range written.Identities {
+				if i := strangers[id]; i != nil {
+					set.identities[i] = struct{}{}
+					i.sets[set] = struct{}{}
+				}
+			}
+		}
+	}
+}
