@@ -1,0 +1,149 @@
+package agent
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/manul-net/manul/api/v1alpha1"
+	"github.com/manul-net/manul/nodeagent/source"
+)
+
+// Addresses gives addresses out of the node's leased blocks, durably.
+type Addresses interface {
+	// SetBlocks gives the blocks that are leased to the node, and how long an address rests after use.
+	SetBlocks(blocks []v1alpha1.BlockLease, cooldown time.Duration) error
+	// Allocate gives a pod its addresses: the same for the same UID.
+	Allocate(endpoint, uid string, request v1alpha1.AddressRequest) ([]netip.Addr, error)
+	// Attach notes that an attachment uses the pod's addresses.
+	Attach(endpoint, uid, attachment string) error
+	// Detach notes that an attachment is no more. One that is not known is no error.
+	Detach(attachment string) error
+	// Retain lets go of the addresses of all pods but these and those with attachments.
+	Retain(uids []string) error
+	// KeepAttachments is Detach for all attachments but these.
+	KeepAttachments(attachments []string) error
+	// Attached gives the pod of an attachment.
+	Attached(attachment string) (endpoint, uid string, ok bool)
+	// Held calls each for every pod that holds addresses.
+	Held(each func(endpoint, uid string, addrs []netip.Addr)) error
+}
+
+// owner of addresses.
+type owner struct{ endpoint, uid string }
+
+const addressRetry = time.Second
+
+// giveAddresses gives every pod that the node's state names its addresses, ahead of the runtime's request.
+func (a *Agent) giveAddresses() {
+	if !a.pending.addresses || a.nodeState == nil {
+		return
+	}
+	a.pending.addresses = false
+	spec := &a.nodeState.Spec
+	cooldown := time.Duration(spec.Settings.IPAMCooldownSeconds) * time.Second
+	if err := a.Addresses.SetBlocks(spec.Blocks, cooldown); err != nil {
+		a.Log.Error("address blocks were not taken over", "error", err)
+	}
+	uids := make([]string, 0, len(spec.Endpoints))
+	problems := map[string]error{}
+	for i := range spec.Endpoints {
+		e := &spec.Endpoints[i]
+		uids = append(uids, string(e.UID))
+		if _, ok := a.held[owner{e.ID, string(e.UID)}]; ok {
+			continue
+		}
+		if _, err := a.Addresses.Allocate(e.ID, string(e.UID), e.Addresses); err != nil {
+			problems[e.ID] = err
+			if old := a.addressErrors[e.ID]; old == nil || old.Error() != err.Error() {
+				a.Log.Warn("no address for pod", "pod", e.ID, "error", err)
+			}
+			continue
+		}
+		a.pending.urgent = true
+	}
+	// A checkpoint may be older than the newest pods: their addresses must not be let go of.
+	if a.synced[source.NodeState] {
+		if err := a.Addresses.Retain(uids); err != nil {
+			a.Log.Error("addresses of departed pods were not released", "error", err)
+		}
+	}
+	a.addressErrors = problems
+	if len(problems) > 0 {
+		a.timers.addresses.within(addressRetry)
+	}
+	if err := a.lookAtAddresses(); err != nil {
+		a.Log.Error("addresses in use are not known", "error", err)
+	}
+}
+
+// lookAtAddresses brings the addresses that pods hold into the tables.
+func (a *Agent) lookAtAddresses() error {
+	held := map[owner][]netip.Addr{}
+	err := a.Addresses.Held(func(endpoint, uid string, addrs []netip.Addr) {
+		addrs = slices.Clone(addrs)
+		slices.SortFunc(addrs, func(x, y netip.Addr) int {
+			if x.BitLen() != y.BitLen() {
+				return x.BitLen() - y.BitLen()
+			}
+			return x.Compare(y)
+		})
+		held[owner{endpoint, uid}] = addrs
+	})
+	if err != nil {
+		return fmt.Errorf("reading addresses in use: %w", err)
+	}
+	for o := range a.held {
+		if _, ok := held[o]; !ok {
+			a.state.DeleteLocal(o.endpoint, o.uid)
+		}
+	}
+	for o, addrs := range held {
+		if old, ok := a.held[o]; !ok || !slices.Equal(old, addrs) {
+			a.state.SetLocal(o.endpoint, o.uid, addrs)
+		}
+	}
+	a.held = held
+	return nil
+}
+
+// endpointStatus lists the addresses that pods hold, in order of ID. While two pods bear one name, the one that the
+// operator knows counts.
+func (a *Agent) endpointStatus() []v1alpha1.EndpointStatus {
+	byID := map[string]owner{}
+	for o := range a.held {
+		if first, ok := byID[o.endpoint]; !ok || a.isNamed(o) || !a.isNamed(first) && o.uid < first.uid {
+			byID[o.endpoint] = o
+		}
+	}
+	var out []v1alpha1.EndpointStatus
+	for _, id := range slices.Sorted(maps.Keys(byID)) {
+		o := byID[id]
+		s := v1alpha1.EndpointStatus{ID: id}
+		s.UID = uidType(o.uid)
+		for _, addr := range a.held[o] {
+			s.Addresses = append(s.Addresses, addr.String())
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+func (a *Agent) isNamed(o owner) bool {
+	if a.nodeState == nil {
+		return false
+	}
+	endpoints := a.nodeState.Spec.Endpoints // in order of ID
+	i, ok := slices.BinarySearchFunc(endpoints, o.endpoint, func(e v1alpha1.Endpoint, id string) int {
+		if e.ID < id {
+			return -1
+		}
+		if e.ID > id {
+			return 1
+		}
+		return 0
+	})
+	return ok && string(endpoints[i].UID) == o.uid
+}

@@ -1,0 +1,276 @@
+// Package agent is the loop of the node agent: news comes from a source, is rendered into tables, the drivers make the
+// kernel equal to them, and what is in effect is reported. It gives pods their addresses ahead of the runtime's request
+// and answers the CNI plugin.
+package agent
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/manul-net/manul/api/v1alpha1"
+	"github.com/manul-net/manul/nodeagent/render"
+	"github.com/manul-net/manul/nodeagent/source"
+	"github.com/manul-net/manul/nodeagent/tables"
+)
+
+// Dataplane makes a part of the kernel equal to desired tables.
+type Dataplane[T any] interface {
+	// Apply makes the kernel equal to desired, and desired clean. Items that were refused while all else is in effect
+	// come as *ItemError, joined.
+	Apply(ctx context.Context, desired T) error
+	// Resync makes the next Apply compare everything with the kernel.
+	Resync()
+	// Changed yields a value when another Apply is necessary because the kernel changed.
+	Changed() <-chan struct{}
+}
+
+// ItemError tells that one item is not in effect while the others are.
+type ItemError struct {
+	// Kind of the item: "Endpoint", "PolicyProgram", "Set", "Route", ...
+	Kind string
+	// Name of the item; an endpoint's is its interface, a route's is its destination.
+	Name string
+	Err  error
+}
+
+// Error implements error.
+func (e *ItemError) Error() string { return fmt.Sprintf("%s %s: %v", e.Kind, e.Name, e.Err) }
+
+// Unwrap gives the reason.
+func (e *ItemError) Unwrap() error { return e.Err }
+
+// Checkpoint keeps rendered objects on disk.
+type Checkpoint interface {
+	Set(kind source.Kind, o source.Object)
+	Delete(kind source.Kind, name string)
+	HasPending() bool
+	Flush() error
+	Load(each func(source.Kind, source.Object)) error
+}
+
+// Options of an agent. All fields without a stated default are necessary.
+type Options struct {
+	// Node is the name of the agent's node.
+	Node string
+	// Version of the agent.
+	Version string
+	// Dataplane is the name of the policy dataplane.
+	Dataplane string
+
+	Source     source.Source
+	Policy     Dataplane[*tables.Policy]
+	Routes     Dataplane[*tables.Routes]
+	Addresses  Addresses
+	Checkpoint Checkpoint
+	// MTU gives the MTU of the interface that bears one of the node's addresses.
+	MTU func(own []netip.Addr) (int, error)
+	Log *slog.Logger
+	// Metrics of the loop. Default: none are kept.
+	Metrics *Metrics
+
+	// AddWait bounds how long an ADD waits for the pod's policy. Default: 10 s.
+	AddWait time.Duration
+	// Grace is how long a start waits for the source before it goes by the checkpoint. Default: 2 s.
+	Grace time.Duration
+	// ResyncEvery is about how often everything is compared with the kernel. Default: 5 min.
+	ResyncEvery time.Duration
+	// CheckpointEvery bounds how old the checkpoint may become. Default: 3 s.
+	CheckpointEvery time.Duration
+	// AcknowledgeEvery is about how often news that does not concern the node is acknowledged. Default: 1 min.
+	AcknowledgeEvery time.Duration
+}
+
+func (o Options) withDefaults() Options {
+	def := func(d *time.Duration, to time.Duration) {
+		if *d <= 0 {
+			*d = to
+		}
+	}
+	def(&o.AddWait, 10*time.Second)
+	def(&o.Grace, 2*time.Second)
+	def(&o.ResyncEvery, 5*time.Minute)
+	def(&o.CheckpointEvery, 3*time.Second)
+	def(&o.AcknowledgeEvery, time.Minute)
+	if o.Metrics == nil {
+		o.Metrics = NewMetrics()
+	}
+	return o
+}
+
+// Agent is the node agent. Everything but what is named below belongs to the loop's goroutine.
+type Agent struct {
+	Options
+
+	box   *mailbox    // safe for all
+	calls chan func() // into the loop
+	ready readiness   // safe for all
+	state *render.State
+
+	// nodeState is the newest that was received; nil: none yet.
+	nodeState *v1alpha1.NodeState
+	known     map[source.Kind]map[string]mark
+	synced    map[source.Kind]bool
+	// reached and applied are resource versions: received, and in effect.
+	reached, applied map[source.Kind]uint64
+	// observed is the generation of the NodeState that is in effect.
+	observed int64
+
+	held          map[owner][]netip.Addr // addresses that pods hold, as last seen
+	addressErrors map[string]error       // endpoint -> why it got none
+	waiters       map[*waiter]struct{}
+
+	started     bool         // the kernel may be written
+	appliedOnce bool         // the kernel has been equal to the tables
+	items       []*ItemError // refused alone
+	failures    []v1alpha1.Failure
+	applyError  error
+	attempts    int // in vain, since the last success
+	heldSince   map[render.Item]time.Time
+	pending     pending
+	timers      timers
+	reported    v1alpha1.NodeStateStatus
+}
+
+// pending is what the current step has to do at its end.
+type pending struct {
+	acknowledge bool // news that the operator waits to hear about
+	urgent      bool // a pod got an address
+	addresses   bool // pods may lack addresses
+	since       time.Time
+}
+
+// New makes an agent. Nothing happens before Run.
+func New(o Options) *Agent {
+	return &Agent{
+		Options:       o.withDefaults(),
+		box:           newMailbox(),
+		calls:         make(chan func()),
+		state:         render.New(o.Node),
+		known:         map[source.Kind]map[string]mark{},
+		synced:        map[source.Kind]bool{},
+		reached:       map[source.Kind]uint64{},
+		applied:       map[source.Kind]uint64{},
+		held:          map[owner][]netip.Addr{},
+		addressErrors: map[string]error{},
+		waiters:       map[*waiter]struct{}{},
+		ready:         newReadiness(),
+	}
+}
+
+// Run works until ctx ends. What is in the kernel stays there.
+func (a *Agent) Run(ctx context.Context) error {
+	if err := a.Checkpoint.Load(a.restore); err != nil {
+		a.Log.Warn("starting without a part of the checkpoint", "error", err)
+	}
+	a.restored = a.nodeState != nil
+	if err := a.lookAtAddresses(); err != nil {
+		return err
+	}
+	a.timers = newTimers(a.Options)
+	defer a.timers.stop()
+
+	ctx, cancel := context.WithCancel(ctx)
+	followed := make(chan error, 1)
+	go func() {
+		defer close(followed)
+		followed <- a.Source.Run(ctx, a.box)
+	}()
+	err := a.loop(ctx, followed)
+	cancel()
+	if err == nil {
+		err = <-followed
+	}
+	if flushed := a.Checkpoint.Flush(); flushed != nil {
+		a.Log.Warn("the checkpoint is not the newest", "error", flushed)
+	}
+	return err
+}
+
+// loop takes what there is to take, at once. While a step runs, news gathers in the mailbox.
+func (a *Agent) loop(ctx context.Context, followed <-chan error) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-followed:
+			if ctx.Err() != nil {
+				return nil //nolint:nilerr // stopping, as asked
+			}
+			return fmt.Errorf("following rendered state: %w", err)
+		case <-a.box.ready:
+		case call := <-a.calls:
+			call()
+			a.moreCalls()
+		case <-a.Policy.Changed():
+			a.Log.Info("somebody else changed the policy dataplane; comparing")
+			a.Policy.Resync()
+			a.timers.apply.now()
+		case <-a.Routes.Changed():
+			a.timers.apply.now()
+		case <-a.timers.grace.C:
+			if a.restored {
+				a.begin("the source did not answer in time; going by the checkpoint")
+			}
+		case <-a.timers.resync.C:
+			a.Policy.Resync()
+			a.Routes.Resync()
+			a.timers.apply.now()
+			a.timers.resync.Reset(jittered(a.ResyncEvery))
+		case <-a.timers.apply.C():
+			a.timers.apply.fired()
+		case <-a.timers.addresses.C():
+			a.timers.addresses.fired()
+			a.pending.addresses = true
+		case <-a.timers.acknowledge.C:
+			a.pending.acknowledge = true
+			a.timers.acknowledge.Reset(jittered(a.AcknowledgeEvery))
+		case <-a.timers.checkpoint.C():
+			a.timers.checkpoint.fired()
+			a.flush()
+		}
+		a.step(ctx)
+	}
+}
+
+// moreCalls takes the calls that wait already, so that one apply serves them all.
+func (a *Agent) moreCalls() {
+	for {
+		select {
+		case call := <-a.calls:
+			call()
+		default:
+			return
+		}
+	}
+}
+
+// step takes all news, and makes the node equal to it.
+func (a *Agent) step(ctx context.Context) {
+	a.takeNews()
+	a.giveAddresses()
+	a.apply(ctx)
+	a.settle()
+	a.report()
+	if a.Checkpoint.HasPending() {
+		a.timers.checkpoint.within(a.CheckpointEvery)
+	}
+}
+
+// begin lets the kernel be written, once it is known what belongs there. Before, the kernel may well know more.
+func (a *Agent) begin(why string) {
+	if a.started || a.nodeState == nil {
+		return
+	}
+	a.started = true
+	a.Log.Info("beginning to apply", "reason", why)
+	a.timers.apply.now()
+}
+
+func (a *Agent) flush() {
+	if err := a.Checkpoint.Flush(); err != nil {
+		a.Log.Warn("the checkpoint was not written", "error", err)
+	}
+}

@@ -1,0 +1,182 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"math/rand/v2"
+	"time"
+
+	"github.com/manul-net/manul/api/v1alpha1"
+	"github.com/manul-net/manul/nodeagent/render"
+	"github.com/manul-net/manul/nodeagent/source"
+)
+
+const (
+	applyRetryAtFirst  = 100 * time.Millisecond
+	applyRetryAtLength = 30 * time.Second
+	applyTimeout       = 2 * time.Minute
+	// hastyRetries is how often in a row news may bring on an attempt after a failure.
+	hastyRetries = 3
+)
+
+// apply makes the kernel equal to the tables, when they changed or a retry or comparison is due.
+//
+// Policy comes before routes. A pod that arrives gets its route when its policy is there. Of one that departs, the
+// policy goes first: an interface without policy drops everything, so there is no packet that a route could bring to it
+// unjudged.
+func (a *Agent) apply(ctx context.Context) {
+	if !a.started {
+		return
+	}
+	due := a.timers.apply.take()
+	if !due && a.applyError != nil && a.attempts > hastyRetries {
+		return // a retry is set; trying at every piece of news helps nobody
+	}
+	if due || a.state.Policy().HasDirty() || a.state.Routes().HasDirty() {
+		if a.applyTables(ctx, due) {
+			return
+		}
+	}
+	a.acknowledge()
+}
+
+// applyTables tells whether it failed as a whole.
+func (a *Agent) applyTables(ctx context.Context, both bool) bool {
+	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
+	defer cancel()
+	var policyItems, routeItems []*ItemError
+	var policyErr, routesErr error
+	if both || a.state.Policy().HasDirty() {
+		a.Metrics.timed("policy", func() { policyItems, policyErr = split(a.Policy.Apply(ctx, a.state.Policy())) })
+	} else {
+		policyItems = a.itemsOf(isRoute, false)
+	}
+	if both || a.state.Routes().HasDirty() {
+		a.Metrics.timed("routes", func() { routeItems, routesErr = split(a.Routes.Apply(ctx, a.state.Routes())) })
+	} else {
+		routeItems = a.itemsOf(isRoute, true)
+	}
+	a.items = append(policyItems, routeItems...)
+	a.setFailures(a.items)
+	err := errors.Join(policyErr, routesErr)
+	failed := err != nil
+	if failed && ctx.Err() == nil {
+		a.Log.Error("the kernel is not what it should be", "error", err)
+	}
+	a.applyError = err
+	if failed || len(a.items) > 0 {
+		a.attempts++
+		a.Metrics.failed()
+		a.Policy.Resync()
+		a.Routes.Resync()
+		a.timers.apply.within(backoff(a.attempts))
+	} else {
+		a.attempts = 0
+	}
+	if failed {
+		return true
+	}
+	if !a.appliedOnce {
+		a.appliedOnce = true
+		a.Log.Info("the kernel is equal to the rendered state", "refused_items", len(a.items))
+	}
+	if !a.pending.since.IsZero() {
+		a.Metrics.effective(time.Since(a.pending.since))
+	}
+	return false
+}
+
+func isRoute(e *ItemError) bool { return e.Kind == "Route" }
+
+// itemsOf gives the known failures that are, or are not, of a class: those of a dataplane that was not applied stand.
+func (a *Agent) itemsOf(class func(*ItemError) bool, want bool) []*ItemError {
+	var out []*ItemError
+	for _, e := range a.items {
+		if class(e) == want {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// acknowledge notes that all that was received is in effect, but for what is held back.
+func (a *Agent) acknowledge() {
+	a.pending.since = time.Time{}
+	if !a.appliedOnce {
+		return
+	}
+	observed := int64(0)
+	if a.nodeState != nil {
+		observed = a.nodeState.Generation
+	}
+	applied := maps.Clone(a.reached)
+	for _, h := range a.state.Held() {
+		switch h.Kind {
+		case render.KindEndpoint:
+			observed = a.observed
+		case render.KindPolicyProgram:
+			if h.Version > 0 {
+				applied[source.PolicyProgram] = min(applied[source.PolicyProgram], h.Version-1)
+			}
+		}
+	}
+	a.observed, a.applied = observed, applied
+}
+
+// split takes items that were refused alone apart from an error that concerns everything.
+func split(err error) ([]*ItemError, error) {
+	var items []*ItemError
+	var rest []error
+	var walk func(error)
+	walk = func(err error) {
+		if err == nil {
+			return
+		}
+		if item, ok := err.(*ItemError); ok { //nolint:errorlint // the tree is walked by hand
+			items = append(items, item)
+			return
+		}
+		if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // the tree is walked by hand
+			for _, e := range joined.Unwrap() {
+				walk(e)
+			}
+			return
+		}
+		rest = append(rest, err)
+	}
+	walk(err)
+	return items, errors.Join(rest...)
+}
+
+func backoff(attempts int) time.Duration {
+	d := applyRetryAtLength
+	if attempts < 10 {
+		d = min(d, applyRetryAtFirst<<(attempts-1))
+	}
+	return d/2 + rand.N(d/2) //nolint:gosec // jitter
+}
+
+// setFailures lists what is not in effect, in the terms of the rendered state.
+func (a *Agent) setFailures(items []*ItemError) {
+	a.failures = nil
+	interfaces := map[string]string{}
+	if len(items) > 0 {
+		for o := range a.held {
+			interfaces[render.InterfaceName(o.endpoint)] = o.endpoint
+		}
+		if a.nodeState != nil {
+			for i := range a.nodeState.Spec.Endpoints {
+				id := a.nodeState.Spec.Endpoints[i].ID
+				interfaces[render.InterfaceName(id)] = id
+			}
+		}
+	}
+	for _, e := range items {
+		name := e.Name
+		if id, ok := interfaces[name]; ok && e.Kind == render.KindEndpoint {
+			name = id
+		}
+		a.failures = append(a.failures, v1alpha1.Failure{Kind: e.Kind, Name: name, Message: e.Err.Error()})
+	}
+}

@@ -1,0 +1,65 @@
+package agent
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/manul-net/manul/api/v1alpha1"
+)
+
+// Metrics of the loop.
+type Metrics struct {
+	apply    *prometheus.HistogramVec
+	news     prometheus.Histogram
+	failures prometheus.Counter
+	inEffect *prometheus.GaugeVec
+	held     prometheus.Gauge
+}
+
+// NewMetrics makes metrics that nobody collects yet: see Collectors.
+func NewMetrics() *Metrics {
+	// 0.1 ms to 3.3 s
+	buckets := prometheus.ExponentialBuckets(0.0001, 2, 16)
+	return &Metrics{
+		apply: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "manul_agent_apply_duration_seconds", Help: "Time to make a part of the kernel equal to its tables.", Buckets: buckets,
+		}, []string{"part"}),
+		news: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "manul_agent_news_to_kernel_seconds", Help: "Time from the arrival of news to its being in effect.", Buckets: buckets,
+		}),
+		failures: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "manul_agent_apply_failures_total", Help: "Attempts after which the kernel was not wholly as it should be.",
+		}),
+		inEffect: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "manul_agent_items", Help: "Items that the node is to have in effect, by kind.",
+		}, []string{"kind"}),
+		held: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "manul_agent_held_items", Help: "Items whose newest form waits for something that has not arrived.",
+		}),
+	}
+}
+
+// Collectors are all metrics, to be registered.
+func (m *Metrics) Collectors() []prometheus.Collector {
+	return []prometheus.Collector{m.apply, m.news, m.failures, m.inEffect, m.held}
+}
+
+func (m *Metrics) timed(part string, f func()) {
+	began := time.Now()
+	f()
+	m.apply.WithLabelValues(part).Observe(time.Since(began).Seconds())
+}
+
+func (m *Metrics) failed() { m.failures.Inc() }
+
+func (m *Metrics) effective(d time.Duration) { m.news.Observe(d.Seconds()) }
+
+func (m *Metrics) observe(s *v1alpha1.Summary, members, held int) {
+	for kind, n := range map[string]int{
+		"endpoint": int(s.Endpoints), "policy": int(s.Policies), "set": int(s.Sets), "route": int(s.Routes), "member": members,
+	} {
+		m.inEffect.WithLabelValues(kind).Set(float64(n))
+	}
+	m.held.Set(float64(held))
+}

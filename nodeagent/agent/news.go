@@ -1,0 +1,127 @@
+package agent
+
+import (
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/manul-net/manul/api/v1alpha1"
+	"github.com/manul-net/manul/nodeagent/source"
+)
+
+// mark tells which form of an object is known.
+type mark struct {
+	uid        types.UID
+	generation int64
+	version    uint64
+}
+
+// isNewsTo tells whether an object differs from the form that is known, in more than its status and metadata.
+func isNewsTo(known mark, o source.Object) bool {
+	if o.GetUID() != known.uid || o.GetGeneration() == 0 {
+		return true
+	}
+	return o.GetGeneration() > known.generation
+}
+
+// restore takes an object from the checkpoint.
+func (a *Agent) restore(kind source.Kind, o source.Object) { a.set(kind, o) }
+
+// takeNews brings what gathered in the mailbox into the tables.
+func (a *Agent) takeNews() {
+	kinds, since := a.box.take()
+	if !since.IsZero() && (a.pending.since.IsZero() || since.Before(a.pending.since)) {
+		a.pending.since = since
+	}
+	for _, kind := range source.Kinds() {
+		b := kinds[kind]
+		if b == nil {
+			continue
+		}
+		if b.replaced {
+			for name := range a.known[kind] {
+				if b.objects[name] == nil {
+					a.remove(kind, name)
+				}
+			}
+		}
+		for name, o := range b.objects {
+			if o == nil {
+				a.remove(kind, name)
+				continue
+			}
+			if state, ok := o.(*v1alpha1.NodeState); ok && a.reported.Conditions == nil && name == a.Node {
+				a.reported = state.Status // an earlier agent's report
+			}
+			known, ok := a.known[kind][name]
+			if ok && !isNewsTo(known, o) {
+				continue
+			}
+			a.set(kind, o)
+			a.Checkpoint.Set(kind, o)
+		}
+		a.reached[kind] = max(a.reached[kind], b.version)
+		if b.replaced && !a.synced[kind] {
+			a.synced[kind] = true
+			a.pending.acknowledge = true
+			a.pending.addresses = true
+		}
+	}
+	if len(a.synced) == len(source.Kinds()) {
+		a.begin("all rendered state was received")
+	}
+}
+
+// set takes an object that is new or has changed.
+func (a *Agent) set(kind source.Kind, o source.Object) {
+	name := o.GetName()
+	concerns := false
+	version := parseVersion(o.GetResourceVersion())
+	switch o := o.(type) {
+	case *v1alpha1.NodeState:
+		if name != a.Node {
+			return
+		}
+		a.nodeState = o
+		a.state.SetNodeState(&o.Spec)
+		a.pending.addresses = true
+		concerns = true
+	case *v1alpha1.NodeEndpoints:
+		a.state.SetEndpoints(name, &o.Spec)
+	case *v1alpha1.NodeNetwork:
+		a.state.SetNetwork(name, &o.Spec)
+	case *v1alpha1.PolicyProgram:
+		concerns = a.state.SetProgram(name, version, &o.Spec)
+	case *v1alpha1.SetCatalog:
+		concerns = a.state.SetCatalog(name, &o.Spec)
+	}
+	if a.known[kind] == nil {
+		a.known[kind] = map[string]mark{}
+	}
+	a.known[kind][name] = mark{uid: o.GetUID(), generation: o.GetGeneration(), version: version}
+	a.pending.acknowledge = a.pending.acknowledge || concerns
+}
+
+// remove takes the news that an object is gone.
+func (a *Agent) remove(kind source.Kind, name string) {
+	if _, ok := a.known[kind][name]; !ok {
+		return
+	}
+	concerns := false
+	switch kind {
+	case source.NodeState:
+		// Without the operator's word the node goes on as it is, and so it does after a restart.
+		a.Log.Warn("this node's NodeState is gone; keeping what it said")
+		delete(a.known[kind], name)
+		return
+	case source.NodeEndpoints:
+		a.state.DeleteEndpoints(name)
+	case source.NodeNetwork:
+		a.state.DeleteNetwork(name)
+	case source.PolicyProgram:
+		concerns = a.state.DeleteProgram(name)
+	case source.SetCatalog:
+		concerns = a.state.DeleteCatalog(name)
+	}
+	delete(a.known[kind], name)
+	a.Checkpoint.Delete(kind, name)
+	a.pending.acknowledge = a.pending.acknowledge || concerns
+}

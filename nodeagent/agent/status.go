@@ -1,0 +1,176 @@
+package agent
+
+import (
+	"cmp"
+	"reflect"
+	"slices"
+	"strconv"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/manul-net/manul/api/v1alpha1"
+	"github.com/manul-net/manul/nodeagent/render"
+	"github.com/manul-net/manul/nodeagent/source"
+)
+
+// ConditionReady says whether the node serves pods: its kernel is equal to the rendered state.
+const ConditionReady = "Ready"
+
+// Reasons of the condition Ready.
+const (
+	ReasonApplied      = "Applied"
+	ReasonSyncing      = "Syncing"
+	ReasonApplyFailed  = "ApplyFailed"
+	ReasonItemsRefused = "ItemsRefused"
+)
+
+const (
+	// maxFailures bounds the list of failures: a status is no log.
+	maxFailures = 64
+	maxMessage  = 1024
+	// patience is how long news may be held back before that counts as a failure.
+	patience = 5 * time.Second
+)
+
+func uidType(s string) types.UID { return types.UID(s) }
+
+// report gives the source a new status when it says something that somebody waits for. Versions of news that does not
+// concern this node go along with the next report: a change elsewhere must not make every node write.
+func (a *Agent) report() {
+	status := a.status()
+	a.ready.set(a.readyNow())
+	// An earlier agent's report stands until all is received again: a restart is no news.
+	if len(a.synced) < len(source.Kinds()) || a.nodeState == nil {
+		return
+	}
+	worth := a.pending.acknowledge && !reflect.DeepEqual(status, a.reported)
+	if !worth {
+		silent := status
+		silent.Applied = a.reported.Applied
+		worth = !reflect.DeepEqual(silent, a.reported)
+	}
+	if worth {
+		a.reported = status
+		a.Source.Report(source.Report{Status: *status.DeepCopy(), Urgent: a.pending.urgent})
+	}
+	a.pending.urgent = false
+	if a.applyError == nil && len(a.heldSince) == 0 {
+		a.pending.acknowledge = false // otherwise more is to be told when it comes about
+	}
+	a.Metrics.observe(&status.Summary, a.state.Policy().Members.Len(), len(a.state.Held()))
+}
+
+func (a *Agent) status() v1alpha1.NodeStateStatus {
+	status := v1alpha1.NodeStateStatus{
+		ObservedGeneration: a.observed,
+		Endpoints:          a.endpointStatus(),
+		Failures:           a.allFailures(),
+		Dataplane:          a.Dataplane,
+		AgentVersion:       a.Version,
+	}
+	for kind, version := range a.applied {
+		if kind == source.NodeState || version == 0 {
+			continue
+		}
+		if status.Applied == nil {
+			status.Applied = map[string]string{}
+		}
+		status.Applied[string(kind)] = strconv.FormatUint(version, 10)
+	}
+	if a.appliedOnce {
+		p := a.state.Policy()
+		status.Summary = v1alpha1.Summary{
+			Endpoints: int32(p.Endpoints.Len()),
+			Policies:  int32(p.Programs.Len()),
+			Sets:      int32(p.Sets.Len()),
+			Routes:    int32(a.state.Routes().Len()),
+		}
+	}
+	status.Conditions = []metav1.Condition{a.readyCondition(len(status.Failures))}
+	return status
+}
+
+// readyCondition keeps its time of transition while its status stays.
+func (a *Agent) readyCondition(failures int) metav1.Condition {
+	c := metav1.Condition{
+		Type: ConditionReady, Status: metav1.ConditionTrue, Reason: ReasonApplied,
+		Message: "what was rendered for the node is in effect", LastTransitionTime: metav1.NewTime(time.Now().Truncate(time.Second)),
+	}
+	switch {
+	case a.applyError != nil:
+		c.Status, c.Reason, c.Message = metav1.ConditionFalse, ReasonApplyFailed, clip(a.applyError.Error())
+	case !a.appliedOnce:
+		c.Status, c.Reason, c.Message = metav1.ConditionFalse, ReasonSyncing, "not all rendered state has been received and applied yet"
+	case failures > 0:
+		c.Reason, c.Message = ReasonItemsRefused, strconv.Itoa(failures)+" items are not in effect, see failures"
+	}
+	for _, old := range a.reported.Conditions {
+		if old.Type == c.Type && old.Status == c.Status {
+			c.LastTransitionTime = old.LastTransitionTime
+		}
+	}
+	return c
+}
+
+// allFailures lists all that is not in effect: refused by the kernel, not understood, held back too long, without
+// address.
+func (a *Agent) allFailures() []v1alpha1.Failure {
+	out := slices.Clone(a.failures)
+	for item, message := range a.state.Problems() {
+		out = append(out, v1alpha1.Failure{Kind: item.Kind, Name: item.Name, Message: message})
+	}
+	for id, err := range a.addressErrors {
+		out = append(out, v1alpha1.Failure{Kind: render.KindEndpoint, Name: id, Message: err.Error()})
+	}
+	out = append(out, a.overdue()...)
+	slices.SortFunc(out, func(x, y v1alpha1.Failure) int {
+		return cmp.Or(cmp.Compare(x.Kind, y.Kind), cmp.Compare(x.Name, y.Name), cmp.Compare(x.Message, y.Message))
+	})
+	for i := range out {
+		out[i].Message = clip(out[i].Message)
+	}
+	if len(out) == 0 {
+		return nil
+	}
+	return out[:min(len(out), maxFailures)]
+}
+
+// overdue lists what has been held back for longer than kinds usually arrive apart.
+func (a *Agent) overdue() []v1alpha1.Failure {
+	var out []v1alpha1.Failure
+	heldSince := map[render.Item]time.Time{}
+	for _, h := range a.state.Held() {
+		since, ok := a.heldSince[h.Item]
+		if !ok {
+			since = time.Now()
+		}
+		heldSince[h.Item] = since
+		if age := time.Since(since); age < patience {
+			a.timers.apply.within(patience - age)
+			continue
+		}
+		out = append(out, v1alpha1.Failure{Kind: h.Kind, Name: h.Name, Message: "waits for " + h.WaitsFor})
+	}
+	a.heldSince = heldSince
+	return out
+}
+
+func clip(s string) string {
+	if len(s) > maxMessage {
+		return s[:maxMessage]
+	}
+	return s
+}
+
+// missingKinds lists the kinds that were not received yet.
+func (a *Agent) missingKinds() []string {
+	var missing []string
+	for _, kind := range source.Kinds() {
+		if !a.synced[kind] {
+			missing = append(missing, string(kind))
+		}
+	}
+	return missing
+}
