@@ -94,8 +94,12 @@ func kinds() []failure {
 		{name: "the operator", kill: operator, control: true},
 		{
 			name: "the API server",
-			kill: func(ctx context.Context, c *lab.Cluster) error { return c.Component(ctx, "stop", "master1", "apiserver") },
-			back: func(ctx context.Context, c *lab.Cluster) error { return c.Component(ctx, "start", "master1", "apiserver") },
+			kill: func(ctx context.Context, c *lab.Cluster) error {
+				return c.Component(ctx, "stop", "master1", "apiserver")
+			},
+			back: func(ctx context.Context, c *lab.Cluster) error {
+				return c.Component(ctx, "start", "master1", "apiserver")
+			},
 		},
 		{
 			name: "the API server, and then the agents",
@@ -105,7 +109,9 @@ func kinds() []failure {
 				}
 				return agents(ctx, c)
 			},
-			back: func(ctx context.Context, c *lab.Cluster) error { return c.Component(ctx, "start", "master1", "apiserver") },
+			back: func(ctx context.Context, c *lab.Cluster) error {
+				return c.Component(ctx, "start", "master1", "apiserver")
+			},
 		},
 	}
 }
@@ -220,19 +226,12 @@ type running struct {
 // start runs the prober in a pod of worker2, not through the API server, which may be away.
 func start(t *testing.T, c *lab.Cluster, pod string, args ...string) *running {
 	t.Helper()
-	r := &running{cmd: c.Command(context.WithoutCancel(t.Context()), "worker2", inPod(pod, args...)...)}
+	r := &running{cmd: c.InPod(context.WithoutCancel(t.Context()), "worker2", pod, args...)}
 	r.cmd.Stdout, r.cmd.Stderr = &r.stdout, &r.stderr
 	if err := r.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	return r
-}
-
-// inPod is a command line that runs the prober inside a pod's container.
-func inPod(pod string, args ...string) []string {
-	script := `id=$(ctr -n k8s.io containers ls -q "labels.\"io.kubernetes.pod.name\"==$0,labels.\"io.kubernetes.container.name\"==prober" | tail -n 1)
-exec ctr -n k8s.io tasks exec --exec-id "probe-$$" "$id" /prober "$@"`
-	return append([]string{"sh", "-c", script, pod}, args...)
 }
 
 func (r *running) wait(t *testing.T) []byte {
@@ -264,11 +263,11 @@ func attempts(t *testing.T, out []byte) (tried, ok int) {
 // once probes for a moment and compares all outcomes with what is wanted.
 func once(t *testing.T, c *lab.Cluster, pod, server string, want bool) error {
 	t.Helper()
-	out, err := c.On(t.Context(), "worker2", inPod(pod, "probe", "-every", "20ms", "-for", "200ms", server)...)
+	out, err := c.InPod(t.Context(), "worker2", pod, "probe", "-every", "20ms", "-for", "200ms", server).Output()
 	if err != nil {
-		return err
+		return fmt.Errorf("running the prober: %w", err)
 	}
-	tried, ok := attempts(t, []byte(out))
+	tried, ok := attempts(t, out)
 	switch {
 	case tried == 0:
 		return errors.New("no attempt")

@@ -147,3 +147,16 @@ func (c *Cluster) quiet(ctx context.Context, stdin string, args ...string) (stri
 	}
 	return string(out), nil
 }
+
+// Kubeconfig is the path of the administrator's kubeconfig, good on the cluster's hosts.
+func (c *Cluster) Kubeconfig(ctx context.Context) (string, error) {
+	out, err := c.quiet(ctx, "", "kubeconfig", "--name", c.Name)
+	return strings.TrimSpace(out), err
+}
+
+// InPod is a command that runs the prober in a pod of a host. It does not need the API server.
+func (c *Cluster) InPod(ctx context.Context, host, pod string, args ...string) *exec.Cmd {
+	const script = `id=$(ctr -n k8s.io containers ls -q "labels.\"io.kubernetes.pod.name\"==$0,labels.\"io.kubernetes.container.name\"==prober" | tail -n 1)
+exec ctr -n k8s.io tasks exec --exec-id "probe-$$" "$id" /prober "$@"`
+	return c.Command(ctx, host, append([]string{"sh", "-c", script, pod}, args...)...)
+}

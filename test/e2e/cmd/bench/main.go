@@ -1,0 +1,257 @@
+// Command bench prints the figures of docs/figures.md, measured on a local cluster: how long a policy takes to reach packets,
+// how long pods take to start (and with the reference plugin ptp), the plugin's ADD and DEL, the agent's memory, and the
+// writes to the API that a pod costs.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/manul-net/manul/test/e2e/lab"
+)
+
+func main() {
+	project := flag.String("project", ".", "the project's folder")
+	n := flag.Int("n", 100, "how many changes, pods and calls are measured")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, *project, *n)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// bench is a cluster that is measured.
+type bench struct {
+	*lab.Cluster
+	program string
+	n       int
+}
+
+func run(ctx context.Context, project string, n int) error {
+	project, err := filepath.Abs(project)
+	if err != nil {
+		return fmt.Errorf("finding the project: %w", err)
+	}
+	images, err := lab.Images(project)
+	if err != nil {
+		return err
+	}
+	program := filepath.Join(project, "out", "bench")
+	build := exec.CommandContext(ctx, "go", "build", "-o", program, "./test/bench")
+	build.Dir, build.Stderr = project, os.Stderr
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if err := build.Run(); err != nil {
+		return fmt.Errorf("building test/bench: %w", err)
+	}
+	figures := &table{out: os.Stdout}
+	for _, m := range []struct {
+		cni string
+		run func(context.Context, *bench, *table) error
+	}{{"none", manul}, {"ptp", reference}} {
+		b := &bench{Cluster: &lab.Cluster{Project: project, Name: "bench", Log: os.Stderr}, program: program, n: n}
+		if err := errors.Join(b.on(ctx, m.cni, images, func() error { return m.run(ctx, b, figures) })); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// on brings the cluster up, measures and removes it.
+func (b *bench) on(ctx context.Context, cni string, images []string, measure func() error) (err error) {
+	if err := b.Down(ctx); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.Down(context.WithoutCancel(ctx))) }()
+	if err := b.Up(ctx, lab.Options{Workers: 2, Proxy: "nftables", CNI: cni, Images: images}); err != nil {
+		return err
+	}
+	if cni == "none" {
+		if _, err := b.Kubectl(ctx, "apply", "--server-side", "-f", filepath.Join(b.Project, "config", "install.yaml")); err != nil {
+			return err
+		}
+	}
+	if _, err := b.Kubectl(ctx, "wait", "--for=condition=Ready", "node", "--all", "--timeout=240s"); err != nil {
+		return err
+	}
+	if err := b.Apply(ctx, setting); err != nil {
+		return err
+	}
+	if _, err := b.Kubectl(ctx, "wait", "-n", "bench", "--for=condition=Ready", "pod", "--all", "--timeout=120s"); err != nil {
+		return err
+	}
+	return measure()
+}
+
+// setting is a server on worker1 and a client on worker2.
+const setting = `
+apiVersion: v1
+kind: Namespace
+metadata: {name: bench}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: server, namespace: bench, labels: {role: server}}
+spec:
+  nodeName: worker1
+  terminationGracePeriodSeconds: 1
+  containers: [{name: prober, image: "ghcr.io/manul-net/prober:v0.1.0", args: [serve, ":8080"]}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: client, namespace: bench, labels: {role: client}}
+spec:
+  nodeName: worker2
+  terminationGracePeriodSeconds: 1
+  containers: [{name: prober, image: "ghcr.io/manul-net/prober:v0.1.0", args: [serve, ":8080"]}]
+`
+
+// guard lets those in who bear a label.
+const guard = `
+apiVersion: projectcalico.org/v3
+kind: NetworkPolicy
+metadata: {name: guard, namespace: bench}
+spec:
+  order: 1
+  selector: role == "server"
+  types: [Ingress]
+  ingress: [{action: Allow, source: {selector: 'friend == "yes"'}}]
+`
+
+func manul(ctx context.Context, b *bench, t *table) error {
+	if err := b.changes(ctx, t, "policies", "policy created -> first connection refused", "policy deleted -> first connection accepted"); err != nil {
+		return err
+	}
+	if err := b.Apply(ctx, guard); err != nil {
+		return err
+	}
+	if _, err := b.Kubectl(ctx, "wait", "-n", "bench", "--for=condition=Enforced", "networkpolicies.projectcalico.org/guard", "--timeout=60s"); err != nil {
+		return err
+	}
+	if err := b.changes(ctx, t, "labels", "peer loses a label -> first connection refused", "peer gains a label -> first connection accepted"); err != nil {
+		return err
+	}
+	if _, err := b.Kubectl(ctx, "delete", "-n", "bench", "networkpolicies.projectcalico.org", "guard"); err != nil {
+		return err
+	}
+	if err := b.memory(ctx, t); err != nil {
+		return err
+	}
+	before, err := b.writes(ctx)
+	if err != nil {
+		return err
+	}
+	if err := b.pods(ctx, t, "Manul"); err != nil {
+		return err
+	}
+	after, err := b.writes(ctx)
+	if err != nil {
+		return err
+	}
+	t.value("writes of manul.dev objects per pod made and removed", float64(after-before)/float64(b.n), "")
+	if err := b.cni(ctx, t); err != nil {
+		return err
+	}
+	info, err := os.Stat(filepath.Join(b.Project, "bin", "manul"))
+	if err != nil {
+		return fmt.Errorf("looking at the plugin: %w", err)
+	}
+	t.value("size of the CNI plugin", float64(info.Size())/(1<<20), "MiB")
+	return nil
+}
+
+func reference(ctx context.Context, b *bench, t *table) error {
+	return b.pods(ctx, t, "ptp, host-local")
+}
+
+// inside runs test/bench on the control plane's host.
+func (b *bench) inside(ctx context.Context, host string, args ...string) (string, error) {
+	kubeconfig, err := b.Kubeconfig(ctx)
+	if err != nil {
+		return "", err
+	}
+	return b.On(ctx, host, append([]string{b.program, args[0], "-kubeconfig", kubeconfig, "-n", fmt.Sprint(b.n)}, args[1:]...)...)
+}
+
+func (b *bench) pods(ctx context.Context, t *table, network string) error {
+	out, err := b.inside(ctx, "master1", "pods")
+	if err != nil {
+		return err
+	}
+	took, err := lengths(out)
+	if err != nil {
+		return err
+	}
+	t.row("pod created -> Running ("+network+")", took["running"])
+	return nil
+}
+
+func (b *bench) cni(ctx context.Context, t *table) error {
+	if err := b.Component(ctx, "stop", "worker1", "kubelet"); err != nil {
+		return err
+	}
+	out, err := b.inside(ctx, "worker1", "cni")
+	if err != nil {
+		return err
+	}
+	took, err := lengths(out)
+	if err != nil {
+		return err
+	}
+	t.row("CNI ADD, the plugin's start as a process included", took["ADD"])
+	t.row("CNI DEL, likewise", took["DEL"])
+	return b.Component(ctx, "start", "worker1", "kubelet")
+}
+
+// memory reads what the kernel says of the agent's process.
+func (b *bench) memory(ctx context.Context, t *table) error {
+	out, err := b.On(ctx, "worker1", "sh", "-c", `cat /proc/$(pidof manul-node)/status`)
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(out) {
+		for field, name := range map[string]string{"VmRSS:": "agent's resident memory", "RssAnon:": "of which anonymous"} {
+			if rest, ok := strings.CutPrefix(line, field); ok {
+				var kib float64
+				if _, err := fmt.Sscan(rest, &kib); err != nil {
+					return fmt.Errorf("reading %q: %w", line, err)
+				}
+				t.value(name, kib/1024, "MiB")
+			}
+		}
+	}
+	return nil
+}
+
+// writes counts the API server's successful writes of rendered objects.
+func (b *bench) writes(ctx context.Context) (int, error) {
+	out, err := b.Kubectl(ctx, "get", "--raw", "/metrics")
+	if err != nil {
+		return 0, err
+	}
+	total := 0.0
+	for line := range strings.Lines(out) {
+		if !strings.HasPrefix(line, "apiserver_request_total{") || !strings.Contains(line, `group="manul.dev"`) {
+			continue
+		}
+		if strings.Contains(line, `verb="GET"`) || strings.Contains(line, `verb="LIST"`) || strings.Contains(line, `verb="WATCH"`) || !strings.Contains(line, `code="20`) {
+			continue
+		}
+		var n float64
+		if _, err := fmt.Sscan(line[strings.LastIndexByte(line, ' ')+1:], &n); err != nil {
+			return 0, fmt.Errorf("reading %q: %w", line, err)
+		}
+		total += n
+	}
+	return int(total), nil
+}
