@@ -123,6 +123,7 @@ type Agent struct {
 	waiters       map[*waiter]struct{}
 
 	started     bool         // the kernel may be written
+	restored    bool         // the checkpoint told what belongs into the kernel
 	appliedOnce bool         // the kernel has been equal to the tables
 	items       []*ItemError // refused alone
 	failures    []v1alpha1.Failure
