@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -47,8 +48,7 @@ func TestResultOfAddIsExact(t *testing.T) {
     "routes": [
         {"dst": "0.0.0.0/0", "gw": "169.254.1.1"},
         {"dst": "::/0", "gw": "fe80::ecee:eeff:feee:eeee"}
-    ],
-    "dns": {}
+    ]
 }`, p.hostName(), newAttachment(p.attachment(), protocol.AddResult{}).podMAC, p.netns.Path())
 	var g, e any
 	w.ok(errors.Join(json.Unmarshal(out, &g), json.Unmarshal([]byte(want), &e)))
@@ -179,10 +179,10 @@ func TestKernelIsAsPromised(t *testing.T) {
 
 func TestCheckFindsWhatIsWrong(t *testing.T) {
 	for _, c := range []struct {
-		name   string
-		break_ func(w *world, p *testPod)
-		code   uint
-		text   string
+		name  string
+		spoil func(w *world, p *testPod)
+		code  uint
+		text  string
 	}{
 		{"address", func(w *world, p *testPod) {
 			w.in(p.netns, func() {
@@ -224,7 +224,7 @@ func TestCheckFindsWhatIsWrong(t *testing.T) {
 			p := w.pod("c1", "web")
 			p.mustAdd()
 			w.ok(p.check())
-			c.break_(w, p)
+			c.spoil(w, p)
 			wantCode(t, p.check(), c.code, c.text)
 		})
 	}
@@ -277,28 +277,29 @@ func TestFailedAddLeavesNothing(t *testing.T) {
 		wantCode(t, err, protocol.CodeSetup, "there is an interface eth0 in the pod already")
 		w.wantNothing()
 	})
-	t.Run("late, in the pod", func(t *testing.T) {
+	t.Run("kernel refuses", func(t *testing.T) {
 		w := newWorld(t)
-		w.agent.mtu = 65535
 		w.serve()
-		p := w.pod("c1", "web")
-		w.in(p.netns, func() { // a route that has the gateway elsewhere makes the pod's default route fail
-			br := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "br0"}}
-			w.ok(netlink.LinkAdd(br))
-			w.ok(netlink.LinkSetUp(br))
-			rule := netlink.NewRule()
-			rule.Priority, rule.Table = 1, 77
-			w.ok(netlink.RuleAdd(rule))
-			w.ok(netlink.RouteAdd(&netlink.Route{LinkIndex: br.Index, Table: 77, Dst: ipNet(everywhere(false)), Scope: netlink.SCOPE_LINK}))
-		})
-		_, err := p.add()
-		wantCode(t, err, protocol.CodeSetup, "adding route to 0.0.0.0/0 in the pod")
+		w.wrapper = []string{"unshare", "-m", "sh", "-c", `mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys && exec "$0"`}
+		_, err := w.pod("c1", "web").add()
+		wantCode(t, err, protocol.CodeSetup, "setting net/ipv4/conf/")
 		w.wantNothing()
-		w.in(p.netns, func() {
-			if _, err := netlink.LinkByName("eth0"); err == nil {
-				t.Error("eth0 is left in the pod")
+		if len(w.agent.dels) != 1 {
+			t.Errorf("DELs: %v", w.agent.dels)
+		}
+	})
+	t.Run("kernel refuses late", func(t *testing.T) {
+		w := newWorld(t)
+		p := w.pod("c1", "web")
+		a := newAttachment(p.attachment(), protocol.AddResult{
+			InterfaceName: p.hostName(), Addresses: []netip.Addr{netip.MustParseAddr("10.48.0.1"), {}}, MTU: 1400,
+		})
+		w.in(w.host, func() {
+			if err := a.make(p.netns); err == nil || !strings.Contains(err.Error(), "giving the pod address") {
+				t.Errorf("got error %v", err)
 			}
 		})
+		w.wantNothing()
 	})
 	t.Run("network namespace gone", func(t *testing.T) {
 		w := newWorld(t)
@@ -480,8 +481,10 @@ func TestGC(t *testing.T) {
 	keep, stale := w.pod("c1", "keep"), w.pod("c2", "stale")
 	keep.mustAdd()
 	stale.mustAdd()
+	foreign := netlink.NewVeth(netlink.LinkAttrs{Name: "califoreign"})
+	foreign.PeerName = "foreign0"
 	w.in(w.host, func() { // not ours, though of our prefix
-		w.ok(netlink.LinkAdd(netlink.NewVeth(netlink.LinkAttrs{Name: "califoreign"})))
+		w.ok(netlink.LinkAdd(foreign))
 	})
 	gc := func(valid ...types.GCAttachment) error {
 		_, err := w.call("GC", []string{"CNI_PATH=/nowhere"}, w.config("1.1.0", "cni.dev/valid-attachments", valid, "cni.dev/attachments", valid))

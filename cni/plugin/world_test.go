@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -60,7 +61,9 @@ type world struct {
 	dir    string
 	socket string
 	agent  *fakeAgent
-	stop   func() // ends the server and waits for it
+	// wrapper is a command that gets the plugin's path as its last argument.
+	wrapper []string
+	stop    func() // ends the server and waits for it
 }
 
 func newWorld(t testing.TB, addrs ...string) *world {
@@ -79,6 +82,9 @@ func newWorld(t testing.TB, addrs ...string) *world {
 			w.ok(err)
 			w.ok(netlink.AddrAdd(lo, addr))
 		}
+		// Any node has an uplink. Here it also keeps the numbers of both ends of a pair apart: while they are equal the kernel
+		// takes up to 1 s to find the host side ready for IPv6 (linkwatch_urgent_event looks at the numbers alone).
+		w.ok(netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "uplink0"}}))
 		// The node's own setting: IPv6 has no forwarding by interface.
 		w.ok(os.WriteFile("/proc/sys/net/ipv6/conf/all/forwarding", []byte("1"), 0))
 	})
@@ -210,7 +216,8 @@ func (w *world) config(version string, more ...any) []byte {
 
 // call runs the plugin on the host. An error is the one that it printed.
 func (w *world) call(command string, env []string, config []byte) ([]byte, error) {
-	cmd := exec.Command(os.Getenv(pluginEnv))
+	argv := append(slices.Clone(w.wrapper), os.Getenv(pluginEnv))
+	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Env = append(env, "CNI_COMMAND="+command)
 	cmd.Stdin = bytes.NewReader(config)
 	var stdout, stderr bytes.Buffer
@@ -229,13 +236,15 @@ func (w *world) call(command string, env []string, config []byte) ([]byte, error
 func (w *world) in(n ns.NetNS, f func()) {
 	w.Helper()
 	w.ok(n.Do(func(ns.NetNS) error { f(); return nil }))
+	if w.Failed() {
+		w.FailNow() // f ended early, in a goroutine of its own
+	}
 }
 
 func (w *world) ok(err error) {
 	w.Helper()
 	if err != nil {
-		w.Error(err)
-		panic(err) // not Fatal: this may be another goroutine, on the thread of a namespace
+		w.Fatal(err)
 	}
 }
 
