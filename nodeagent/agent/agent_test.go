@@ -305,7 +305,7 @@ func TestEverythingIsComparedNowAndThen(t *testing.T) {
 	bubble(t, func(t *testing.T, l *lab) {
 		l.sync(l.state(1, nil, "n/a"))
 		pause(time.Hour)
-		if n := l.policy.resyncs; n < 9 || n > 15 {
+		if n := l.policy.resynced(); n < 9 || n > 15 {
 			t.Errorf("%d comparisons in an hour, want about one in five minutes", n)
 		}
 		n := l.policy.count()

@@ -101,6 +101,8 @@ func (p *fakePolicy) endpoint(iface string) (tables.Endpoint, bool) {
 
 func (p *fakePolicy) count() int { p.mu.Lock(); defer p.mu.Unlock(); return p.applies }
 
+func (p *fakePolicy) resynced() int { p.mu.Lock(); defer p.mu.Unlock(); return p.resyncs }
+
 type fakeRoutes struct {
 	mu      sync.Mutex
 	routes  map[netip.Prefix]tables.Route
