@@ -1,0 +1,106 @@
+package inputs
+
+import (
+	"maps"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Trim removes from an object, before it enters the cache, what no part of the operator reads. A pod shrinks to about a
+// tenth. It never fails; the signature is that of a cache transform.
+func Trim(in any) (any, error) {
+	switch obj := in.(type) {
+	case *corev1.Pod:
+		return trimPod(obj), nil
+	case *corev1.Node:
+		return trimNode(obj), nil
+	case *corev1.ServiceAccount:
+		obj.Secrets, obj.ImagePullSecrets = nil, nil
+	}
+	if obj, err := meta.Accessor(in); err == nil {
+		obj.SetManagedFields(nil)
+		if _, ok := obj.GetAnnotations()[corev1.LastAppliedConfigAnnotation]; ok {
+			rest := maps.Clone(obj.GetAnnotations())
+			delete(rest, corev1.LastAppliedConfigAnnotation)
+			obj.SetAnnotations(rest)
+		}
+	}
+	return in, nil
+}
+
+// trimPod keeps who the pod is, where it runs, and its named ports.
+func trimPod(in *corev1.Pod) *corev1.Pod {
+	out := &corev1.Pod{
+		TypeMeta:   in.TypeMeta,
+		ObjectMeta: trimMeta(&in.ObjectMeta),
+		Spec: corev1.PodSpec{
+			NodeName:           in.Spec.NodeName,
+			ServiceAccountName: in.Spec.ServiceAccountName,
+			HostNetwork:        in.Spec.HostNetwork,
+			InitContainers:     trimContainers(in.Spec.InitContainers),
+			Containers:         trimContainers(in.Spec.Containers),
+		},
+		Status: corev1.PodStatus{Phase: in.Status.Phase},
+	}
+	return out
+}
+
+// trimContainers keeps the containers that have named ports. Of init containers only sidecars serve ports for longer.
+func trimContainers(in []corev1.Container) []corev1.Container {
+	var out []corev1.Container
+	for i := range in {
+		var ports []corev1.ContainerPort
+		for _, port := range in[i].Ports {
+			if port.Name != "" {
+				ports = append(ports, port)
+			}
+		}
+		if len(ports) > 0 {
+			out = append(out, corev1.Container{Name: in[i].Name, Ports: ports, RestartPolicy: in[i].RestartPolicy})
+		}
+	}
+	return out
+}
+
+// trimNode keeps who the node is and its addresses: not its images, conditions and resources.
+func trimNode(in *corev1.Node) *corev1.Node {
+	return &corev1.Node{
+		TypeMeta:   in.TypeMeta,
+		ObjectMeta: trimMeta(&in.ObjectMeta),
+		Spec:       corev1.NodeSpec{PodCIDRs: in.Spec.PodCIDRs},
+		Status:     corev1.NodeStatus{Addresses: in.Status.Addresses},
+	}
+}
+
+func trimMeta(in *metav1.ObjectMeta) metav1.ObjectMeta {
+	return metav1.ObjectMeta{
+		Name:              in.Name,
+		Namespace:         in.Namespace,
+		UID:               in.UID,
+		ResourceVersion:   in.ResourceVersion,
+		Generation:        in.Generation,
+		CreationTimestamp: in.CreationTimestamp,
+		DeletionTimestamp: in.DeletionTimestamp,
+		Labels:            in.Labels,
+		Annotations:       ownAnnotations(in.Annotations),
+	}
+}
+
+// ownAnnotations keeps the annotations of the API that the project serves.
+func ownAnnotations(in map[string]string) map[string]string {
+	var out map[string]string
+	for key, value := range in {
+		domain, _, _ := strings.Cut(key, "/")
+		if domain != "projectcalico.org" && !strings.HasSuffix(domain, ".projectcalico.org") {
+			continue
+		}
+		if out == nil {
+			out = make(map[string]string)
+		}
+		out[key] = value
+	}
+	return out
+}

@@ -1,0 +1,201 @@
+// Package leases gives nodes the address blocks that they need, and takes back those of nodes that are gone. A lease is an
+// IPAMBlock with the node's affinity, and a BlockAffinity for people and tools to read.
+package leases
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/workqueue"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
+
+	"github.com/manul-net/manul/api/v1alpha1"
+	v3 "github.com/manul-net/manul/api/v3"
+	"github.com/manul-net/manul/internal/ipam"
+	"github.com/manul-net/manul/internal/live"
+)
+
+// unseen is how long a lease that was made counts although its object has not come back through the watch.
+const unseen = time.Minute
+
+// plan is the one thing on the queue: all leases are planned together.
+type plan struct{}
+
+// Lessor plans and writes the leases. It runs on the leader alone.
+type Lessor struct {
+	Client client.Client
+	World  *live.World
+	Now    func() time.Time
+
+	// made are leases that were written and not seen yet, by the block's name. There is one worker, so no lock.
+	made map[string]madeLease
+}
+
+type madeLease struct {
+	ipam.Lease
+	at time.Time
+}
+
+// Setup registers the lessor.
+func Setup(mgr manager.Manager, world *live.World) error {
+	c, err := controller.NewTyped("leases", mgr, controller.TypedOptions[plan]{
+		Reconciler:              &Lessor{Client: mgr.GetClient(), World: world, Now: time.Now, made: map[string]madeLease{}},
+		MaxConcurrentReconciles: 1,
+		RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[plan](10*time.Millisecond, 30*time.Second),
+	})
+	if err != nil {
+		return fmt.Errorf("making the lessor of blocks: %w", err)
+	}
+	demand := func(_ context.Context, q workqueue.TypedRateLimitingInterface[plan]) error {
+		world.OnDemand(func() { q.Add(plan{}) })
+		return nil
+	}
+	sources := []source.TypedSource[plan]{
+		source.TypedFunc[plan](demand),
+		watch(mgr.GetCache(), &v3.IPPool{}),
+		watch(mgr.GetCache(), &v3.IPAMBlock{}),
+		watch(mgr.GetCache(), &v3.BlockAffinity{}),
+		// Which pools endpoints ask for; not what agents say of their state.
+		watch(mgr.GetCache(), &v1alpha1.NodeState{}, predicate.TypedGenerationChangedPredicate[*v1alpha1.NodeState]{}),
+	}
+	for _, s := range sources {
+		if err := c.Watch(s); err != nil {
+			return fmt.Errorf("following what leases depend on: %w", err)
+		}
+	}
+	return nil
+}
+
+// watch plans anew after any change of a kind.
+func watch[T client.Object](c cache.Cache, obj T, only ...predicate.TypedPredicate[T]) source.TypedSource[plan] {
+	again := handler.TypedEnqueueRequestsFromMapFunc(func(context.Context, T) []plan { return []plan{{}} })
+	return source.TypedKind(c, obj, again, only...)
+}
+
+// Reconcile brings leases, and what is said about pools, up to date.
+func (l *Lessor) Reconcile(ctx context.Context, _ plan) (reconcile.Result, error) {
+	if err := l.World.Wait(ctx); err != nil {
+		return reconcile.Result{}, err
+	}
+	s, err := l.gather(ctx)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	d := decide(s)
+	var errs []error
+	for _, lease := range d.lease {
+		errs = append(errs, l.lease(ctx, lease))
+	}
+	for _, lease := range d.confirm {
+		errs = append(errs, l.confirm(ctx, lease))
+	}
+	for _, lease := range d.release {
+		errs = append(errs, l.release(ctx, lease))
+	}
+	for _, name := range d.forget {
+		errs = append(errs, remove(ctx, l.Client, &v3.BlockAffinity{}, name))
+	}
+	for i := range s.pools {
+		errs = append(errs, l.report(ctx, &s.pools[i], d.findings[s.pools[i].Name]))
+	}
+	return reconcile.Result{}, errors.Join(errs...)
+}
+
+func (l *Lessor) gather(ctx context.Context) (*state, error) {
+	var pools v3.IPPoolList
+	var nodes corev1.NodeList
+	var blocks v3.IPAMBlockList
+	var affinities v3.BlockAffinityList
+	var nodeStates v1alpha1.NodeStateList
+	for _, list := range []client.ObjectList{&pools, &nodes, &blocks, &affinities, &nodeStates} {
+		if err := l.Client.List(ctx, list); err != nil {
+			return nil, fmt.Errorf("listing %T: %w", list, err)
+		}
+	}
+	for i := range blocks.Items {
+		delete(l.made, blocks.Items[i].Name)
+	}
+	s := &state{
+		pools: pools.Items, nodes: nodes.Items, blocks: blocks.Items, affinities: affinities.Items,
+		nodeStates: nodeStates.Items, demand: l.World.Demand(),
+	}
+	for name, lease := range l.made {
+		if l.Now().Sub(lease.at) > unseen {
+			delete(l.made, name)
+			continue
+		}
+		s.made = append(s.made, lease.Lease)
+	}
+	return s, nil
+}
+
+// lease creates the block first: that is what makes the lease safe. The affinity follows; should the operator end in
+// between, the next one confirms it.
+func (l *Lessor) lease(ctx context.Context, lease ipam.Lease) error {
+	block := blockObject(lease, l.Now())
+	if err := l.Client.Create(ctx, block); apierrors.IsAlreadyExists(err) {
+		return nil // somebody was faster; the watch brings their block, and planning goes on with it
+	} else if err != nil {
+		return fmt.Errorf("leasing block %s to node %q: %w", lease.Block, lease.Node, err)
+	}
+	l.made[block.Name] = madeLease{Lease: lease, at: l.Now()}
+	log.FromContext(ctx).Info("Leased a block", "block", lease.Block, "node", lease.Node)
+	return l.confirm(ctx, lease)
+}
+
+func (l *Lessor) confirm(ctx context.Context, lease ipam.Lease) error {
+	if err := l.Client.Create(ctx, affinityObject(lease)); err != nil && !apierrors.IsAlreadyExists(err) {
+		return fmt.Errorf("confirming the lease of block %s to node %q: %w", lease.Block, lease.Node, err)
+	}
+	return nil
+}
+
+// release undoes lease in reverse: while the block's object is there, nobody else gets the block.
+func (l *Lessor) release(ctx context.Context, lease ipam.Lease) error {
+	if err := remove(ctx, l.Client, &v3.BlockAffinity{}, affinityName(lease)); err != nil {
+		return err
+	}
+	log.FromContext(ctx).Info("Taking back a block of a node that is gone", "block", lease.Block, "node", lease.Node)
+	return remove(ctx, l.Client, &v3.IPAMBlock{}, ipam.Name(lease.Block))
+}
+
+func remove(ctx context.Context, c client.Client, obj client.Object, name string) error {
+	obj.SetName(name)
+	if err := client.IgnoreNotFound(c.Delete(ctx, obj)); err != nil {
+		return fmt.Errorf("deleting %T %q: %w", obj, name, err)
+	}
+	return nil
+}
+
+// report writes the condition Allocatable when it changed. Nobody else writes the status of pools.
+func (l *Lessor) report(ctx context.Context, pool *v3.IPPool, f finding) error {
+	conditions := append([]metav1.Condition(nil), pool.Status.Conditions...)
+	if !meta.SetStatusCondition(&conditions, f.condition(pool.Generation)) {
+		return nil
+	}
+	raw, err := json.Marshal(map[string]any{"status": v3.IPPoolStatus{Conditions: conditions}})
+	if err != nil {
+		return fmt.Errorf("encoding the status of IPPool %q: %w", pool.Name, err)
+	}
+	into := &v3.IPPool{ObjectMeta: metav1.ObjectMeta{Name: pool.Name}}
+	if err := client.IgnoreNotFound(l.Client.Status().Patch(ctx, into, client.RawPatch(types.MergePatchType, raw))); err != nil {
+		return fmt.Errorf("writing the status of IPPool %q: %w", pool.Name, err)
+	}
+	return nil
+}

@@ -1,0 +1,221 @@
+package leases
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/manul-net/manul/api/v1alpha1"
+	v3 "github.com/manul-net/manul/api/v3"
+	"github.com/manul-net/manul/internal/ipam"
+	"github.com/manul-net/manul/internal/selector"
+	"github.com/manul-net/manul/internal/validate"
+)
+
+// Reasons of the condition Allocatable of an IPPool.
+const (
+	// ReasonAllocatable: pods can get addresses from the pool.
+	ReasonAllocatable = "Allocatable"
+	// ReasonDisabled: the pool is disabled; addresses in use stay.
+	ReasonDisabled = "Disabled"
+	// ReasonInvalid: the pool breaks a rule; the message says which.
+	ReasonInvalid = "Invalid"
+	// ReasonOverlap: an older pool has some of the same addresses.
+	ReasonOverlap = "Overlap"
+	// ReasonNotForPods: the pool's allowedUses leave pods out.
+	ReasonNotForPods = "NotForPods"
+	// ReasonExhausted: every block is leased, and some node needs more addresses.
+	ReasonExhausted = "Exhausted"
+)
+
+// finding is what became of a pool.
+type finding struct {
+	allocatable bool
+	reason      string
+	message     string
+}
+
+func (f finding) condition(generation int64) metav1.Condition {
+	c := metav1.Condition{
+		Type: v3.ConditionAllocatable, Status: metav1.ConditionFalse,
+		Reason: f.reason, Message: f.message, ObservedGeneration: generation,
+	}
+	if f.allocatable {
+		c.Status = metav1.ConditionTrue
+	}
+	return c
+}
+
+// state is what a plan follows from, as the API has it.
+type state struct {
+	pools      []v3.IPPool
+	nodes      []corev1.Node
+	blocks     []v3.IPAMBlock
+	affinities []v3.BlockAffinity
+	nodeStates []v1alpha1.NodeState
+	// demand is the number of endpoints of each node.
+	demand map[string]int
+	// made are leases whose objects were created and have yet to come back through the watch.
+	made []ipam.Lease
+}
+
+// usablePools returns the pools that can be planned with and what became of each pool, by name. Where two overlap, the
+// older counts.
+func usablePools(pools []v3.IPPool) ([]ipam.Pool, map[string]finding) {
+	byAge := make([]*v3.IPPool, 0, len(pools))
+	for i := range pools {
+		byAge = append(byAge, &pools[i])
+	}
+	slices.SortFunc(byAge, func(a, b *v3.IPPool) int {
+		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), strings.Compare(a.Name, b.Name))
+	})
+	var usable []ipam.Pool
+	var owners []*v3.IPPool
+	findings := make(map[string]finding, len(pools))
+	for _, p := range byAge {
+		pool, f := usablePool(p)
+		if f.reason != ReasonInvalid {
+			if i := slices.IndexFunc(usable, func(o ipam.Pool) bool { return o.CIDR.Overlaps(pool.CIDR) }); i >= 0 {
+				f = finding{reason: ReasonOverlap, message: fmt.Sprintf(
+					"spec.cidr: %s overlaps with %s of the older pool %q: delete this pool and create it with another CIDR",
+					pool.CIDR, usable[i].CIDR, owners[i].Name)}
+			} else {
+				usable, owners = append(usable, pool), append(owners, p)
+			}
+		}
+		findings[p.Name] = f
+	}
+	return usable, findings
+}
+
+// usablePool converts one pool. Of a pool that is merely not to be leased from, existing leases still count.
+func usablePool(p *v3.IPPool) (ipam.Pool, finding) {
+	if errs := validate.IPPool(p); len(errs) > 0 {
+		return ipam.Pool{}, finding{reason: ReasonInvalid, message: errs.ToAggregate().Error()}
+	}
+	cidr, err := netip.ParsePrefix(p.Spec.CIDR)
+	if err != nil {
+		return ipam.Pool{}, finding{reason: ReasonInvalid, message: "spec.cidr: " + err.Error()}
+	}
+	bits, err := ipam.BlockBits(cidr, p.Spec.BlockSize)
+	if err != nil {
+		return ipam.Pool{}, finding{reason: ReasonInvalid, message: "spec.blockSize: " + err.Error()}
+	}
+	nodes, err := selector.Parse(p.Spec.NodeSelector)
+	if err != nil {
+		return ipam.Pool{}, finding{reason: ReasonInvalid, message: "spec.nodeSelector: " + err.Error()}
+	}
+	pool := ipam.Pool{CIDR: cidr, BlockBits: bits, Manual: p.Spec.AssignmentMode == v3.AssignmentManual, Nodes: nodes}
+	switch {
+	case p.Spec.Disabled:
+		pool.Disabled = true
+		return pool, finding{reason: ReasonDisabled, message: "the pool is disabled: no new addresses are given out, those in use stay"}
+	case len(p.Spec.AllowedUses) > 0 && !slices.Contains(p.Spec.AllowedUses, v3.IPPoolAllowedUseWorkload):
+		pool.Disabled = true
+		return pool, finding{reason: ReasonNotForPods, message: "spec.allowedUses leaves out Workload: pods get no addresses from the pool"}
+	}
+	return pool, finding{allocatable: true, reason: ReasonAllocatable, message: "pods can get addresses from the pool"}
+}
+
+// input makes the planner's input, and says what became of each pool.
+func (s *state) input() (ipam.Input, map[string]finding) {
+	pools, findings := usablePools(s.pools)
+	in := ipam.Input{Pools: pools, Leases: s.leases(pools)}
+	v4, v6 := families(pools)
+	asked := s.asked()
+	for i := range s.nodes {
+		n := ipam.Node{Name: s.nodes[i].Name, Labels: s.nodes[i].Labels, Asked: asked[s.nodes[i].Name]}
+		others := s.demand[n.Name]
+		for _, count := range n.Asked {
+			others -= count
+		}
+		if v4 {
+			n.Endpoints4 = max(0, others)
+		}
+		if v6 {
+			n.Endpoints6 = max(0, others)
+		}
+		in.Nodes = append(in.Nodes, n)
+	}
+	return in, findings
+}
+
+// families tells for which families pods get addresses unasked.
+func families(pools []ipam.Pool) (v4, v6 bool) {
+	for _, p := range pools {
+		if !p.Manual && !p.Disabled {
+			v4 = v4 || p.CIDR.Addr().Is4()
+			v6 = v6 || p.CIDR.Addr().Is6()
+		}
+	}
+	return v4, v6
+}
+
+// asked counts, for each node, the endpoints that ask for certain pools. One that names several pools counts for the first.
+func (s *state) asked() map[string]map[netip.Prefix]int {
+	out := map[string]map[netip.Prefix]int{}
+	for i := range s.nodeStates {
+		for j := range s.nodeStates[i].Spec.Endpoints {
+			wanted := s.nodeStates[i].Spec.Endpoints[j].Addresses.Pools
+			if len(wanted) == 0 {
+				continue
+			}
+			pool, err := netip.ParsePrefix(wanted[0])
+			if err != nil {
+				continue
+			}
+			name := s.nodeStates[i].Name
+			if out[name] == nil {
+				out[name] = map[netip.Prefix]int{}
+			}
+			out[name][pool]++
+		}
+	}
+	return out
+}
+
+// leases are those of the objects and those that were just made.
+func (s *state) leases(pools []ipam.Pool) []ipam.Lease {
+	var out []ipam.Lease
+	for i := range s.blocks {
+		if lease, ok := leaseOf(&s.blocks[i], pools); ok {
+			out = append(out, lease)
+		}
+	}
+	return append(out, s.made...)
+}
+
+// leaseOf reads the lease that a block's object stands for. A block that belongs to no node is a lease all the same, to
+// nobody: it must not be given out again while it is there.
+func leaseOf(b *v3.IPAMBlock, pools []ipam.Pool) (ipam.Lease, bool) {
+	block, err := netip.ParsePrefix(b.Spec.CIDR)
+	if err != nil {
+		return ipam.Lease{}, false
+	}
+	lease := ipam.Lease{Block: block.Masked(), Node: nodeOf(b)}
+	for _, p := range pools {
+		if p.CIDR.Bits() <= block.Bits() && p.CIDR.Contains(block.Addr()) {
+			lease.Pool = p.CIDR
+		}
+	}
+	return lease, true
+}
+
+// hostAffinity is what a block's affinity begins with when it belongs to a node.
+const hostAffinity = "host:"
+
+func nodeOf(b *v3.IPAMBlock) string {
+	if b.Spec.Affinity == nil {
+		return ""
+	}
+	node, ok := strings.CutPrefix(*b.Spec.Affinity, hostAffinity)
+	if !ok {
+		return ""
+	}
+	return node
+}

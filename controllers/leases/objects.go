@@ -1,0 +1,55 @@
+package leases
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	v3 "github.com/manul-net/manul/api/v3"
+	"github.com/manul-net/manul/internal/ipam"
+)
+
+// typeHost is the type of affinities to nodes.
+const typeHost = "host"
+
+// maxName is the longest name of an object.
+const maxName = 253
+
+// blockObject stands for a lease. Its name follows from its CIDR alone, so of two operators that lease the same block
+// only one succeeds. The lists of single addresses are the nodes' own business here and stay empty.
+func blockObject(lease ipam.Lease, now time.Time) *v3.IPAMBlock {
+	return &v3.IPAMBlock{
+		ObjectMeta: metav1.ObjectMeta{Name: ipam.Name(lease.Block)},
+		Spec: v3.IPAMBlockSpec{
+			CIDR:              lease.Block.String(),
+			Affinity:          new(hostAffinity + lease.Node),
+			AffinityClaimTime: &metav1.Time{Time: now},
+			Allocations:       []*int{},
+			Unallocated:       []int{},
+			Attributes:        []v3.AllocationAttribute{},
+		},
+	}
+}
+
+func affinityObject(lease ipam.Lease) *v3.BlockAffinity {
+	return &v3.BlockAffinity{
+		ObjectMeta: metav1.ObjectMeta{Name: affinityName(lease)},
+		Spec: v3.BlockAffinitySpec{
+			State: v3.StateConfirmed, Node: lease.Node, Type: typeHost, CIDR: lease.Block.String(),
+		},
+	}
+}
+
+// affinityName is "<node>-<block>"; of a node's name that is too long, a hash takes the end's place.
+func affinityName(lease ipam.Lease) string {
+	name := lease.Node + "-" + ipam.Name(lease.Block)
+	if len(name) <= maxName {
+		return name
+	}
+	sum := sha256.Sum256([]byte(name))
+	id := hex.EncodeToString(sum[:8])
+	return strings.TrimRight(name[:maxName-len(id)-1], ".-") + "-" + id
+}

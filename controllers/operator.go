@@ -1,0 +1,166 @@
+// Package controllers joins the operator's controllers: one per concern, in one process, one of which writes at a time.
+package controllers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/go-logr/logr"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
+	"sigs.k8s.io/controller-runtime/pkg/config"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+
+	"github.com/manul-net/manul/api/v1alpha1"
+	v3 "github.com/manul-net/manul/api/v3"
+	"github.com/manul-net/manul/controllers/defaults"
+	"github.com/manul-net/manul/controllers/inputs"
+	"github.com/manul-net/manul/controllers/leases"
+	"github.com/manul-net/manul/controllers/policystatus"
+	"github.com/manul-net/manul/controllers/rendered"
+	"github.com/manul-net/manul/internal/live"
+)
+
+// LeaderElectionID names the Lease that the writing replica holds.
+const LeaderElectionID = "operator.manul.dev"
+
+const (
+	// cacheSync is how long the first listing of a kind may take. 150,000 pods on a slow API server take minutes.
+	cacheSync = 10 * time.Minute
+	// Kinds that the API server does not serve yet are looked for again after a delay that doubles up to the longest.
+	firstLook, longestLook = 100 * time.Millisecond, 5 * time.Second
+)
+
+// Options of the operator.
+type Options struct {
+	// MetricsAddress and HealthAddress are host:port to listen on; "0" for none.
+	MetricsAddress, HealthAddress string
+	// LeaderElect has replicas agree on the one that writes, by a Lease in LeaderElectionNamespace.
+	LeaderElect             bool
+	LeaderElectionNamespace string
+	// DefaultIPv4Pool is the pool that a cluster without pools gets; the zero Prefix for none.
+	DefaultIPv4Pool netip.Prefix
+	Log             logr.Logger
+}
+
+// Run is the operator. It returns when ctx ends, with an error when it could not go on or lost the leadership.
+func Run(ctx context.Context, cfg *rest.Config, opts Options) error {
+	scheme, err := Scheme()
+	if err != nil {
+		return err
+	}
+	mgr, err := manager.New(cfg, manager.Options{
+		Scheme:                        scheme,
+		Logger:                        opts.Log,
+		Cache:                         cache.Options{DefaultTransform: inputs.Trim, DefaultUnsafeDisableDeepCopy: new(true)},
+		Metrics:                       metricsserver.Options{BindAddress: opts.MetricsAddress},
+		HealthProbeBindAddress:        opts.HealthAddress,
+		LeaderElection:                opts.LeaderElect,
+		LeaderElectionID:              LeaderElectionID,
+		LeaderElectionNamespace:       opts.LeaderElectionNamespace,
+		LeaderElectionReleaseOnCancel: true,
+		Controller: config.Controller{
+			CacheSyncTimeout: cacheSync,
+			// Names need not be unique in the process: tests run two operators in one.
+			SkipNameValidation: new(true),
+		},
+	})
+	if err != nil {
+		return fmt.Errorf("making the manager: %w", err)
+	}
+	if err := awaitKinds(ctx, mgr); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	if err := register(mgr, live.New(), opts); err != nil {
+		return err
+	}
+	if err := mgr.Start(ctx); err != nil {
+		return fmt.Errorf("running the controllers: %w", err)
+	}
+	return nil
+}
+
+// register adds everything that the operator does to the manager.
+func register(mgr manager.Manager, world *live.World, opts Options) error {
+	setups := []func() error{
+		func() error { return inputs.Setup(mgr, world) },
+		func() error { return rendered.Setup(mgr, world) },
+		func() error { return policystatus.Setup(mgr, world) },
+		func() error { return leases.Setup(mgr, world) },
+		func() error { return defaults.SetupTiers(mgr) },
+		func() error { return defaults.SetupSettings(mgr) },
+		func() error { return defaults.SetupPool(mgr, opts.DefaultIPv4Pool) },
+		func() error { return mgr.AddHealthzCheck("ping", healthz.Ping) },
+		func() error { return mgr.AddReadyzCheck("compiled", compiled(world)) },
+	}
+	for _, setup := range setups {
+		if err := setup(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Scheme knows every kind that the operator reads or writes.
+func Scheme() (*runtime.Scheme, error) {
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{
+		corev1.AddToScheme, eventsv1.AddToScheme, networkingv1.AddToScheme, v3.AddToScheme, v1alpha1.AddToScheme,
+	} {
+		if err := add(scheme); err != nil {
+			return nil, fmt.Errorf("registering the API's kinds: %w", err)
+		}
+	}
+	return scheme, nil
+}
+
+// compiled is ready once the compiler knows the whole cluster.
+func compiled(world *live.World) healthz.Checker {
+	return func(*http.Request) error {
+		if !world.IsOpen() {
+			return errors.New("not all objects of the cluster are known yet")
+		}
+		return nil
+	}
+}
+
+// awaitKinds returns once the API server serves every kind that the operator watches. The operator may start before the
+// CustomResourceDefinitions are established, and before the API server answers at all.
+func awaitKinds(ctx context.Context, mgr manager.Manager) error {
+	delay := firstLook
+	for _, obj := range inputs.Kinds() {
+		gvk, err := apiutil.GVKForObject(obj, mgr.GetScheme())
+		if err != nil {
+			return fmt.Errorf("looking for the kind of %T: %w", obj, err)
+		}
+		for {
+			_, err := mgr.GetRESTMapper().RESTMapping(gvk.GroupKind(), gvk.Version)
+			if err == nil {
+				break
+			}
+			mgr.GetLogger().Info("Waiting for the API server to serve a kind", "kind", gvk, "reason", err.Error())
+			select {
+			case <-ctx.Done():
+				return fmt.Errorf("waiting for kind %s: %w", gvk, context.Cause(ctx))
+			case <-time.After(delay):
+			}
+			delay = min(2*delay, longestLook)
+		}
+	}
+	return nil
+}

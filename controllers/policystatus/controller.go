@@ -1,0 +1,226 @@
+// Package policystatus tells users what became of their policies: the conditions Accepted and Enforced on the policy, on
+// its PolicyProgram, and an event for what cannot be accepted.
+package policystatus
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/client-go/util/workqueue"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
+
+	"github.com/manul-net/manul/api/v1alpha1"
+	v3 "github.com/manul-net/manul/api/v3"
+	"github.com/manul-net/manul/internal/live"
+	"github.com/manul-net/manul/internal/policy"
+	"github.com/manul-net/manul/internal/render"
+)
+
+const (
+	// writers is how many policies are reported on at a time: few, since rendered state has precedence.
+	writers               = 2
+	firstRetry, lastRetry = 10 * time.Millisecond, 30 * time.Second
+)
+
+// Reporter writes the status of policies. It writes on transitions only.
+type Reporter struct {
+	Client client.Client
+	World  *live.World
+	Events events.EventRecorder
+	Now    func() time.Time
+
+	mu sync.Mutex
+	// waiting holds since when a difference has been seen that is not worth a write yet (see patience).
+	waiting map[render.PolicyRef]time.Time
+}
+
+// Setup registers the reporter. It runs on the leader alone.
+func Setup(mgr manager.Manager, world *live.World) error {
+	c, err := controller.NewTyped("policystatus", mgr, controller.TypedOptions[render.PolicyRef]{
+		Reconciler: &Reporter{
+			Client: mgr.GetClient(), World: world, Events: mgr.GetEventRecorder("manul-operator"), Now: time.Now,
+		},
+		MaxConcurrentReconciles: writers,
+		RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[render.PolicyRef](firstRetry, lastRetry),
+	})
+	if err != nil {
+		return fmt.Errorf("making the reporter on policies: %w", err)
+	}
+	follow := func(_ context.Context, q workqueue.TypedRateLimitingInterface[render.PolicyRef]) error {
+		world.OnPolicies(func(refs []render.PolicyRef) {
+			for _, ref := range refs {
+				q.Add(ref)
+			}
+		})
+		return nil
+	}
+	if err := c.Watch(source.TypedFunc[render.PolicyRef](follow)); err != nil {
+		return fmt.Errorf("following the compiler: %w", err)
+	}
+	return nil
+}
+
+// Reconcile reports on one policy.
+func (r *Reporter) Reconcile(ctx context.Context, ref render.PolicyRef) (reconcile.Result, error) {
+	if err := r.World.Wait(ctx); err != nil {
+		return reconcile.Result{}, err
+	}
+	report, ok := r.World.Policy(ref)
+	if !ok {
+		r.settled(ref)
+		return reconcile.Result{}, nil
+	}
+	p, err := r.published(ctx, ref, report.Program)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	before := p.primary()
+	if before == nil {
+		return reconcile.Result{}, nil // gone, or not written yet; the compiler tells when that changes
+	}
+	now := statusOf(&report, before.Conditions)
+	if same(before, &now) {
+		r.settled(ref)
+	} else if left := r.waitFor(ref, patience(before, &now)); left > 0 {
+		return reconcile.Result{RequeueAfter: left}, nil
+	} else if err := r.writePolicy(ctx, p, before, &now); err != nil {
+		return reconcile.Result{}, err
+	}
+	if err := r.writeProgram(ctx, p, &report); err != nil {
+		return reconcile.Result{}, err
+	}
+	r.settled(ref)
+	return reconcile.Result{}, nil
+}
+
+// published is what the API holds about a policy.
+type published struct {
+	object  client.Object           // the user's; nil when it is gone
+	status  *v3.PolicyStatus        // its status; nil when its kind has none
+	program *v1alpha1.PolicyProgram // nil when there is none yet
+}
+
+// primary is the status that decides when to write: the user's object's, or the program's when the user's has none.
+func (p *published) primary() *v3.PolicyStatus {
+	switch {
+	case p.object == nil:
+		return nil
+	case p.status != nil:
+		return p.status
+	case p.program != nil:
+		return &v3.PolicyStatus{Enforced: p.program.Status.Enforced, Conditions: p.program.Status.Conditions}
+	}
+	return nil
+}
+
+func (r *Reporter) published(ctx context.Context, ref render.PolicyRef, program string) (*published, error) {
+	var p published
+	key := types.NamespacedName{Namespace: ref.Namespace, Name: ref.Name}
+	switch ref.Kind {
+	case policy.KindGlobalNetworkPolicy:
+		obj := &v3.GlobalNetworkPolicy{}
+		p.object, p.status = obj, &obj.Status
+	case policy.KindNetworkPolicy:
+		obj := &v3.NetworkPolicy{}
+		p.object, p.status = obj, &obj.Status
+	case policy.KindKubernetesNetworkPolicy:
+		p.object = &networkingv1.NetworkPolicy{}
+	default:
+		return nil, fmt.Errorf("reporting on %s: %q is not a kind of policy", ref, ref.Kind)
+	}
+	if err := r.Client.Get(ctx, key, p.object); apierrors.IsNotFound(err) {
+		p.object, p.status = nil, nil
+	} else if err != nil {
+		return nil, fmt.Errorf("reading policy %s: %w", ref, err)
+	}
+	p.program = &v1alpha1.PolicyProgram{}
+	if err := r.Client.Get(ctx, types.NamespacedName{Name: program}, p.program); apierrors.IsNotFound(err) {
+		p.program = nil
+	} else if err != nil {
+		return nil, fmt.Errorf("reading PolicyProgram %q: %w", program, err)
+	}
+	return &p, nil
+}
+
+// writePolicy writes the status of the user's object, and the event when it is news that the policy is wrong.
+func (r *Reporter) writePolicy(ctx context.Context, p *published, before, now *v3.PolicyStatus) error {
+	if rejectedAnew(before, now) {
+		c := condition(now, v3.ConditionAccepted)
+		r.Events.Eventf(p.object, nil, corev1.EventTypeWarning, c.Reason, "Compile", "%s", c.Message)
+	}
+	if p.status == nil {
+		return nil
+	}
+	var into client.Object = &v3.GlobalNetworkPolicy{}
+	if p.object.GetNamespace() != "" {
+		into = &v3.NetworkPolicy{}
+	}
+	into.SetName(p.object.GetName())
+	into.SetNamespace(p.object.GetNamespace())
+	return r.patchStatus(ctx, into, now)
+}
+
+// writeProgram writes the status of the policy's program when it changed.
+func (r *Reporter) writeProgram(ctx context.Context, p *published, report *render.PolicyReport) error {
+	if p.program == nil {
+		return nil
+	}
+	before := &p.program.Status
+	now := programStatus(report, p.program)
+	if sameProgram(before, &now) {
+		return nil
+	}
+	into := &v1alpha1.PolicyProgram{}
+	into.SetName(p.program.Name)
+	return r.patchStatus(ctx, into, &now)
+}
+
+// patchStatus carries no resource version: the operator is the only writer of these statuses.
+func (r *Reporter) patchStatus(ctx context.Context, into client.Object, status any) error {
+	raw, err := json.Marshal(map[string]any{"status": status})
+	if err != nil {
+		return fmt.Errorf("encoding the status of %T %q: %w", into, into.GetName(), err)
+	}
+	err = r.Client.Status().Patch(ctx, into, client.RawPatch(types.MergePatchType, raw))
+	if client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("writing the status of %T %q: %w", into, into.GetName(), err)
+	}
+	return nil
+}
+
+// waitFor returns how much longer a difference has to last before it is written.
+func (r *Reporter) waitFor(ref render.PolicyRef, patience time.Duration) time.Duration {
+	if patience == 0 {
+		return 0
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.waiting == nil {
+		r.waiting = make(map[render.PolicyRef]time.Time)
+	}
+	since, ok := r.waiting[ref]
+	if !ok {
+		since = r.Now()
+		r.waiting[ref] = since
+	}
+	return max(0, patience-r.Now().Sub(since))
+}
+
+// settled forgets that something was waited for.
+func (r *Reporter) settled(ref render.PolicyRef) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.waiting, ref)
+}

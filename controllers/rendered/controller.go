@@ -1,0 +1,152 @@
+// Package rendered writes the compiler's results as objects: only those that changed, and at once.
+package rendered
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/workqueue"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
+
+	"github.com/manul-net/manul/internal/live"
+	"github.com/manul-net/manul/internal/render"
+)
+
+const (
+	// writers is how many writes are under way at a time. One object is never written twice at once.
+	writers = 8
+	// A failed write is tried again after a delay that doubles from firstRetry to lastRetry.
+	firstRetry = 5 * time.Millisecond
+	lastRetry  = 30 * time.Second
+)
+
+// Writer makes the rendered objects in the API equal to what the compiler says.
+type Writer struct {
+	Client client.Client
+	World  *live.World
+}
+
+// Setup registers the writer. It runs on the leader alone. What others change, delete or leave behind comes back through
+// the compiler: it sees the rendered objects of the API, and reports those that differ from what they must be.
+func Setup(mgr manager.Manager, world *live.World) error {
+	c, err := controller.NewTyped("rendered", mgr, controller.TypedOptions[render.Key]{
+		Reconciler:              &Writer{Client: mgr.GetClient(), World: world},
+		MaxConcurrentReconciles: writers,
+		RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[render.Key](firstRetry, lastRetry),
+	})
+	if err != nil {
+		return fmt.Errorf("making the writer of rendered state: %w", err)
+	}
+	if err := c.Watch(source.TypedFunc[render.Key](func(_ context.Context, q workqueue.TypedRateLimitingInterface[render.Key]) error {
+		world.OnKeys(func(keys []render.Key) {
+			for _, key := range keys {
+				q.Add(key)
+			}
+		})
+		return nil
+	})); err != nil {
+		return fmt.Errorf("following the compiler: %w", err)
+	}
+	return nil
+}
+
+// Reconcile makes one rendered object what the compiler says. It waits until the compiler knows the whole cluster.
+func (w *Writer) Reconcile(ctx context.Context, key render.Key) (reconcile.Result, error) {
+	if err := w.World.Wait(ctx); err != nil {
+		return reconcile.Result{}, err
+	}
+	want, err := w.want(key)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	have, err := w.have(ctx, key)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	do, err := decide(want, have)
+	if err != nil {
+		return reconcile.Result{}, fmt.Errorf("comparing %s %q: %w", key.Kind, key.Name, err)
+	}
+	switch do {
+	case create:
+		err = w.create(ctx, want)
+	case update:
+		err = w.update(ctx, key, want, have)
+	case remove:
+		err = w.remove(ctx, key, have)
+	case nothing:
+	}
+	return reconcile.Result{}, err
+}
+
+func (w *Writer) want(key render.Key) (client.Object, error) {
+	obj := w.World.Desired(key)
+	if obj == nil {
+		return nil, nil //nolint:nilnil // absent is an answer
+	}
+	want, ok := obj.(client.Object)
+	if !ok {
+		return nil, fmt.Errorf("the compiler's %s %q is a %T, which is no object", key.Kind, key.Name, obj)
+	}
+	return want, nil
+}
+
+func (w *Writer) have(ctx context.Context, key render.Key) (client.Object, error) {
+	have, err := empty(key.Kind)
+	if err != nil {
+		return nil, err
+	}
+	err = w.Client.Get(ctx, types.NamespacedName{Name: key.Name}, have)
+	if apierrors.IsNotFound(err) {
+		return nil, nil //nolint:nilnil // absent is an answer
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading %s %q: %w", key.Kind, key.Name, err)
+	}
+	return have, nil
+}
+
+func (w *Writer) create(ctx context.Context, want client.Object) error {
+	obj, err := withSpecOf(want)
+	if err != nil {
+		return err
+	}
+	// An object that exists already is one that the cache has yet to hear of; its event brings the key back.
+	if err := w.Client.Create(ctx, obj); err != nil && !apierrors.IsAlreadyExists(err) {
+		return fmt.Errorf("creating %T %q: %w", want, want.GetName(), err)
+	}
+	return nil
+}
+
+func (w *Writer) update(ctx context.Context, key render.Key, want, have client.Object) error {
+	raw, err := patchOf(want, have)
+	if err != nil {
+		return fmt.Errorf("updating %s %q: %w", key.Kind, key.Name, err)
+	}
+	into, err := empty(key.Kind)
+	if err != nil {
+		return err
+	}
+	into.SetName(key.Name)
+	// One that is gone by now sends an event, which brings the key back.
+	if err := w.Client.Patch(ctx, into, client.RawPatch(types.JSONPatchType, raw)); client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("updating %s %q: %w", key.Kind, key.Name, err)
+	}
+	return nil
+}
+
+func (w *Writer) remove(ctx context.Context, key render.Key, have client.Object) error {
+	uid := have.GetUID()
+	err := w.Client.Delete(ctx, have, client.Preconditions{UID: &uid})
+	if client.IgnoreNotFound(err) != nil && !apierrors.IsConflict(err) { // a conflict: another object by now; its event follows
+		return fmt.Errorf("deleting %s %q: %w", key.Kind, key.Name, err)
+	}
+	return nil
+}

@@ -1,0 +1,67 @@
+package rendered
+
+import (
+	"fmt"
+
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/manul-net/manul/api/v1alpha1"
+	"github.com/manul-net/manul/internal/render"
+)
+
+// empty returns an object of the given kind without content.
+func empty(kind render.Kind) (client.Object, error) {
+	switch kind {
+	case render.KindNodeState:
+		return &v1alpha1.NodeState{}, nil
+	case render.KindNodeEndpoints:
+		return &v1alpha1.NodeEndpoints{}, nil
+	case render.KindNodeNetwork:
+		return &v1alpha1.NodeNetwork{}, nil
+	case render.KindPolicyProgram:
+		return &v1alpha1.PolicyProgram{}, nil
+	case render.KindSetCatalog:
+		return &v1alpha1.SetCatalog{}, nil
+	}
+	return nil, fmt.Errorf("%q is not a rendered kind", kind)
+}
+
+// specOf returns a pointer to the object's spec: the operator's part of it.
+func specOf(obj client.Object) (any, error) {
+	switch obj := obj.(type) {
+	case *v1alpha1.NodeState:
+		return &obj.Spec, nil
+	case *v1alpha1.NodeEndpoints:
+		return &obj.Spec, nil
+	case *v1alpha1.NodeNetwork:
+		return &obj.Spec, nil
+	case *v1alpha1.PolicyProgram:
+		return &obj.Spec, nil
+	case *v1alpha1.SetCatalog:
+		return &obj.Spec, nil
+	}
+	return nil, fmt.Errorf("%T is not a rendered kind", obj)
+}
+
+// withSpecOf returns a new object of the given kind and name with the spec of want and the operator's label: what is
+// created. The spec is shared with want.
+func withSpecOf(want client.Object) (client.Object, error) {
+	var out client.Object
+	switch want := want.(type) {
+	case *v1alpha1.NodeState:
+		out = &v1alpha1.NodeState{Spec: want.Spec}
+	case *v1alpha1.NodeEndpoints:
+		out = &v1alpha1.NodeEndpoints{Spec: want.Spec}
+	case *v1alpha1.NodeNetwork:
+		out = &v1alpha1.NodeNetwork{Spec: want.Spec}
+	case *v1alpha1.PolicyProgram:
+		out = &v1alpha1.PolicyProgram{Spec: want.Spec}
+	case *v1alpha1.SetCatalog:
+		out = &v1alpha1.SetCatalog{Spec: want.Spec}
+	default:
+		return nil, fmt.Errorf("%T is not a rendered kind", want)
+	}
+	out.SetName(want.GetName())
+	out.SetLabels(map[string]string{LabelManagedBy: ManagedBy})
+	return out, nil
+}

@@ -1,0 +1,82 @@
+package live
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/manul-net/manul/internal/render"
+)
+
+// Desired returns what key must be, or nil when it must not exist. The object is shared: read only.
+func (w *World) Desired(key render.Key) runtime.Object {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	obj := w.cluster.Desired(key)
+	if obj == nil {
+		delete(w.keys, key) // its deletion is being seen to; it comes back when it is dirty again
+	}
+	return obj
+}
+
+// Policy returns what became of a policy, and false when the policy is gone.
+func (w *World) Policy(ref render.PolicyRef) (render.PolicyReport, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	report, ok := w.cluster.Policy(ref)
+	if !ok {
+		delete(w.policies, ref)
+	}
+	return report, ok
+}
+
+// Demand returns how many addresses each node needs.
+func (w *World) Demand() map[string]int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return maps.Clone(w.cluster.Demand())
+}
+
+// OnKeys has tell called with all keys that there are, and from then on with those that changed, in writing order. It
+// is called under the World's lock: it must not block nor call the World.
+func (w *World) OnKeys(tell func([]render.Key)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.onKeys = append(w.onKeys, tell)
+	if len(w.keys) > 0 {
+		tell(slices.SortedFunc(maps.Keys(w.keys), writingOrder))
+	}
+}
+
+// OnPolicies is OnKeys for the reports on policies.
+func (w *World) OnPolicies(tell func([]render.PolicyRef)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.onPolicies = append(w.onPolicies, tell)
+	if len(w.policies) > 0 {
+		tell(slices.Collect(maps.Keys(w.policies)))
+	}
+}
+
+// OnDemand has tell called when the addresses that nodes need may have changed.
+func (w *World) OnDemand(tell func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.onDemand = append(w.onDemand, tell)
+	if w.isOpen {
+		tell()
+	}
+}
+
+// writingOrder puts what is referred to before what refers to it.
+func writingOrder(a, b render.Key) int {
+	return cmp.Or(cmp.Compare(rank(a.Kind), rank(b.Kind)), cmp.Compare(a.Name, b.Name))
+}
+
+func rank(kind render.Kind) int {
+	return slices.Index([]render.Kind{
+		render.KindSetCatalog, render.KindPolicyProgram, render.KindNodeEndpoints, render.KindNodeNetwork, render.KindNodeState,
+	}, kind)
+}

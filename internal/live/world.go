@@ -1,0 +1,133 @@
+// Package live shares one compiler among goroutines: the informers feed it, and the controllers learn which results
+// changed. It holds nothing of its own but the lock and the list of those who want to know.
+package live
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/manul-net/manul/internal/render"
+)
+
+// World is the cluster as the compiler sees it. Nothing comes out of it before Open: a compiler that knows half of the
+// cluster would have rendered state deleted.
+type World struct {
+	opened chan struct{}
+
+	mu         sync.Mutex
+	cluster    *render.Cluster
+	isOpen     bool
+	keys       map[render.Key]struct{}       // every key that has been dirty and may still be rendered
+	policies   map[render.PolicyRef]struct{} // the same for policies
+	onKeys     []func([]render.Key)
+	onPolicies []func([]render.PolicyRef)
+	onDemand   []func()
+}
+
+// New returns a World around an empty compiler.
+func New() *World {
+	return &World{
+		opened:   make(chan struct{}),
+		cluster:  render.New(),
+		keys:     make(map[render.Key]struct{}),
+		policies: make(map[render.PolicyRef]struct{}),
+	}
+}
+
+// Set tells the compiler of an object that is there. The object belongs to the World from now on and must not change.
+func (w *World) Set(obj runtime.Object) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.cluster.Set(obj); err != nil {
+		return fmt.Errorf("compiling %T: %w", obj, err)
+	}
+	w.publish()
+	w.tellDemand(obj)
+	return nil
+}
+
+// Delete tells the compiler that an object is gone.
+func (w *World) Delete(obj runtime.Object) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.cluster.Delete(obj); err != nil {
+		return fmt.Errorf("compiling without %T: %w", obj, err)
+	}
+	w.publish()
+	w.tellDemand(obj)
+	return nil
+}
+
+// Open says that the compiler now knows the whole cluster.
+func (w *World) Open() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.isOpen {
+		return
+	}
+	w.isOpen = true
+	close(w.opened)
+	w.publish()
+	w.tellDemand(nil)
+}
+
+// IsOpen tells whether the compiler knows the whole cluster.
+func (w *World) IsOpen() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.isOpen
+}
+
+// Wait returns once the compiler knows the whole cluster.
+func (w *World) Wait(ctx context.Context) error {
+	select {
+	case <-w.opened:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("waiting until all objects of the cluster are known: %w", context.Cause(ctx))
+	}
+}
+
+// publish passes on what changed. It runs under the lock, so that everybody hears of changes in their order; those who
+// listen only note down what they hear.
+func (w *World) publish() {
+	if !w.isOpen {
+		return
+	}
+	if keys := w.cluster.Dirty(); len(keys) > 0 {
+		for _, key := range keys {
+			w.keys[key] = struct{}{}
+		}
+		for _, tell := range w.onKeys {
+			tell(keys)
+		}
+	}
+	if refs := w.cluster.DirtyPolicies(); len(refs) > 0 {
+		for _, ref := range refs {
+			w.policies[ref] = struct{}{}
+		}
+		for _, tell := range w.onPolicies {
+			tell(refs)
+		}
+	}
+}
+
+// tellDemand passes on that the nodes or their endpoints changed, on which the addresses that they need depend. No
+// object stands for all of them.
+func (w *World) tellDemand(obj runtime.Object) {
+	switch obj.(type) {
+	case nil, *corev1.Node, *corev1.Pod:
+	default:
+		return
+	}
+	if !w.isOpen {
+		return
+	}
+	for _, tell := range w.onDemand {
+		tell()
+	}
+}

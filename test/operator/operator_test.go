@@ -1,0 +1,256 @@
+package operator
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/manul-net/manul/api/v1alpha1"
+	v3 "github.com/manul-net/manul/api/v3"
+	"github.com/manul-net/manul/controllers"
+)
+
+// tallied are the kinds whose writes are counted.
+func tallied() map[string]client.ObjectList {
+	return map[string]client.ObjectList{
+		"NodeState": &v1alpha1.NodeStateList{}, "NodeEndpoints": &v1alpha1.NodeEndpointsList{}, "NodeNetwork": &v1alpha1.NodeNetworkList{},
+		"PolicyProgram": &v1alpha1.PolicyProgramList{}, "SetCatalog": &v1alpha1.SetCatalogList{},
+		"NetworkPolicy": &v3.NetworkPolicyList{}, "GlobalNetworkPolicy": &v3.GlobalNetworkPolicyList{}, "Tier": &v3.TierList{},
+		"IPPool": &v3.IPPoolList{}, "IPAMBlock": &v3.IPAMBlockList{}, "BlockAffinity": &v3.BlockAffinityList{},
+		"FelixConfiguration": &v3.FelixConfigurationList{}, "KubernetesNetworkPolicy": &networkingv1.NetworkPolicyList{},
+	}
+}
+
+func withPool() controllers.Options {
+	return controllers.Options{DefaultIPv4Pool: netip.MustParsePrefix("10.48.0.0/16")}
+}
+
+// condition checks a condition of an object's status for its generation.
+func condition(obj client.Object, conditions []metav1.Condition, kind string, want metav1.ConditionStatus) error {
+	c := meta.FindStatusCondition(conditions, kind)
+	if c == nil || c.Status != want || c.ObservedGeneration != obj.GetGeneration() {
+		return fmt.Errorf("condition %s of %s is %+v, want %s for generation %d", kind, obj.GetName(), c, want, obj.GetGeneration())
+	}
+	return nil
+}
+
+func (k *cluster) enforced(gnp *v3.GlobalNetworkPolicy, of string) {
+	k.t.Helper()
+	k.eventually("GlobalNetworkPolicy "+gnp.Name+" is enforced", func() error {
+		k.get(gnp)
+		if gnp.Status.Enforced != of {
+			return fmt.Errorf("enforced %q, want %q (%+v)", gnp.Status.Enforced, of, gnp.Status.Conditions)
+		}
+		return condition(gnp, gnp.Status.Conditions, v3.ConditionEnforced, metav1.ConditionTrue)
+	})
+}
+
+// endpointOf waits until the state of a node lists an endpoint.
+func (k *cluster) endpointOf(node, id string) *v1alpha1.Endpoint {
+	k.t.Helper()
+	var found *v1alpha1.Endpoint
+	k.eventually("NodeState "+node+" has endpoint "+id, func() error {
+		state := &v1alpha1.NodeState{ObjectMeta: metav1.ObjectMeta{Name: node}}
+		if !k.get(state) {
+			return fmt.Errorf("there is no NodeState %s", node)
+		}
+		i := slices.IndexFunc(state.Spec.Endpoints, func(e v1alpha1.Endpoint) bool { return e.ID == id })
+		if i < 0 {
+			return fmt.Errorf("it has %d others", len(state.Spec.Endpoints))
+		}
+		found = &state.Spec.Endpoints[i]
+		return nil
+	})
+	return found
+}
+
+func (k *cluster) addressed(node, id string) {
+	k.t.Helper()
+	k.eventually("NodeEndpoints "+node+" has an address of "+id, func() error {
+		endpoints := &v1alpha1.NodeEndpoints{ObjectMeta: metav1.ObjectMeta{Name: node}}
+		k.get(endpoints)
+		for _, e := range endpoints.Spec.Endpoints {
+			if e.ID == id && len(e.Addresses) > 0 && strings.HasPrefix(e.Addresses[0], "10.48.") {
+				return nil
+			}
+		}
+		return fmt.Errorf("got %+v", endpoints.Spec)
+	})
+}
+
+// TestFromPolicyToEnforced follows one pod and three kinds of policies through the whole operator.
+func TestFromPolicyToEnforced(t *testing.T) {
+	k := newCluster(t)
+	k.agents()
+	k.create(node("node1", "10.0.0.11"), node("node2", "10.0.0.12"), namespace("follow"))
+	k.operator(withPool())
+
+	k.create(pod("follow", "database", "node1", map[string]string{"app": "database"}))
+	k.addressed("node1", "follow/database")
+	k.create(pod("follow", "summary", "node2", map[string]string{"app": "summary"}))
+	k.addressed("node2", "follow/summary")
+	if e := k.endpointOf("node1", "follow/database"); len(e.Ingress) != 0 || e.Identity == "" || len(e.Ports) != 1 {
+		t.Errorf("an endpoint without policies is %+v", e)
+	}
+
+	knp := kubernetesPolicy("follow", "to-database")
+	np := networkPolicy("follow", "to-all", "all()")
+	gnp := globalPolicy("for-all", "projectcalico.org/namespace == 'follow'")
+	k.create(knp, np, gnp)
+	k.enforced(gnp, "2/2")
+	k.eventually("the NetworkPolicy is enforced", func() error {
+		k.get(np)
+		return condition(np, np.Status.Conditions, v3.ConditionEnforced, metav1.ConditionTrue)
+	})
+	for name, of := range map[string]string{"knp.follow.to-database": "1/1", "np.follow.to-all": "2/2", "gnp.for-all": "2/2"} {
+		program := &v1alpha1.PolicyProgram{ObjectMeta: metav1.ObjectMeta{Name: name}}
+		k.eventually("PolicyProgram "+name+" reports", func() error {
+			k.get(program)
+			s := program.Status
+			if s.Enforced != of || s.ObservedGeneration != program.Generation || s.RenderedVersion == "" {
+				return fmt.Errorf("status is %+v, want %s", s, of)
+			}
+			for _, kind := range []string{v3.ConditionAccepted, v3.ConditionEnforced} {
+				if !meta.IsStatusConditionTrue(s.Conditions, kind) {
+					return fmt.Errorf("condition %s is not true: %+v", kind, s.Conditions)
+				}
+			}
+			return nil
+		})
+	}
+	e := k.endpointOf("node1", "follow/database")
+	if len(e.Ingress) != 1 || !slices.Equal(e.Ingress[0].Policies, []string{"knp.follow.to-database", "gnp.for-all", "np.follow.to-all"}) {
+		t.Errorf("ingress of the database is %+v", e.Ingress)
+	}
+
+	k.delete(gnp, knp, np)
+	k.eventually("everything about the policies is gone", func() error {
+		programs, sets := &v1alpha1.PolicyProgramList{}, &v1alpha1.SetCatalogList{}
+		k.must(k.client.List(t.Context(), programs), "listing programs")
+		k.must(k.client.List(t.Context(), sets), "listing sets")
+		if e := k.endpointOf("node1", "follow/database"); len(programs.Items)+len(sets.Items)+len(e.Ingress) > 0 {
+			return fmt.Errorf("%d programs, %d shards, ingress %+v", len(programs.Items), len(sets.Items), e.Ingress)
+		}
+		return nil
+	})
+}
+
+// TestEnforcedWaitsForEveryNode holds one node back.
+func TestEnforcedWaitsForEveryNode(t *testing.T) {
+	k := newCluster(t)
+	a := k.agents()
+	k.create(node("node1", "10.0.0.11"), node("node2", "10.0.0.12"), namespace("wait"))
+	k.create(pod("wait", "a", "node1", nil), pod("wait", "b", "node2", nil))
+	k.operator(withPool())
+	k.addressed("node1", "wait/a")
+	k.addressed("node2", "wait/b")
+
+	a.hold("node2", true)
+	gnp := globalPolicy("slow", "projectcalico.org/namespace == 'wait'")
+	k.create(gnp)
+	k.eventually("the policy is enforced on one node of two", func() error {
+		k.get(gnp)
+		c := meta.FindStatusCondition(gnp.Status.Conditions, v3.ConditionEnforced)
+		if gnp.Status.Enforced != "1/2" || c == nil || c.Status != metav1.ConditionFalse || c.Message != "1 of 2 nodes; waiting for node2" {
+			return fmt.Errorf("status is %+v", gnp.Status)
+		}
+		return nil
+	})
+	a.hold("node2", false)
+	k.enforced(gnp, "2/2")
+}
+
+// TestBadSelectorIsNotAccepted looks at what a user sees who made a mistake, and who then mends it.
+func TestBadSelectorIsNotAccepted(t *testing.T) {
+	k := newCluster(t)
+	k.agents()
+	k.create(node("node1", "10.0.0.11"), namespace("bad"))
+	k.operator(withPool())
+	k.create(pod("bad", "a", "node1", nil))
+	k.addressed("node1", "bad/a")
+
+	gnp := globalPolicy("mistaken", "app = 'database'")
+	k.create(gnp)
+	k.eventually("the policy is not accepted", func() error {
+		k.get(gnp)
+		c := meta.FindStatusCondition(gnp.Status.Conditions, v3.ConditionAccepted)
+		if c == nil || c.Status != metav1.ConditionFalse || !strings.Contains(c.Message, "spec.selector") || !strings.Contains(c.Message, "position") {
+			return fmt.Errorf("status is %+v", gnp.Status)
+		}
+		return condition(gnp, gnp.Status.Conditions, v3.ConditionEnforced, metav1.ConditionFalse)
+	})
+	k.eventually("there is an event", func() error { return k.warned(gnp.Name) })
+
+	gnp.Spec.Selector = "projectcalico.org/namespace == 'bad'"
+	k.must(k.client.Update(t.Context(), gnp), "mending the policy")
+	k.enforced(gnp, "1/1")
+}
+
+// TestOnePodCostsAFewWrites counts what one more pod makes of 40 policies that apply to it, on three nodes.
+func TestOnePodCostsAFewWrites(t *testing.T) {
+	k := newCluster(t)
+	k.agents()
+	k.create(namespace("count"))
+	for i := range 3 {
+		k.create(node(nodeName(i), fmt.Sprintf("10.0.0.1%d", i)))
+		k.create(pod("count", fmt.Sprintf("old%d", i), nodeName(i), map[string]string{"app": "customer"}))
+	}
+	var last *v3.GlobalNetworkPolicy
+	for i := range 40 {
+		last = globalPolicy(fmt.Sprintf("policy%d", i), "projectcalico.org/namespace == 'count'")
+		last.Spec.Ingress[0].Source.Selector = fmt.Sprintf("app in {'customer', 'c%d'}", i)
+		k.create(last)
+	}
+	k.operator(withPool())
+	k.enforced(last, "3/3")
+	writes := k.tally()
+	before := len(writes.quiet())
+
+	k.create(pod("count", "new", nodeName(0), map[string]string{"app": "customer"}))
+	k.addressed(nodeName(0), "count/new")
+	got := writes.quiet()[before:]
+	slices.Sort(got)
+	// The spec, the agent's word on the address, the other nodes' copy, and the agents' acknowledgements of that.
+	want := []string{
+		"MODIFIED NodeEndpoints node0", "MODIFIED NodeState node0", "MODIFIED NodeState node0",
+		"MODIFIED NodeState node0", "MODIFIED NodeState node1", "MODIFIED NodeState node2",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("one pod cost\n  %s\nwant\n  %s", strings.Join(got, "\n  "), strings.Join(want, "\n  "))
+	}
+}
+
+// TestRestartWritesNothing stops the operator, has another one take over, and sees that it finds everything right.
+func TestRestartWritesNothing(t *testing.T) {
+	k := newCluster(t)
+	k.agents()
+	k.create(namespace("restart"), node("node1", "10.0.0.11"), node("node2", "10.0.0.12"))
+	for i := range 10 {
+		k.create(pod("restart", fmt.Sprintf("a%d", i), nodeName(1+i%2), map[string]string{"app": "customer", "n": fmt.Sprint(i)}))
+	}
+	gnp := globalPolicy("stays", "projectcalico.org/namespace == 'restart'")
+	k.create(gnp, kubernetesPolicy("restart", "stays-too"), networkPolicy("restart", "and-this", "n in {'1','2'}"))
+	stop := k.operator(withPool())
+	k.enforced(gnp, "2/2")
+	writes := k.tally()
+	writes.quiet()
+	stop()
+	before := len(writes.quiet())
+
+	k.operator(withPool())
+	// Proof that it is at work: this pod is rendered.
+	k.create(pod("restart", "proof", "node1", map[string]string{"app": "customer"}))
+	k.addressed("node1", "restart/proof")
+	for _, write := range writes.quiet()[before:] {
+		if !strings.HasPrefix(write, "MODIFIED NodeState") && write != "MODIFIED NodeEndpoints node1" {
+			t.Errorf("the new operator wrote %s", write)
+		}
+	}
+}
