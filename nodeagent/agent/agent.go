@@ -19,28 +19,13 @@ import (
 // Dataplane makes a part of the kernel equal to desired tables.
 type Dataplane[T any] interface {
 	// Apply makes the kernel equal to desired, and desired clean. Items that were refused while all else is in effect
-	// come as *ItemError, joined.
+	// come as tables.ItemErrors, joined.
 	Apply(ctx context.Context, desired T) error
 	// Resync makes the next Apply compare everything with the kernel.
 	Resync()
 	// Changed yields a value when another Apply is necessary because the kernel changed.
 	Changed() <-chan struct{}
 }
-
-// ItemError tells that one item is not in effect while the others are.
-type ItemError struct {
-	// Kind of the item: "Endpoint", "PolicyProgram", "Set", "Route", ...
-	Kind string
-	// Name of the item; an endpoint's is its interface, a route's is its destination.
-	Name string
-	Err  error
-}
-
-// Error implements error.
-func (e *ItemError) Error() string { return fmt.Sprintf("%s %s: %v", e.Kind, e.Name, e.Err) }
-
-// Unwrap gives the reason.
-func (e *ItemError) Unwrap() error { return e.Err }
 
 // Checkpoint keeps rendered objects on disk.
 type Checkpoint interface {
@@ -122,10 +107,10 @@ type Agent struct {
 	addressErrors map[string]error       // endpoint -> why it got none
 	waiters       map[*waiter]struct{}
 
-	started     bool         // the kernel may be written
-	restored    bool         // the checkpoint told what belongs into the kernel
-	appliedOnce bool         // the kernel has been equal to the tables
-	items       []*ItemError // refused alone
+	started     bool                // the kernel may be written
+	restored    bool                // the checkpoint told what belongs into the kernel
+	appliedOnce bool                // the kernel has been equal to the tables
+	items       []*tables.ItemError // refused alone
 	failures    []v1alpha1.Failure
 	applyError  error
 	attempts    int // in vain, since the last success

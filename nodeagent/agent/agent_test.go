@@ -15,6 +15,7 @@ import (
 	"github.com/manul-net/manul/cni/protocol"
 	"github.com/manul-net/manul/nodeagent/render"
 	"github.com/manul-net/manul/nodeagent/source"
+	"github.com/manul-net/manul/nodeagent/tables"
 )
 
 func TestPodsArePreparedAheadOfTheRuntime(t *testing.T) {
@@ -102,7 +103,7 @@ func TestAddNamesWhatIsMissing(t *testing.T) {
 			l.sync(l.state(1, nil, "n/a"))
 		}, "no such device"},
 		"kernel refuses the endpoint": {func(l *lab) {
-			l.policy.failWith(errors.Join(&ItemError{Kind: "Endpoint", Name: render.InterfaceName("n/a"), Err: errors.New("too long")}))
+			l.policy.failWith(errors.Join(&tables.ItemError{Kind: "Endpoint", Name: render.InterfaceName("n/a"), Err: errors.New("too long")}))
 			l.sync(l.state(1, nil, "n/a"))
 		}, "too long"},
 	} {

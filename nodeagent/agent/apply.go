@@ -10,12 +10,15 @@ import (
 	"github.com/manul-net/manul/api/v1alpha1"
 	"github.com/manul-net/manul/nodeagent/render"
 	"github.com/manul-net/manul/nodeagent/source"
+	"github.com/manul-net/manul/nodeagent/tables"
 )
 
 const (
 	applyRetryAtFirst  = 100 * time.Millisecond
 	applyRetryAtLength = 30 * time.Second
-	applyTimeout       = 2 * time.Minute
+	// refusedRetry is how often at most what the kernel refused is tried again: it has little reason to change its mind.
+	refusedRetry = 5 * time.Minute
+	applyTimeout = 2 * time.Minute
 	// hastyRetries is how often in a row news may bring on an attempt after a failure.
 	hastyRetries = 3
 )
@@ -45,7 +48,7 @@ func (a *Agent) apply(ctx context.Context) {
 func (a *Agent) applyTables(ctx context.Context, both bool) bool {
 	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
 	defer cancel()
-	var policyItems, routeItems []*ItemError
+	var policyItems, routeItems []*tables.ItemError
 	var policyErr, routesErr error
 	if both || a.state.Policy().HasDirty() {
 		a.Metrics.timed("policy", func() { policyItems, policyErr = split(a.Policy.Apply(ctx, a.state.Policy())) })
@@ -70,7 +73,7 @@ func (a *Agent) applyTables(ctx context.Context, both bool) bool {
 		a.Metrics.failed()
 		a.Policy.Resync()
 		a.Routes.Resync()
-		a.timers.apply.within(backoff(a.attempts))
+		a.timers.apply.within(backoff(a.attempts, failed))
 	} else {
 		a.attempts = 0
 	}
@@ -87,11 +90,11 @@ func (a *Agent) applyTables(ctx context.Context, both bool) bool {
 	return false
 }
 
-func isRoute(e *ItemError) bool { return e.Kind == "Route" }
+func isRoute(e *tables.ItemError) bool { return e.Kind == tables.KindRoute }
 
 // itemsOf gives the known failures that are, or are not, of a class: those of a dataplane that was not applied stand.
-func (a *Agent) itemsOf(class func(*ItemError) bool, want bool) []*ItemError {
-	var out []*ItemError
+func (a *Agent) itemsOf(class func(*tables.ItemError) bool, want bool) []*tables.ItemError {
+	var out []*tables.ItemError
 	for _, e := range a.items {
 		if class(e) == want {
 			out = append(out, e)
@@ -125,15 +128,15 @@ func (a *Agent) acknowledge() {
 }
 
 // split takes items that were refused alone apart from an error that concerns everything.
-func split(err error) ([]*ItemError, error) {
-	var items []*ItemError
+func split(err error) ([]*tables.ItemError, error) {
+	var items []*tables.ItemError
 	var rest []error
 	var walk func(error)
 	walk = func(err error) {
 		if err == nil {
 			return
 		}
-		if item, ok := err.(*ItemError); ok { //nolint:errorlint // the tree is walked by hand
+		if item, ok := err.(*tables.ItemError); ok { //nolint:errorlint // the tree is walked by hand
 			items = append(items, item)
 			return
 		}
@@ -149,16 +152,19 @@ func split(err error) ([]*ItemError, error) {
 	return items, errors.Join(rest...)
 }
 
-func backoff(attempts int) time.Duration {
-	d := applyRetryAtLength
-	if attempts < 10 {
-		d = min(d, applyRetryAtFirst<<(attempts-1))
+// backoff doubles up to a bound, half of it at random.
+func backoff(attempts int, failed bool) time.Duration {
+	bound := refusedRetry
+	if failed {
+		bound = applyRetryAtLength
 	}
+	const doublings = 12 // 100 ms to 410 s
+	d := min(bound, applyRetryAtFirst<<min(attempts-1, doublings))
 	return d/2 + rand.N(d/2) //nolint:gosec // jitter
 }
 
 // setFailures lists what is not in effect, in the terms of the rendered state.
-func (a *Agent) setFailures(items []*ItemError) {
+func (a *Agent) setFailures(items []*tables.ItemError) {
 	a.failures = nil
 	interfaces := map[string]string{}
 	if len(items) > 0 {

@@ -77,7 +77,7 @@ func (p *fakePolicy) Apply(_ context.Context, desired *tables.Policy) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.applies++
-	var item *ItemError
+	var item *tables.ItemError
 	if p.fail != nil && !errors.As(p.fail, &item) {
 		return p.fail
 	}
