@@ -1,0 +1,142 @@
+package ipam
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"go.etcd.io/bbolt"
+)
+
+// journalVersion is the version of the form in which the journal is kept.
+const journalVersion = "1"
+
+// lockWait is how long to wait for another process to close the journal: one that is about to end.
+const lockWait = time.Second
+
+// journal keeps owners and the times at which addresses were freed in a bbolt file. Each write is one transaction,
+// synced to disk.
+type journal struct{ db *bbolt.DB }
+
+// entry is a record on disk. Its key is the owner's.
+type entry struct {
+	Endpoint    string       `json:"endpoint"`
+	UID         string       `json:"uid,omitempty"`
+	Addresses   []netip.Addr `json:"addresses"`
+	Attachments []string     `json:"attachments,omitempty"`
+}
+
+func bucketMeta() []byte   { return []byte("meta") }
+func bucketOwners() []byte { return []byte("owners") }
+func bucketFreed() []byte  { return []byte("freed") }
+func keyVersion() []byte   { return []byte("version") }
+
+func openJournal(path string) (*journal, error) {
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockWait, FreelistType: bbolt.FreelistMapType})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	err = db.Update(func(tx *bbolt.Tx) error {
+		for _, name := range [][]byte{bucketMeta(), bucketOwners(), bucketFreed()} {
+			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
+				return fmt.Errorf("making bucket %s: %w", name, err)
+			}
+		}
+		meta := tx.Bucket(bucketMeta())
+		switch version := meta.Get(keyVersion()); string(version) {
+		case journalVersion:
+			return nil
+		case "":
+			return meta.Put(keyVersion(), []byte(journalVersion))
+		default:
+			return fmt.Errorf("it has version %q, this program writes version %s", version, journalVersion)
+		}
+	})
+	if err != nil {
+		_ = db.Close()
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return &journal{db: db}, nil
+}
+
+func (j *journal) close() error { return j.db.Close() }
+
+// read returns all that the journal holds, as a change from nothing.
+func (j *journal) read() (change, error) {
+	c := change{owners: map[ownerKey]*record{}, freed: map[netip.Addr]int64{}}
+	used := map[netip.Addr]string{}
+	err := j.db.View(func(tx *bbolt.Tx) error {
+		err := tx.Bucket(bucketOwners()).ForEach(func(key, value []byte) error {
+			var e entry
+			if err := json.Unmarshal(value, &e); err != nil {
+				return fmt.Errorf("reading owner %q: %w", key, err)
+			}
+			for _, addr := range e.Addresses {
+				if other, ok := used[addr]; ok {
+					return fmt.Errorf("reading owner %q: address %s belongs to %q too", key, addr, other)
+				}
+				used[addr] = string(key)
+			}
+			c.owners[ownerKey(key)] = &record{Owner: Owner{Endpoint: e.Endpoint, UID: e.UID}, Addresses: e.Addresses, Attachments: e.Attachments}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		return tx.Bucket(bucketFreed()).ForEach(func(key, value []byte) error {
+			addr, ok := netip.AddrFromSlice(key)
+			if !ok || len(value) != 8 {
+				return fmt.Errorf("reading freed address %x: it is malformed", key)
+			}
+			c.freed[addr] = int64(binary.BigEndian.Uint64(value)) //nolint:gosec // written by put from an int64
+			return nil
+		})
+	})
+	if err != nil {
+		return change{}, err
+	}
+	return c, nil
+}
+
+// write makes a change durable.
+func (j *journal) write(c change) error {
+	err := j.db.Update(func(tx *bbolt.Tx) error {
+		owners, freed := tx.Bucket(bucketOwners()), tx.Bucket(bucketFreed())
+		for key, r := range c.owners {
+			if err := putOwner(owners, key, r); err != nil {
+				return fmt.Errorf("writing owner %q: %w", key, err)
+			}
+		}
+		for addr, at := range c.freed {
+			if err := putFreed(freed, addr, at); err != nil {
+				return fmt.Errorf("writing freed address %s: %w", addr, err)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("writing the address journal: %w", err)
+	}
+	return nil
+}
+
+func putOwner(bucket *bbolt.Bucket, key ownerKey, r *record) error {
+	if r == nil {
+		return bucket.Delete([]byte(key))
+	}
+	value, err := json.Marshal(entry{Endpoint: r.Owner.Endpoint, UID: r.Owner.UID, Addresses: r.Addresses, Attachments: slices.Clone(r.Attachments)})
+	if err != nil {
+		return err
+	}
+	return bucket.Put([]byte(key), value)
+}
+
+func putFreed(bucket *bbolt.Bucket, addr netip.Addr, at int64) error {
+	if at == neverUsed {
+		return bucket.Delete(addr.AsSlice())
+	}
+	return bucket.Put(addr.AsSlice(), binary.BigEndian.AppendUint64(nil, uint64(at))) //nolint:gosec // read back as an int64
+}
