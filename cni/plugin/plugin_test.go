@@ -261,9 +261,10 @@ func TestFailedAddLeavesNothing(t *testing.T) {
 	t.Run("policy not in time", func(t *testing.T) {
 		w := newWorld(t)
 		w.agent.block = make(chan struct{})
+		w.addTimeout = 200 * time.Millisecond
 		w.serve()
 		_, err := w.pod("c1", "web").add()
-		wantCode(t, err, protocol.CodeTryAgainLater, "not done within 5s")
+		wantCode(t, err, protocol.CodeTryAgainLater, "addresses and policy were not ready on the node within 200ms")
 		w.wantNothing()
 	})
 	t.Run("interface is there in the pod", func(t *testing.T) {

@@ -63,7 +63,9 @@ type world struct {
 	agent  *fakeAgent
 	// wrapper is a command that gets the plugin's path as its last argument.
 	wrapper []string
-	stop    func() // ends the server and waits for it
+	// addTimeout of the server, 0 for its own.
+	addTimeout time.Duration
+	stop       func() // ends the server and waits for it
 }
 
 func newWorld(t testing.TB, addrs ...string) *world {
@@ -117,7 +119,7 @@ func (w *world) serve() {
 	log := slog.New(slog.NewTextHandler(w.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 	go func() {
 		done <- cniserver.Serve(ctx, w.agent, log, cniserver.Options{
-			Socket: w.socket, Queue: protocol.Queue{Dir: filepath.Join(w.dir, "deferred")}, AddTimeout: 5 * time.Second,
+			Socket: w.socket, Queue: protocol.Queue{Dir: filepath.Join(w.dir, "deferred")}, AddTimeout: w.addTimeout,
 		})
 	}()
 	w.stop = sync.OnceFunc(func() {

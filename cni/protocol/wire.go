@@ -48,7 +48,7 @@ func ReadResponse(r io.Reader) (*Response, error) {
 	}
 	if resp.Result != nil {
 		if err := resp.Result.Validate(); err != nil {
-			return nil, fmt.Errorf("reading answer: %w", err)
+			return nil, Errorf(CodeDecoding, "reading answer: %v", err)
 		}
 	}
 	return &resp, nil

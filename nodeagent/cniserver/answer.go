@@ -26,11 +26,11 @@ func operation(r *protocol.Request) string {
 
 // answer brings a valid request to the handler, within its time and in its turn.
 func (s *server) answer(ctx context.Context, r *protocol.Request) (*protocol.AddResult, error) {
-	bound := s.Timeout
+	bound, late := s.Timeout, fmt.Errorf("the node agent was not done within %v", s.Timeout)
 	if r.Add != nil {
-		bound = s.AddTimeout
+		bound, late = s.AddTimeout, fmt.Errorf("the pod's addresses and policy were not ready on the node within %v", s.AddTimeout)
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, bound, fmt.Errorf("not done within %v", bound))
+	ctx, cancel := context.WithTimeoutCause(ctx, bound, late)
 	defer cancel()
 	var result *protocol.AddResult
 	var err error
@@ -57,7 +57,11 @@ func timely(ctx context.Context, err error) error {
 	if e := (*protocol.Error)(nil); errors.As(err, &e) {
 		return err
 	}
-	return protocol.Errorf(protocol.CodeTryAgainLater, "%v (%v)", err, context.Cause(ctx))
+	cause := context.Cause(ctx)
+	if errors.Is(err, ctx.Err()) || errors.Is(err, cause) {
+		return protocol.Errorf(protocol.CodeTryAgainLater, "%v", cause)
+	}
+	return protocol.Errorf(protocol.CodeTryAgainLater, "%v: %v", cause, err)
 }
 
 func (s *server) add(ctx context.Context, r protocol.AddRequest) (*protocol.AddResult, error) {
@@ -91,7 +95,7 @@ func checked(result protocol.AddResult, err error) (*protocol.AddResult, error) 
 		return nil, err
 	}
 	if err := result.Validate(); err != nil {
-		return nil, fmt.Errorf("the node agent's own answer is not usable: %w", err)
+		return nil, protocol.Errorf(protocol.CodeInternal, "the node agent's own answer is not usable: %v", err)
 	}
 	return &result, nil
 }

@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"sync"
@@ -156,6 +157,9 @@ func (s *server) serve(ctx context.Context, conn net.Conn) {
 	defer conn.Close() //nolint:errcheck // the answer is written, or the peer gone
 	_ = conn.SetDeadline(time.Now().Add(s.ExchangeTimeout))
 	req, err := protocol.ReadRequest(conn)
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return // the plugin looked whether anyone listens, or died
+	}
 	began := time.Now()
 	resp := &protocol.Response{Version: protocol.Version}
 	if err != nil {

@@ -1,0 +1,78 @@
+package conflist
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestRender(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		o    Options
+		want string
+	}{
+		{"usual", Options{}, `{
+  "cniVersion": "1.0.0",
+  "cniVersions": [
+    "1.0.0",
+    "1.1.0"
+  ],
+  "name": "manul",
+  "plugins": [
+    {
+      "type": "manul",
+      "logLevel": "info"
+    },
+    {
+      "type": "portmap",
+      "capabilities": {
+        "portMappings": true
+      }
+    }
+  ]
+}
+`},
+		{"everything", Options{Network: "n", Socket: "/run/x.sock", StateDir: "/var/x", MTU: 1450, LogLevel: "debug", WithoutPortMap: true}, `{
+  "cniVersion": "1.0.0",
+  "cniVersions": [
+    "1.0.0",
+    "1.1.0"
+  ],
+  "name": "n",
+  "plugins": [
+    {
+      "type": "manul",
+      "socket": "/run/x.sock",
+      "stateDir": "/var/x",
+      "mtu": 1450,
+      "logLevel": "debug"
+    }
+  ]
+}
+`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got, err := Render(c.o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(c.want, string(got)); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestRenderRefuses(t *testing.T) {
+	for want, o := range map[string]Options{
+		"log level": {LogLevel: "loud"},
+		"MTU":       {MTU: -1},
+		"path":      {Socket: "run/x"},
+	} {
+		if _, err := Render(o); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got error %v, want %q", err, want)
+		}
+	}
+}
