@@ -1,0 +1,117 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/manul-net/manul/api/v1alpha1"
+	"github.com/manul-net/manul/nodeagent/agent"
+	"github.com/manul-net/manul/nodeagent/ipam"
+)
+
+// addresses is the allocator in the terms of rendered state.
+type addresses struct{ *ipam.Allocator }
+
+var _ agent.Addresses = addresses{}
+
+func openAddresses(path string) (addresses, error) {
+	a, err := ipam.Open(path, ipam.Options{})
+	return addresses{a}, err
+}
+
+// SetBlocks implements agent.Addresses. A block that can't be read does not keep others from use.
+func (a addresses) SetBlocks(leases []v1alpha1.BlockLease, cooldown time.Duration) error {
+	var problems []error
+	blocks := make([]ipam.Block, 0, len(leases))
+	for i := range leases {
+		b, err := readLease(&leases[i])
+		if err != nil {
+			problems = append(problems, err)
+			continue
+		}
+		blocks = append(blocks, b)
+	}
+	a.SetCooldown(cooldown)
+	return errors.Join(append(problems, a.Allocator.SetBlocks(blocks))...)
+}
+
+func readLease(l *v1alpha1.BlockLease) (ipam.Block, error) {
+	var b ipam.Block
+	var err error
+	if b.CIDR, err = netip.ParsePrefix(l.CIDR); err != nil {
+		return b, fmt.Errorf("reading block: %w", err)
+	}
+	if b.Pool, err = netip.ParsePrefix(l.Pool); err != nil {
+		return b, fmt.Errorf("reading pool of block %s: %w", l.CIDR, err)
+	}
+	for _, r := range l.Reserved {
+		p, err := readPrefix(r)
+		if err != nil {
+			return b, fmt.Errorf("reading reservation in block %s: %w", l.CIDR, err)
+		}
+		b.Reserved = append(b.Reserved, p)
+	}
+	return b, nil
+}
+
+// readPrefix reads a CIDR or a single address.
+func readPrefix(s string) (netip.Prefix, error) {
+	if addr, err := netip.ParseAddr(s); err == nil {
+		return netip.PrefixFrom(addr, addr.BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(s)
+	return p.Masked(), err
+}
+
+// Allocate implements agent.Addresses.
+func (a addresses) Allocate(endpoint, uid string, request v1alpha1.AddressRequest) ([]netip.Addr, error) {
+	var r ipam.Request
+	for _, s := range request.Pools {
+		p, err := netip.ParsePrefix(s)
+		if err != nil {
+			return nil, fmt.Errorf("reading pools asked for: %w", err)
+		}
+		r.Pools = append(r.Pools, p.Masked())
+	}
+	for _, s := range request.Fixed {
+		addr, err := netip.ParseAddr(s)
+		if err != nil {
+			return nil, fmt.Errorf("reading addresses asked for: %w", err)
+		}
+		r.Fixed = append(r.Fixed, addr.Unmap())
+	}
+	return a.Allocator.Allocate(ipam.Owner{Endpoint: endpoint, UID: uid}, r)
+}
+
+// Attach implements agent.Addresses.
+func (a addresses) Attach(endpoint, uid, attachment string) error {
+	return a.Allocator.Attach(ipam.Owner{Endpoint: endpoint, UID: uid}, attachment)
+}
+
+// Detach implements agent.Addresses.
+func (a addresses) Detach(attachment string) error {
+	_, err := a.Allocator.Detach(attachment)
+	return err
+}
+
+// Retain implements agent.Addresses.
+func (a addresses) Retain(uids []string) error { return a.SetLive(uids) }
+
+// KeepAttachments implements agent.Addresses.
+func (a addresses) KeepAttachments(attachments []string) error { return a.GC(attachments) }
+
+// Attached implements agent.Addresses.
+func (a addresses) Attached(attachment string) (endpoint, uid string, ok bool) {
+	o, ok := a.Allocator.Attached(attachment)
+	return o.Endpoint, o.UID, ok
+}
+
+// Held implements agent.Addresses.
+func (a addresses) Held(each func(endpoint, uid string, addrs []netip.Addr)) error {
+	for _, x := range a.Allocations() {
+		each(x.Owner.Endpoint, x.Owner.UID, x.Addresses)
+	}
+	return nil
+}

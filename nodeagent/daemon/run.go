@@ -1,0 +1,186 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/sync/errgroup"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/klog/v2"
+
+	"github.com/manul-net/manul/cni/conflist"
+	"github.com/manul-net/manul/cni/protocol"
+	"github.com/manul-net/manul/nodeagent/agent"
+	"github.com/manul-net/manul/nodeagent/checkpoint"
+	"github.com/manul-net/manul/nodeagent/cniserver"
+	"github.com/manul-net/manul/nodeagent/dataplane/nftables"
+	"github.com/manul-net/manul/nodeagent/dataplane/routes"
+	"github.com/manul-net/manul/nodeagent/install"
+	"github.com/manul-net/manul/nodeagent/source"
+)
+
+// gcPercent trades a little work for memory: the agent lives beside what the node is for, and little of what it
+// allocates lasts.
+const gcPercent = 40
+
+// run is the node agent until ctx ends. It leaves the kernel, the plugin and the network configuration as they are: pods
+// keep their network and can be deleted while no agent runs.
+func run(ctx context.Context, o *options, log *slog.Logger) (err error) {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
+	klog.SetSlogLogger(log.With("part", "client"))
+	log.Info("starting", "version", o.version, "node", o.node)
+
+	if err := install.Forwarding("/proc"); err != nil {
+		log.Warn("packets may not be passed on between pods and nodes", "error", err)
+	}
+	config, err := clientConfig(o)
+	if err != nil {
+		return err
+	}
+	news, err := source.NewAPI(config, o.node, log.With("part", "source"))
+	if err != nil {
+		return err
+	}
+	var resources closers
+	defer func() { err = errors.Join(err, resources.close()) }()
+	file, err := checkpoint.Open(filepath.Join(o.state, "checkpoint.db"))
+	if err != nil {
+		return err
+	}
+	resources.add(file.Close)
+	addresses, err := openAddresses(filepath.Join(o.state, "addresses.db"))
+	if err != nil {
+		return err
+	}
+	resources.add(addresses.Close)
+	policy, err := nftables.New(nftables.Options{WorkloadPrefix: protocol.InterfacePrefix, Log: log.With("part", "nftables")})
+	if err != nil {
+		return err
+	}
+	resources.add(policy.Close)
+	routing, err := routes.New(routes.Options{WorkloadPrefix: protocol.InterfacePrefix, Protocol: protocol.RouteProtocol, Log: log.With("part", "routes")})
+	if err != nil {
+		return err
+	}
+	resources.add(routing.Close)
+
+	a := agent.New(agent.Options{
+		Node: o.node, Version: o.version, Dataplane: "nftables",
+		Source: news, Policy: policy, Routes: routing, Addresses: addresses, Checkpoint: file,
+		MTU: nodeMTU, Log: log, Metrics: agent.NewMetrics(), AddWait: o.addWait,
+	})
+	return serve(ctx, o, a, log)
+}
+
+// closers are closed in reverse order.
+type closers []func() error
+
+func (c *closers) add(f func() error) { *c = append(*c, f) }
+
+func (c *closers) close() error {
+	var errs []error
+	for i := len(*c) - 1; i >= 0; i-- {
+		errs = append(errs, (*c)[i]())
+	}
+	return errors.Join(errs...)
+}
+
+func clientConfig(o *options) (*rest.Config, error) {
+	var config *rest.Config
+	var err error
+	if o.kubeconfig == "" {
+		config, err = rest.InClusterConfig()
+	} else {
+		config, err = clientcmd.BuildConfigFromFlags("", o.kubeconfig)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading how to reach the API server: %w", err)
+	}
+	config.UserAgent = "manul-node/" + o.version
+	return config, nil
+}
+
+// serve runs the loop and all that asks it. Whoever asks stops before the loop does.
+func serve(ctx context.Context, o *options, a *agent.Agent, log *slog.Logger) error {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry.MustRegister(a.Metrics.Collectors()...)
+	observe, err := cniserver.Observer(registry)
+	if err != nil {
+		return err
+	}
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", o.address)
+	if err != nil {
+		return fmt.Errorf("listening for health and metrics: %w", err)
+	}
+
+	loop, stopLoop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopLoop()
+	ended := make(chan error, 1)
+	go func() { ended <- a.Run(loop) }()
+
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		return health{alive: a.Alive, ready: a.Ready, metrics: registry}.serve(ctx, listener, log)
+	})
+	group.Go(func() error {
+		return cniserver.Serve(ctx, a, log.With("part", "cni"), cniserver.Options{
+			Socket:        o.socket,
+			Queue:         protocol.Queue{Dir: filepath.Join(o.state, "cni", "deferred")},
+			ShutdownGrace: 3 * time.Second, // the manifest gives five in all
+			Observe:       observe,
+		})
+	})
+	group.Go(func() error { return installWhenReady(ctx, o, a.FirstReady(), log) })
+	group.Go(func() error {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-ended:
+			ended <- nil
+			return errors.Join(err, errors.New("the agent's loop has ended"))
+		}
+	})
+	err = group.Wait()
+	log.Info("stopping; pods keep their network")
+	stopLoop()
+	return errors.Join(err, <-ended)
+}
+
+// installWhenReady lets the runtime know of the network once it would be served. The kubelet then takes the node for
+// ready.
+func installWhenReady(ctx context.Context, o *options, ready <-chan struct{}, log *slog.Logger) error {
+	if o.plugin == "" {
+		return nil
+	}
+	if err := install.Plugin(o.plugin, o.cniBin); err != nil {
+		return err
+	}
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-ready:
+	}
+	network := conflist.Options{}
+	if o.socket != protocol.DefaultSocket {
+		network.Socket = o.socket
+	}
+	if err := install.Configuration(o.cniConf, o.cniBin, network); err != nil {
+		return err
+	}
+	log.Info("the CNI plugin and its configuration are installed")
+	debug.FreeOSMemory() // the first lists were the largest that there will be
+	return nil
+}
