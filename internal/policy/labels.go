@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"maps"
 	"strings"
 
 	"github.com/manul-net/manul/internal/selector"
@@ -55,42 +56,30 @@ type EndpointLabels struct {
 	ServiceAccountLabels map[string]string
 }
 
-// Get returns the value of a label and whether it is there.
-func (l *EndpointLabels) Get(key string) (string, bool) {
-	switch key {
-	case LabelNamespace:
-		if l.Namespace != "" {
-			return l.Namespace, true
+// Map puts all these labels under the keys that compiled selectors use.
+func (l *EndpointLabels) Map() map[string]string {
+	out := make(map[string]string, len(l.Own)+len(l.NamespaceLabels)+len(l.ServiceAccountLabels)+5)
+	maps.Copy(out, l.Own)
+	if l.Namespace != "" {
+		for key, value := range l.NamespaceLabels {
+			out[namespaceKey(key)] = value
 		}
-	case LabelOrchestrator:
-		if l.Pod {
-			return OrchestratorKubernetes, true
+		out[namespaceKey(LabelName)] = l.Namespace
+		out[LabelNamespace] = l.Namespace
+	}
+	if !l.Pod {
+		return out
+	}
+	out[LabelOrchestrator] = OrchestratorKubernetes
+	delete(out, LabelServiceAccount)
+	if l.ServiceAccount != "" {
+		for key, value := range l.ServiceAccountLabels {
+			out[serviceAccountKey(key)] = value
 		}
-	case LabelServiceAccount:
-		if l.Pod {
-			return l.ServiceAccount, l.ServiceAccount != ""
-		}
+		out[serviceAccountKey(LabelName)] = l.ServiceAccount
+		out[LabelServiceAccount] = l.ServiceAccount
 	}
-	if rest, ok := strings.CutPrefix(key, namespacePrefix); ok {
-		return relative(rest, l.Namespace, l.NamespaceLabels)
-	}
-	if rest, ok := strings.CutPrefix(key, serviceAccountPrefix); ok {
-		return relative(rest, l.ServiceAccount, l.ServiceAccountLabels)
-	}
-	value, ok := l.Own[key]
-	return value, ok
-}
-
-// relative looks up a label of the namespace or account called name.
-func relative(key, name string, labels map[string]string) (string, bool) {
-	if name == "" {
-		return "", false
-	}
-	if key == LabelName {
-		return name, true
-	}
-	value, ok := labels[key]
-	return value, ok
+	return out
 }
 
 // inNamespace is fulfilled by what is in the namespace called name.

@@ -7,6 +7,7 @@
 package render
 
 import (
+	"github.com/manul-net/manul/internal/labelindex"
 	"github.com/manul-net/manul/internal/policy"
 )
 
@@ -64,14 +65,14 @@ type Cluster struct {
 	// observedPrograms are the PolicyPrograms of the API, by name.
 	observedPrograms map[string]*observedProgram
 	// selecting finds the policies that apply to endpoints.
-	selecting *matcher[*endpoint, *policyState]
+	selecting *labelindex.Index[*endpoint, *policyState]
 
 	sets        map[string]*set
 	shards      map[string]*shard
 	networkSets map[objectName]*networkSet
 	identities  map[string]*identity
 	// membership finds the members of sets.
-	membership *matcher[member, *set]
+	membership *labelindex.Index[member, *set]
 	// keys are the label keys in use, by namespace; those in use everywhere under the empty name.
 	keys map[string]map[string]*keyUse
 
@@ -125,8 +126,8 @@ func New() *Cluster {
 		dirty:         map[Key]struct{}{},
 		dirtyPolicies: map[PolicyRef]struct{}{},
 	}
-	c.selecting = newMatcher(c.policyApplies, c.policyNoLongerApplies)
-	c.membership = newMatcher(c.memberJoins, c.memberLeaves)
+	c.selecting = labelindex.New(c.selectionChanged)
+	c.membership = labelindex.New(c.membershipChanged)
 	return c
 }
 

@@ -93,7 +93,7 @@ func (c *Cluster) deletePod(id string) {
 	if e == nil {
 		return
 	}
-	c.selecting.deleteItem(e)
+	c.selecting.DeleteItem(e)
 	c.leaveIdentity(e)
 	c.transition.forget(e)
 	delete(c.pending.identities, e)
@@ -115,12 +115,12 @@ func (c *Cluster) touchEndpoint(e *endpoint) {
 }
 
 // relabel looks up again which policies apply.
-func (c *Cluster) relabel(e *endpoint) { c.selecting.setItem(e, e.view(e.labels)) }
+func (c *Cluster) relabel(e *endpoint) { c.selecting.SetItem(e, e.view().Map()) }
 
-// view is what the endpoint looks like to selectors, were labels its own.
-func (e *endpoint) view(labels map[string]string) *policy.EndpointLabels {
+// view is what the endpoint looks like to selectors.
+func (e *endpoint) view() *policy.EndpointLabels {
 	return &policy.EndpointLabels{
-		Own:                  labels,
+		Own:                  e.labels,
 		Pod:                  true,
 		Namespace:            e.namespace.name,
 		NamespaceLabels:      e.namespace.labels(),

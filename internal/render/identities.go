@@ -182,14 +182,15 @@ func identityID(namespace, account string, labels map[string]string, absent []st
 
 // enterIdentity looks up again in which sets an identity is.
 func (c *Cluster) enterIdentity(i *identity) {
-	c.membership.setItem(member{identity: i}, &policy.EndpointLabels{
+	labels := &policy.EndpointLabels{
 		Own:                  i.labels,
 		Pod:                  true,
 		Namespace:            i.namespace.name,
 		NamespaceLabels:      i.namespace.labels(),
 		ServiceAccount:       i.account.name.name,
 		ServiceAccountLabels: i.account.labels,
-	})
+	}
+	c.membership.SetItem(member{identity: i}, labels.Map())
 }
 
 // canTell says whether the identity knows enough of its endpoints to be a member of s. One that dates from before a key
@@ -220,7 +221,7 @@ func (c *Cluster) removeIdentity(i *identity) {
 		}
 		return
 	}
-	c.membership.deleteItem(member{identity: i})
+	c.membership.DeleteItem(member{identity: i})
 	delete(i.namespace.identities, i)
 	delete(i.account.identities, i)
 	c.dropNamespace(i.namespace)

@@ -131,7 +131,7 @@ func (c *Cluster) deletePolicy(ref PolicyRef) {
 		return
 	}
 	if p.inForce {
-		c.selecting.deleteSelector(p)
+		c.selecting.DeleteSelector(p)
 	}
 	for id := range p.compiled.Sets {
 		c.leaveSet(id, p)
@@ -150,13 +150,21 @@ func (c *Cluster) putInForce(p *policyState) {
 	p.inForce = p.compiled.Selector != nil && tierExists
 	switch {
 	case p.inForce:
-		c.selecting.setSelector(p, p.compiled.Selector)
+		c.selecting.SetSelector(p, p.compiled.Selector)
 	case was:
-		c.selecting.deleteSelector(p)
+		c.selecting.DeleteSelector(p)
 	}
 }
 
-// policyApplies is called when an endpoint begins to match a policy's selector.
+// selectionChanged is called when an endpoint begins or ceases to match a policy's selector.
+func (c *Cluster) selectionChanged(p *policyState, e *endpoint, matches bool) {
+	if matches {
+		c.policyApplies(e, p)
+	} else {
+		c.policyNoLongerApplies(e, p)
+	}
+}
+
 func (c *Cluster) policyApplies(e *endpoint, p *policyState) {
 	e.policies[p] = struct{}{}
 	p.endpoints[e] = struct{}{}
@@ -168,7 +176,6 @@ func (c *Cluster) policyApplies(e *endpoint, p *policyState) {
 	}
 }
 
-// policyNoLongerApplies is called when it no longer matches.
 func (c *Cluster) policyNoLongerApplies(e *endpoint, p *policyState) {
 	delete(e.policies, p)
 	delete(p.endpoints, e)

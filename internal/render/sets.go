@@ -54,7 +54,7 @@ func (c *Cluster) useSet(id string, what policy.Set, p *policyState) {
 		c.sets[id] = s
 		c.useKeys(s, 1)
 		c.touch(KindSetCatalog, s.shard.name)
-		c.membership.setSelector(s, what.Selector)
+		c.membership.SetSelector(s, what.Selector)
 	}
 	s.policies[p] = struct{}{}
 }
@@ -69,7 +69,7 @@ func (c *Cluster) leaveSet(id string, p *policyState) {
 	if len(s.policies) > 0 {
 		return
 	}
-	c.membership.deleteSelector(s)
+	c.membership.DeleteSelector(s)
 	c.useKeys(s, -1)
 	delete(c.sets, id)
 	delete(s.shard.sets, id)
@@ -77,7 +77,15 @@ func (c *Cluster) leaveSet(id string, p *policyState) {
 	c.dropShard(s.shard)
 }
 
-// memberJoins is called when an identity or network set begins to match a set's selector.
+// membershipChanged is called when an identity or network set begins or ceases to match a set's selector.
+func (c *Cluster) membershipChanged(s *set, m member, matches bool) {
+	if matches {
+		c.memberJoins(m, s)
+	} else {
+		c.memberLeaves(m, s)
+	}
+}
+
 func (c *Cluster) memberJoins(m member, s *set) {
 	if m.networkSet != nil {
 		s.networkSets[m.networkSet] = struct{}{}
@@ -94,7 +102,6 @@ func (c *Cluster) memberJoins(m member, s *set) {
 	c.checkFormer(m.identity)
 }
 
-// memberLeaves is called when it no longer matches.
 func (c *Cluster) memberLeaves(m member, s *set) {
 	c.touch(KindSetCatalog, s.shard.name)
 	if m.networkSet != nil {
@@ -157,7 +164,9 @@ func (c *Cluster) setNetworkSet(name objectName, labels map[string]string, texts
 	}
 	s.labels, s.nets = labels, nets
 	c.enterNetworkSet(s)
-	c.membership.eachMatch(member{networkSet: s}, func(in *set) { c.touch(KindSetCatalog, in.shard.name) })
+	for in := range c.membership.Selectors(member{networkSet: s}) {
+		c.touch(KindSetCatalog, in.shard.name)
+	}
 }
 
 // enterNetworkSet looks up again in which sets a network set is.
@@ -166,7 +175,7 @@ func (c *Cluster) enterNetworkSet(s *networkSet) {
 	if s.namespace != nil {
 		view.Namespace, view.NamespaceLabels = s.namespace.name, s.namespace.labels()
 	}
-	c.membership.setItem(member{networkSet: s}, view)
+	c.membership.SetItem(member{networkSet: s}, view.Map())
 }
 
 func (c *Cluster) deleteNetworkSet(name objectName) {
@@ -174,7 +183,7 @@ func (c *Cluster) deleteNetworkSet(name objectName) {
 	if s == nil {
 		return
 	}
-	c.membership.deleteItem(member{networkSet: s})
+	c.membership.DeleteItem(member{networkSet: s})
 	delete(c.networkSets, name)
 	if s.namespace != nil {
 		delete(s.namespace.networkSets, s)
