@@ -17,9 +17,12 @@ func messageType(message uint16) uint16 { return unix.NFNL_SUBSYS_NFTABLES<<8 | 
 
 // item is what a message belongs to: the kernel's refusal is reported under its name.
 type item struct {
-	kind Kind
+	kind string
 	name string
 }
+
+// kindSettings is the kind of what is no item of the tables: base chains, and chains between them and programs.
+const kindSettings = "Settings"
 
 // batch is a transaction in the making.
 type batch struct {

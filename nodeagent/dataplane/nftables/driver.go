@@ -24,32 +24,6 @@ type Options struct {
 	Log *slog.Logger
 }
 
-// Kind of an item that may be refused alone.
-type Kind string
-
-// The kinds of items.
-const (
-	KindEndpoint Kind = "Endpoint"
-	KindProgram  Kind = "Program"
-	KindSet      Kind = "Set"
-	KindPool     Kind = "Pool"
-	KindSettings Kind = "Settings"
-)
-
-// ItemError tells that one item is not in force while the others are. A refused program's previous form stays in force;
-// where there is none, endpoints drop what reaches the program.
-type ItemError struct {
-	Kind Kind
-	Name string
-	Err  error
-}
-
-// Error says which item and why.
-func (e *ItemError) Error() string { return fmt.Sprintf("%s %q: %v", e.Kind, e.Name, e.Err) }
-
-// Unwrap returns the reason.
-func (e *ItemError) Unwrap() error { return e.Err }
-
 // Driver keeps one network namespace's table equal to desired tables. Its methods may be called from one goroutine at a
 // time, Resync and Changed from any.
 type Driver struct {
@@ -103,8 +77,9 @@ const maxAttempts = 6
 
 // Apply makes the kernel equal to desired. The first call, and the next one after an error, a foreign change or Resync,
 // compares everything with the kernel; others cost in proportion to what changed in desired. What can't be put into
-// force alone is reported as ItemErrors, joined, while all else is in force. Unless another error is returned, desired
-// is clean afterwards.
+// force alone is reported as tables.ItemErrors, joined, while all else is in force: a refused program's previous form
+// stays in force, and where there is none, endpoints drop what reaches the program. Such a program is tried again when
+// it changes or everything is compared. Unless another error is returned, desired is clean afterwards.
 func (d *Driver) Apply(ctx context.Context, desired *tables.Policy) error {
 	if d.state != nil && !d.resync.Load() {
 		problems, err := d.attempt(ctx, desired, nil)

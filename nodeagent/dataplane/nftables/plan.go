@@ -76,7 +76,7 @@ func (tx *transaction) problems() error {
 	errs := make([]error, 0, len(items))
 	for _, it := range items {
 		if it.kind != "" {
-			errs = append(errs, &ItemError{Kind: it.kind, Name: it.name, Err: tx.failed[it]})
+			errs = append(errs, &tables.ItemError{Kind: it.kind, Name: it.name, Err: tx.failed[it]})
 		}
 	}
 	return errors.Join(errs...)
@@ -131,7 +131,7 @@ func (tx *transaction) prepare() {
 		base := slices.ContainsFunc(baseChains(), func(b baseChain) bool { return b.name == name })
 		tx.rebuild = tx.rebuild || chain.hook != nil && !base // a foreign base chain in our table could do anything
 	}
-	tx.early.item = item{kind: KindSettings}
+	tx.early.item = item{kind: kindSettings}
 	if tx.rebuild {
 		tx.d.options.Log.Warn("rebuilding the nftables table: someone else made a part of it", "table", tableName)
 		*tx.kernel = found{}
@@ -239,7 +239,7 @@ func (tx *transaction) planPrograms(ctx context.Context) error {
 	}
 	// A program that named a set that did not exist may be complete now; one that has gone is refused no more.
 	for it := range tx.d.refused {
-		if it.kind == KindProgram && !tx.full() {
+		if it.kind == tables.KindProgram && !tx.full() {
 			if err := look(it.name); err != nil {
 				return err
 			}
@@ -257,7 +257,7 @@ func (tx *transaction) planPrograms(ctx context.Context) error {
 
 // planProgram makes the chains of one program, both or none.
 func (tx *transaction) planProgram(ctx context.Context, name string) error {
-	it := item{KindProgram, name}
+	it := item{tables.KindProgram, name}
 	program, ok := tx.desired.Programs.Get(name)
 	if !ok {
 		delete(tx.d.refused, it)
@@ -349,7 +349,7 @@ func (tx *transaction) planBaseChains(ctx context.Context) error {
 	l := &layout{prefix: tx.d.options.WorkloadPrefix, settings: tx.desired.Settings, setID: &tx.setID}
 	for _, base := range baseChains() {
 		render := func() []*ruleBuilder { return base.rules(l) }
-		if err := tx.ensureChain(ctx, item{kind: KindSettings}, base.name, &base.hook, l.digest(base.name), render); err != nil {
+		if err := tx.ensureChain(ctx, item{kind: kindSettings}, base.name, &base.hook, l.digest(base.name), render); err != nil {
 			return err
 		}
 	}

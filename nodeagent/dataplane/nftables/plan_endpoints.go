@@ -28,7 +28,7 @@ func (tx *transaction) planEndpoints(ctx context.Context) error {
 			return err
 		}
 	}
-	tx.main.item = item{kind: KindSettings}
+	tx.main.item = item{kind: kindSettings}
 	for set, elements := range have { // of endpoints that are no more
 		tx.main.elements(unix.NFT_MSG_DELSETELEM, set, 0, slices.Collect(maps.Values(elements)))
 	}
@@ -57,7 +57,7 @@ func (tx *transaction) readOwnElements() (map[string]map[string]element, error) 
 // planEndpoint leads the packets of one interface to its chains, or gives it up. What is left in have when everything
 // is compared is in the kernel and belongs to no endpoint.
 func (tx *transaction) planEndpoint(ctx context.Context, name string, have map[string]map[string]element) error {
-	it := item{KindEndpoint, name}
+	it := item{tables.KindEndpoint, name}
 	var after endpoint
 	wish, wanted := tx.desired.Endpoints.Get(name)
 	if wanted {
@@ -170,12 +170,12 @@ func (tx *transaction) makeList(ctx context.Context, d direction, wish []tables.
 	}
 	list.refs = 1
 	tx.state.lists[name] = list
-	return name, tx.ensureChain(ctx, item{kind: KindSettings}, name, nil, list.digest(), func() []*ruleBuilder { return list.rules(&tx.setID) })
+	return name, tx.ensureChain(ctx, item{kind: kindSettings}, name, nil, list.digest(), func() []*ruleBuilder { return list.rules(&tx.setID) })
 }
 
 func (tx *transaction) ensureTier(ctx context.Context, name string, tier *tierChain) error {
 	shapes := func(program string) shape { return tx.state.shapes[tier.direction][program] }
-	return tx.ensureChain(ctx, item{kind: KindSettings}, name, nil, tier.digest(shapes), func() []*ruleBuilder { return tier.rules(shapes, &tx.setID) })
+	return tx.ensureChain(ctx, item{kind: kindSettings}, name, nil, tier.digest(shapes), func() []*ruleBuilder { return tier.rules(shapes, &tx.setID) })
 }
 
 // release gives up the references of an endpoint to its chains.

@@ -78,7 +78,7 @@ func (tx *transaction) planSet(id string) {
 func (tx *transaction) makeSet(id string, typ tables.SetType) *memberSet {
 	set := newMemberSet(typ)
 	tx.state.sets[id] = set
-	tx.early.item = item{KindSet, id}
+	tx.early.item = item{tables.KindSet, id}
 	for fam := range families {
 		tx.ensureSet(setName(id, typ, fam), memberSpec(typ, fam))
 	}
@@ -111,7 +111,7 @@ func (tx *transaction) planMember(m tables.Member, wanted, had bool, perSet map[
 	}
 	set.count += step
 	if err := checkMember(m, set.typ); err != nil {
-		tx.problem(item{KindSet, m.Set}, err)
+		tx.problem(item{tables.KindSet, m.Set}, err)
 		return
 	}
 	if set.nets != nil {
@@ -178,7 +178,7 @@ func (tx *transaction) compareSets(ctx context.Context) error {
 	}
 	slices.Sort(ids)
 	for _, id := range ids {
-		if tx.refused(item{KindSet, id}) {
+		if tx.refused(item{tables.KindSet, id}) {
 			continue
 		}
 		typ, _ := tx.desired.Sets.Get(id)
@@ -263,7 +263,7 @@ func (tx *transaction) scanMembers(ctx context.Context) error {
 		}
 		s.set.count++
 		if err := checkMember(m, s.set.typ); err != nil {
-			tx.problem(item{KindSet, m.Set}, err)
+			tx.problem(item{tables.KindSet, m.Set}, err)
 			continue
 		}
 		if s.set.nets != nil {
@@ -286,7 +286,7 @@ func (tx *transaction) scanMembers(ctx context.Context) error {
 	}
 	for id, s := range tx.scan {
 		if s.set.nets != nil {
-			tx.early.item = item{KindSet, id}
+			tx.early.item = item{tables.KindSet, id}
 			for fam := range families {
 				if err := tx.compareIntervals(setName(id, tables.Nets, fam), s.set.nets.greatest(fam)); err != nil {
 					return err
@@ -352,7 +352,7 @@ func (tx *transaction) flushElements(id, name string) {
 	if tx.full() && tx.isNew(name) {
 		b = tx.early
 	}
-	b.item = item{KindSet, id}
+	b.item = item{tables.KindSet, id}
 	b.elements(unix.NFT_MSG_NEWSETELEM, name, 0, tx.adds[name])
 	delete(tx.adds, name)
 }
@@ -369,7 +369,7 @@ func (tx *transaction) flushAllElements() {
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(tx.deletes)) {
-		tx.main.item = item{KindSet, owners[name]}
+		tx.main.item = item{tables.KindSet, owners[name]}
 		tx.main.elements(unix.NFT_MSG_DELSETELEM, name, 0, tx.deletes[name])
 	}
 	for _, name := range slices.Sorted(maps.Keys(tx.adds)) {
@@ -381,7 +381,7 @@ func (tx *transaction) flushAllElements() {
 func (tx *transaction) planPools(context.Context) error {
 	all, nat := changes{}, changes{}
 	look := func(p netip.Prefix) {
-		it := item{KindPool, p.String()}
+		it := item{tables.KindPool, p.String()}
 		if !p.IsValid() || p != p.Masked() || p.Addr().Is4In6() {
 			tx.problem(it, fmt.Errorf("pool %v is not a canonical CIDR", p))
 			return
@@ -411,7 +411,7 @@ func (tx *transaction) planPools(context.Context) error {
 	for p := range tx.desired.Pools.All() {
 		look(p)
 	}
-	tx.early.item = item{kind: KindSettings}
+	tx.early.item = item{kind: kindSettings}
 	for fam := range families {
 		if err := tx.compareIntervals(poolSet(fam), tx.state.pools.greatest(fam)); err != nil {
 			return err

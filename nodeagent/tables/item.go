@@ -1,0 +1,27 @@
+package tables
+
+import "fmt"
+
+// ItemError tells that one item of the tables is not in force while all others are.
+type ItemError struct {
+	// Kind of the item: one of the kinds below.
+	Kind string
+	// Name of the item: a program's name, a set's ID, an endpoint's interface, a pool's or a route's CIDR.
+	Name string
+	Err  error
+}
+
+// The kinds of items.
+const (
+	KindEndpoint = "Endpoint"
+	KindProgram  = "PolicyProgram"
+	KindSet      = "Set"
+	KindPool     = "Pool"
+	KindRoute    = "Route"
+)
+
+// Error says which item and why.
+func (e *ItemError) Error() string { return fmt.Sprintf("%s %q: %v", e.Kind, e.Name, e.Err) }
+
+// Unwrap returns the reason.
+func (e *ItemError) Unwrap() error { return e.Err }
