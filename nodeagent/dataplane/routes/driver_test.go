@@ -206,14 +206,19 @@ func TestRestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.open()
-	var touched []netlink.RouteUpdate
 	updates, done := make(chan netlink.RouteUpdate, 100), make(chan struct{})
+	defer close(done)
 	n.Must("watching routes", func() error { return netlink.RouteSubscribe(updates, done) })
 	n.apply(desiredRoutes())
 	n.want(allRoutes...)
-	close(done)
-	for update := range updates {
-		touched = append(touched, update)
+	var touched []netlink.RouteUpdate
+	for quiet := false; !quiet; {
+		select {
+		case update := <-updates:
+			touched = append(touched, update)
+		case <-time.After(100 * time.Millisecond):
+			quiet = true
+		}
 	}
 	if len(touched) != 3 {
 		t.Errorf("%d routes were touched, want 3: %v", len(touched), touched)
