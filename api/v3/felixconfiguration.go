@@ -24,7 +24,18 @@ type FelixConfigurationList struct {
 }
 
 // FelixConfigurationSpec is what the user asks of the node agents. A setting that is absent has the agent's default.
+//
+// +kubebuilder:validation:XValidation:rule="!(has(self.routeTableRange) && has(self.routeTableRanges))",message="routeTableRange and routeTableRanges exclude each other: write routeTableRanges alone"
 type FelixConfigurationSpec struct {
-	FelixWorkloads `json:",inline"`
-	FelixTunnels   `json:",inline"`
+	FelixWorkloads  `json:",inline"`
+	FelixHosts      `json:",inline"`
+	FelixTunnels    `json:",inline"`
+	FelixWireguard  `json:",inline"`
+	FelixRoutes     `json:",inline"`
+	FelixIptables   `json:",inline"`
+	FelixNftables   `json:",inline"`
+	FelixBPF        `json:",inline"`
+	FelixBPFMaps    `json:",inline"`
+	FelixLogging    `json:",inline"`
+	FelixMonitoring `json:",inline"`
 }

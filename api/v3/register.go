@@ -21,14 +21,27 @@ func SchemeGroupVersion() schema.GroupVersion {
 func AddToScheme(scheme *runtime.Scheme) error {
 	gv := SchemeGroupVersion()
 	scheme.AddKnownTypes(gv,
+		&BGPConfiguration{}, &BGPConfigurationList{},
+		&BGPFilter{}, &BGPFilterList{},
+		&BGPPeer{}, &BGPPeerList{},
 		&BlockAffinity{}, &BlockAffinityList{},
+		&CalicoNodeStatus{}, &CalicoNodeStatusList{},
+		&ClusterInformation{}, &ClusterInformationList{},
 		&FelixConfiguration{}, &FelixConfigurationList{},
 		&GlobalNetworkPolicy{}, &GlobalNetworkPolicyList{},
 		&GlobalNetworkSet{}, &GlobalNetworkSetList{},
+		&HostEndpoint{}, &HostEndpointList{},
 		&IPAMBlock{}, &IPAMBlockList{},
+		&IPAMConfiguration{}, &IPAMConfigurationList{},
+		&IPAMHandle{}, &IPAMHandleList{},
 		&IPPool{}, &IPPoolList{},
+		&IPReservation{}, &IPReservationList{},
+		&KubeControllersConfiguration{}, &KubeControllersConfigurationList{},
 		&NetworkPolicy{}, &NetworkPolicyList{},
 		&NetworkSet{}, &NetworkSetList{},
+		&StagedGlobalNetworkPolicy{}, &StagedGlobalNetworkPolicyList{},
+		&StagedKubernetesNetworkPolicy{}, &StagedKubernetesNetworkPolicyList{},
+		&StagedNetworkPolicy{}, &StagedNetworkPolicyList{},
 		&Tier{}, &TierList{},
 	)
 	metav1.AddToGroupVersion(scheme, gv)

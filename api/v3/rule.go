@@ -2,9 +2,7 @@ package v3
 
 import "k8s.io/apimachinery/pkg/util/intstr"
 
-// Action is what a rule does with a packet that it matches.
-//
-// +kubebuilder:validation:Enum=Allow;Deny;Log;Pass
+// Action is what a rule does with a packet that it matches, or a tier with one that none of its rules decided.
 type Action string
 
 const (
@@ -31,6 +29,7 @@ const (
 // Rule matches packets and says what happens to them. All the matches that a rule gives must hold.
 type Rule struct {
 	// Action for the packets that match: Allow, Deny, Log (write to the node's log and go on) or Pass (on to the next tier).
+	// +kubebuilder:validation:Enum=Allow;Deny;Log;Pass
 	Action Action `json:"action"`
 
 	// IPVersion limits the rule to IPv4 (4) or IPv6 (6). Both when absent.
