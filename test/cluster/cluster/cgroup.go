@@ -98,6 +98,8 @@ func removeCgroups(ctx context.Context, cgroup string) error {
 			if err := unix.Rmdir(d); err != nil && !errors.Is(err, unix.ENOENT) {
 				return fmt.Errorf("removing cgroup %s: %w", d, err)
 			}
+			// The parent of all clusters goes with the last of them, and is busy as long as there is another.
+			_ = unix.Rmdir(filepath.Dir(d))
 		}
 		return nil
 	})

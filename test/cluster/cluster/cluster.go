@@ -70,8 +70,17 @@ func (c *Cluster) Nodes() []Host {
 // Kubeconfig is the path of the administrator's kubeconfig. Its API server answers inside the cluster's namespaces only.
 func (c *Cluster) Kubeconfig() string { return c.paths.kubeconfig("admin") }
 
-// LogFile is the path of the log of a component.
-func (c *Cluster) LogFile(host, component string) string { return c.paths.log(host, component) }
+// KubectlPath is the kubectl of the cluster's version.
+func (c *Cluster) KubectlPath() string { return c.kubectl }
+
+// LogFile is the path of the log of a component, which outlives the cluster. Only Name and Cache of the options are used.
+func LogFile(o Options, host, component string) (string, error) {
+	o, err := o.WithDefaults()
+	if err != nil {
+		return "", err
+	}
+	return newPaths(o).log(host, component), nil
+}
 
 // Stop ends a component of a host; it stays down until StartComponent.
 func (c *Cluster) Stop(ctx context.Context, host, component string) error {

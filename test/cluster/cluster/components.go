@@ -143,8 +143,8 @@ state = "/run/containerd"
 `, PauseImage)
 }
 
-// kubeletYAML is for hosts whose cgroups are the machine's business: no cgroups per class of pods, no limits on all pods
-// together, no accounting of disk space.
+// kubeletYAML is for hosts whose cgroups and disk are the machine's: no cgroups per class of pods, no limits on all pods
+// together, and no pod is evicted because the machine is full.
 func kubeletYAML(p paths, h Host) string {
 	config := fmt.Sprintf(`apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
@@ -164,9 +164,8 @@ cgroupsPerQOS: false
 enforceNodeAllocatable: []
 failCgroupV1: false
 failSwapOn: false
-localStorageCapacityIsolation: false
 imageGCHighThresholdPercent: 100
-evictionHard: {memory.available: 10Mi}
+evictionHard: {memory.available: 0%%, nodefs.available: 0%%, nodefs.inodesFree: 0%%, imagefs.available: 0%%, imagefs.inodesFree: 0%%}
 maxPods: 250
 registryPullQPS: 0
 eventRecordQPS: 100

@@ -1,8 +1,6 @@
 package cluster
 
-import (
-	"fmt"
-)
+import "fmt"
 
 // dnsManifest is the cluster's DNS, as kubeadm installs it.
 func dnsManifest() string {
@@ -30,7 +28,9 @@ data:
   Corefile: |
     .:53 {
       errors
-      health { lameduck 5s }
+      health {
+        lameduck 5s
+      }
       ready
       kubernetes cluster.local in-addr.arpa ip6.arpa {
         pods insecure

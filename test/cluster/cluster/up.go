@@ -27,6 +27,20 @@ const (
 	nodesWait     = 3 * time.Minute
 )
 
+// Build builds everything that Up needs into the cache, unless it is there. Only Cache and Say of the options are used.
+func Build(ctx context.Context, o Options) error {
+	o, err := o.WithDefaults()
+	if err != nil {
+		return err
+	}
+	bin, err := binaries.Ensure(ctx, o.Cache, o.Say)
+	if err != nil {
+		return err
+	}
+	_, err = makeImages(ctx, o.Cache, bin, o.Say)
+	return err
+}
+
 // Up starts a cluster and returns when its API server is ready and its nodes are registered; with CNI ptp, when they are
 // Ready. A cluster that is up with the same options stays as it is, and the images of Load are imported. What a run that was
 // cut off has left is removed first.
