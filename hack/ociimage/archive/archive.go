@@ -37,6 +37,8 @@ const (
 type File struct {
 	// Source is a path on this machine; symbolic links are followed.
 	Source string
+	// Link makes Dest a symbolic link to this path in the image, without a Source.
+	Link string
 	// Dest is the absolute path in the image. The file becomes executable, owned by root.
 	Dest string
 }
@@ -167,7 +169,7 @@ func layer(files []File) ([]byte, error) {
 		if i > 0 && sorted[i-1].Dest == f.Dest {
 			return nil, fmt.Errorf("file %s is given twice", f.Dest)
 		}
-		if err := addFile(w, f.Source, strings.TrimPrefix(f.Dest, "/"), 0o755); err != nil {
+		if err := addTo(w, f); err != nil {
 			return nil, fmt.Errorf("adding %s: %w", f.Dest, err)
 		}
 	}
@@ -175,6 +177,14 @@ func layer(files []File) ([]byte, error) {
 		return nil, err
 	}
 	return buf.Bytes(), nil
+}
+
+func addTo(w *tar.Writer, f File) error {
+	dest := strings.TrimPrefix(f.Dest, "/")
+	if f.Link == "" {
+		return addFile(w, f.Source, dest, 0o755)
+	}
+	return w.WriteHeader(&tar.Header{Typeflag: tar.TypeSymlink, Name: dest, Linkname: f.Link, Mode: 0o777, ModTime: epoch()})
 }
 
 // epoch is the time of everything in an archive, for the same bytes each time.
