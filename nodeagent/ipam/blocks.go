@@ -77,12 +77,12 @@ func (a *Allocator) SetBlocks(blocks []Block) error {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if slices.EqualFunc(a.blocks, next, func(a, b *block) bool {
+	same := slices.EqualFunc(a.blocks, next, func(a, b *block) bool {
 		return a.CIDR == b.CIDR && a.Pool == b.Pool && slices.Equal(a.Reserved, b.Reserved)
-	}) {
-		return nil
+	})
+	if !same {
+		a.fillBlocks(next)
 	}
-	a.fillBlocks(next)
 
 	// Nobody asks any more when an address outside all blocks was freed, once its cooldown is over.
 	now, forget := a.now(), change{freed: map[netip.Addr]int64{}}
