@@ -4,6 +4,6 @@ package main
 import "github.com/manul-net/manul/cni/plugin"
 
 // version of the release, set by the linker.
-var version = "dev" //nolint:gochecknoglobals // the linker sets nothing else
+var version = "dev"
 
 func main() { plugin.Main(version) }

@@ -8,9 +8,8 @@ import (
 	"net/netip"
 	"strings"
 
-	types100 "github.com/containernetworking/cni/pkg/types/100"
-
 	"github.com/containernetworking/cni/pkg/types"
+	types100 "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/containernetworking/plugins/pkg/ns"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -96,7 +95,7 @@ func (a attachment) make(pod ns.NetNS) (err error) {
 		return err
 	}
 	veth := netlink.NewVeth(netlink.LinkAttrs{Name: a.hostName, MTU: a.mtu, HardwareAddr: a.hostMAC, TxQLen: -1})
-	veth.PeerName, veth.PeerHardwareAddr, veth.PeerNamespace = a.id.IfName, a.podMAC, netlink.NsFd(int(pod.Fd())) //nolint:unconvert // uintptr
+	veth.PeerName, veth.PeerHardwareAddr, veth.PeerNamespace = a.id.IfName, a.podMAC, netlink.NsFd(int(pod.Fd()))
 	err = host.LinkAdd(veth)
 	if errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("making interface %s: there is an interface %s in the pod already", a.hostName, a.id.IfName)
@@ -141,7 +140,7 @@ func (a attachment) result(netns string) *types100.Result {
 	}
 	for _, addr := range a.addrs {
 		r.IPs = append(r.IPs, &types100.IPConfig{
-			Interface: types100.Int(1), Address: *ipNet(netip.PrefixFrom(addr, addr.BitLen())),
+			Interface: new(1), Address: *ipNet(netip.PrefixFrom(addr, addr.BitLen())),
 			Gateway: net.IP(gateway(addr.Is6()).AsSlice()),
 		})
 	}

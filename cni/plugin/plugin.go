@@ -90,17 +90,14 @@ func (p plugin) status(args *skel.CmdArgs) error {
 
 // failure makes of err what the runtime is to see. An agent that cannot be reached is a passing condition.
 func failure(doing string, err error) error {
-	var cniErr *types.Error
-	if errors.As(err, &cniErr) {
+	if _, ok := errors.AsType[*types.Error](err); ok {
 		return err
 	}
 	message := doing + ": " + strings.ReplaceAll(err.Error(), "\n", "; ")
-	var unreachable *protocol.UnreachableError
-	if errors.As(err, &unreachable) {
+	if unreachable(err) {
 		return types.NewError(protocol.CodeTryAgainLater, message, "is the agent's pod (manul-node) running on this node?")
 	}
-	var e *protocol.Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*protocol.Error](err); ok {
 		return types.NewError(e.Code, message, "")
 	}
 	return types.NewError(protocol.CodeSetup, message, "")

@@ -35,7 +35,7 @@ func openNetns(path string) (ns.NetNS, error) {
 }
 
 func podHandle(pod ns.NetNS) (*netlink.Handle, error) {
-	h, err := netlink.NewHandleAt(netns.NsHandle(int(pod.Fd())), unix.NETLINK_ROUTE) //nolint:unconvert // uintptr
+	h, err := netlink.NewHandleAt(netns.NsHandle(int(pod.Fd())), unix.NETLINK_ROUTE)
 	if err != nil {
 		return nil, fmt.Errorf("opening netlink in the pod: %w", err)
 	}

@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 			slog.Error("making folder for the plugin", "error", err)
 			return 1
 		}
-		defer os.RemoveAll(dir)
+		defer os.RemoveAll(dir) //nolint:errcheck // below the temporary folder
 		bin := filepath.Join(dir, "manul")
 		build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", bin, "github.com/manul-net/manul/cni")
 		build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false")
@@ -220,7 +220,7 @@ func (w *world) config(version string, more ...any) []byte {
 func (w *world) call(command string, env []string, config []byte) ([]byte, error) {
 	argv := append(slices.Clone(w.wrapper), os.Getenv(pluginEnv))
 	cmd := exec.Command(argv[0], argv[1:]...)
-	cmd.Env = append(env, "CNI_COMMAND="+command)
+	cmd.Env = append(slices.Clone(env), "CNI_COMMAND="+command)
 	cmd.Stdin = bytes.NewReader(config)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr

@@ -112,8 +112,7 @@ func (q Queue) replay(ctx context.Context, name string, do func(context.Context,
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	var broken *Error
-	if errors.As(err, &broken) {
+	if _, broken := errors.AsType[*Error](err); broken {
 		return errors.Join(fmt.Errorf("dropping deferred DEL %s: %w", name, err), remove(path))
 	}
 	if err != nil {

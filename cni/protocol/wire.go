@@ -40,18 +40,22 @@ func ReadResponse(r io.Reader) (*Response, error) {
 		return nil, fmt.Errorf("reading answer: %w", err)
 	}
 	// An error is understood whatever the version, so that the agent can say that the plugin is too old.
-	if resp.Error != nil {
-		return &Response{Version: resp.Version, Error: resp.Error}, nil
-	}
-	if resp.Version != Version {
-		return nil, Errorf(CodeDecoding, "reading answer: version: got %d, want %d: the plugin and the node agent are of different releases", resp.Version, Version)
-	}
-	if resp.Result != nil {
-		if err := resp.Result.Validate(); err != nil {
+	if resp.Error == nil {
+		if err := resp.validate(); err != nil {
 			return nil, Errorf(CodeDecoding, "reading answer: %v", err)
 		}
 	}
 	return &resp, nil
+}
+
+func (r *Response) validate() error {
+	if r.Version != Version {
+		return fmt.Errorf("version: got %d, want %d: the plugin and the node agent are of different releases", r.Version, Version)
+	}
+	if r.Result != nil {
+		return r.Result.Validate()
+	}
+	return nil
 }
 
 func write(w io.Writer, v any) error {

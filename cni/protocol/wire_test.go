@@ -183,7 +183,7 @@ func FuzzReadResponse(f *testing.F) {
 	f.Add([]byte(`{"version":1,"error":{"code":11,"message":"m","details":"d"}}` + "\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		r, err := ReadResponse(bytes.NewReader(data))
-		if err == nil && r.Result != nil {
+		if err == nil && r.Error == nil && r.Result != nil {
 			if err := r.Result.Validate(); err != nil {
 				t.Fatal(err)
 			}

@@ -174,7 +174,7 @@ func (s *server) serve(ctx context.Context, conn net.Conn) {
 			o.Code = resp.Error.Code
 		}
 		s.Observe(o)
-		s.record(req, o, err)
+		s.record(ctx, req, o, err)
 	}
 	_ = conn.SetDeadline(time.Now().Add(s.ExchangeTimeout))
 	if err := protocol.WriteResponse(conn, resp); err != nil {
@@ -201,7 +201,7 @@ func (s *server) untilHangup(ctx context.Context, conn net.Conn, req *protocol.R
 	return result, err
 }
 
-func (s *server) record(req *protocol.Request, o Observation, err error) {
+func (s *server) record(ctx context.Context, req *protocol.Request, o Observation, err error) {
 	level := slog.LevelDebug
 	attrs := []any{"operation", o.Operation, "took", o.Took}
 	switch {
@@ -216,5 +216,5 @@ func (s *server) record(req *protocol.Request, o Observation, err error) {
 		level = slog.LevelWarn
 		attrs = append(attrs, "code", o.Code, "error", err)
 	}
-	s.log.Log(context.Background(), level, "CNI request", attrs...)
+	s.log.Log(ctx, level, "CNI request", attrs...)
 }

@@ -391,7 +391,7 @@ func TestConnectionsAreBounded(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer conn.Close()
+		t.Cleanup(func() { _ = conn.Close() })
 	}
 	if err := c.Status(t.Context()); err != nil { // once the others ran out of time
 		t.Error(err)
