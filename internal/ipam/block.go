@@ -13,8 +13,12 @@ import (
 
 // Bounds of a block's prefix length, by family, and what a pool has that names none.
 const (
-	MinBlockBits4, MaxBlockBits4, DefaultBlockBits4 = 20, 32, 26
-	MinBlockBits6, MaxBlockBits6, DefaultBlockBits6 = 116, 128, 122
+	MinBlockBits4     = 20
+	MaxBlockBits4     = 32
+	DefaultBlockBits4 = 26
+	MinBlockBits6     = 116
+	MaxBlockBits6     = 128
+	DefaultBlockBits6 = 122
 )
 
 // BlockBits is the prefix length of the blocks of a pool: size, or the default of its family if size is 0; never more

@@ -168,10 +168,10 @@ func (p *parser) term() (node, error) {
 }
 
 func (p *parser) termHint() string {
-	switch c := p.peek(); {
-	case c == '\'' || c == '"':
+	switch p.peek() {
+	case '\'', '"':
 		return "label keys have no quotes: key == 'value'"
-	case c == '\n' || c == '\r':
+	case '\n', '\r':
 		return hintLineBreak
 	}
 	return ""

@@ -2,7 +2,6 @@ package selector
 
 import (
 	"errors"
-	"fmt"
 	"regexp"
 	"slices"
 	"strings"
@@ -73,7 +72,7 @@ func (e naive) comparison(tokens []string) bool {
 	case "endswith":
 		return has && strings.HasSuffix(value, literals[0])
 	}
-	panic(fmt.Sprintf("operator %q in %q", operator, tokens))
+	return false
 }
 
 // cutTokens cuts at every separator outside parentheses.

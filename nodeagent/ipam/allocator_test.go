@@ -121,16 +121,27 @@ func (h *harness) expect(owner Owner, request Request, want ...string) {
 }
 
 // refuse allocates and compares the error.
-func (h *harness) refuse(owner Owner, request Request, want string) error {
+func (h *harness) refuse(owner Owner, request Request, want string) {
+	h.t.Helper()
+	if err := h.refusal(owner, request); !strings.HasSuffix(err.Error(), want) {
+		h.t.Fatalf("got error %q, want %q", err, want)
+	}
+}
+
+// refusal allocates in vain and returns the error.
+func (h *harness) refusal(owner Owner, request Request) error {
 	h.t.Helper()
 	got, err := h.Allocate(owner, request)
 	if err == nil {
-		h.t.Fatalf("%s got %v, want error %q", owner.Endpoint, got, want)
-	}
-	if !strings.HasSuffix(err.Error(), want) {
-		h.t.Fatalf("got error %q, want %q", err, want)
+		h.t.Fatalf("%s got %v, want an error", owner.Endpoint, got)
 	}
 	return err
+}
+
+// isA tells whether err is or wraps an error of a type.
+func isA[E error](err error) bool {
+	_, ok := errors.AsType[E](err)
+	return ok
 }
 
 func TestAllAddressesOfABlockAreUsable(t *testing.T) {
@@ -138,9 +149,8 @@ func TestAllAddressesOfABlockAreUsable(t *testing.T) {
 	for i := range 4 {
 		h.expect(pod(fmt.Sprint(i)), Request{}, fmt.Sprintf("10.48.0.%d", 64+i))
 	}
-	err := h.refuse(pod("late"), Request{}, "allocating addresses for ns/late: no free address in 10.48.0.64/30 (4 of 4 in use)")
-	var exhausted *ExhaustedError
-	if !errors.As(err, &exhausted) {
+	h.refuse(pod("late"), Request{}, "allocating addresses for ns/late: no free address in 10.48.0.64/30 (4 of 4 in use)")
+	if err := h.refusal(pod("late"), Request{}); !isA[*ExhaustedError](err) {
 		t.Errorf("%T is no *ExhaustedError", err)
 	}
 }
@@ -173,9 +183,8 @@ func TestPools(t *testing.T) {
 	h := newHarness(t, 0, small(), other)
 	h.expect(pod("a"), Request{Pools: prefixes("10.49.0.0/24")}, "10.49.0.0")
 	h.expect(pod("b"), Request{Pools: prefixes("10.49.0.0/24", "10.48.0.0/16")}, "10.48.0.64")
-	err := h.refuse(pod("c"), Request{Pools: prefixes("10.50.0.0/24", "10.51.0.0/24")}, "no address block of pool 10.50.0.0/24 or 10.51.0.0/24 has been leased to this node yet")
-	var noBlock *NoBlockError
-	if !errors.As(err, &noBlock) {
+	h.refuse(pod("c"), Request{Pools: prefixes("10.50.0.0/24", "10.51.0.0/24")}, "no address block of pool 10.50.0.0/24 or 10.51.0.0/24 has been leased to this node yet")
+	if err := h.refusal(pod("c"), Request{Pools: prefixes("10.50.0.0/24", "10.51.0.0/24")}); !isA[*NoBlockError](err) {
 		t.Errorf("%T is no *NoBlockError", err)
 	}
 	// A family that is asked for is not silently left out.
@@ -194,14 +203,12 @@ func TestFixed(t *testing.T) {
 	h := newHarness(t, time.Minute, b)
 	h.expect(pod("automatic"), Request{}, "10.48.0.66")
 	h.expect(pod("reserved"), Request{Fixed: addrs("10.48.0.65")}, "10.48.0.65")
-	err := h.refuse(pod("taken"), Request{Fixed: addrs("10.48.0.65")}, "address 10.48.0.65 is in use by ns/reserved")
-	var inUse *InUseError
-	if !errors.As(err, &inUse) || inUse.By != pod("reserved") {
-		t.Errorf("%#v is no fitting *InUseError", err)
+	h.refuse(pod("taken"), Request{Fixed: addrs("10.48.0.65")}, "address 10.48.0.65 is in use by ns/reserved")
+	if taken, ok := errors.AsType[*InUseError](h.refusal(pod("taken"), Request{Fixed: addrs("10.48.0.65")})); !ok || taken.By != pod("reserved") {
+		t.Errorf("%#v is no fitting *InUseError", taken)
 	}
-	err = h.refuse(pod("outside"), Request{Fixed: addrs("10.48.0.68")}, "address 10.48.0.68 does not lie in a block that is leased to this node: 10.48.0.64/30")
-	var outside *OutsideError
-	if !errors.As(err, &outside) {
+	h.refuse(pod("outside"), Request{Fixed: addrs("10.48.0.68")}, "address 10.48.0.68 does not lie in a block that is leased to this node: 10.48.0.64/30")
+	if err := h.refusal(pod("outside"), Request{Fixed: addrs("10.48.0.68")}); !isA[*OutsideError](err) {
 		t.Errorf("%T is no *OutsideError", err)
 	}
 	// One that cannot be had: none is.
@@ -252,8 +259,7 @@ func TestLifeOfAnAddress(t *testing.T) {
 	if diff := cmp.Diff([]BlockUse{{CIDR: small().CIDR, Size: 4, Cooling: 1, Free: 3}}, h.Blocks(), compareAddrs()); diff != "" {
 		t.Fatalf("use of blocks (-want +got):\n%s", diff)
 	}
-	var notAllocated *NotAllocatedError
-	if err := h.Attach(pod("a"), "sandbox-3"); !errors.As(err, &notAllocated) {
+	if err := h.Attach(pod("a"), "sandbox-3"); !isA[*NotAllocatedError](err) {
 		t.Fatalf("Attach without addresses: %v", err)
 	}
 }

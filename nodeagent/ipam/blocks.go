@@ -45,7 +45,7 @@ func (b *block) setState(addr netip.Addr, state int64) { b.state[ipam.Offset(b.C
 
 // at is the address at an offset from the block's first.
 func (b *block) at(offset int) netip.Addr {
-	return ipam.AddrAt(b.CIDR, uint64(offset)) //nolint:gosec // an index of state, which is not negative
+	return ipam.AddrAt(b.CIDR, uint64(offset))
 }
 
 func (b *block) reserved(addr netip.Addr) bool {

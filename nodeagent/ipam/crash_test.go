@@ -38,15 +38,15 @@ func TestCrashChild(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		fmt.Println("allocated", name, addrs[0])
+		say(t, "allocated", name, addrs[0])
 		if err := a.Attach(pod(name), "sandbox-"+name); err != nil {
 			t.Fatal(err)
 		}
-		fmt.Println("attached", name)
+		say(t, "attached", name)
 		if i%3 == 0 {
 			continue
 		}
-		fmt.Println("releasing", name)
+		say(t, "releasing", name)
 		for _, live := range [][]string{{pod(name).UID}, nil} {
 			if err := a.SetLive(live); err != nil {
 				t.Fatal(err)
@@ -55,7 +55,15 @@ func TestCrashChild(t *testing.T) {
 		if _, err := a.Detach("sandbox-" + name); err != nil {
 			t.Fatal(err)
 		}
-		fmt.Println("released", name)
+		say(t, "released", name)
+	}
+}
+
+// say writes a line for the parent process.
+func say(t *testing.T, words ...any) {
+	t.Helper()
+	if _, err := fmt.Fprintln(os.Stdout, words...); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -99,7 +107,7 @@ type crashPod struct {
 // killChild runs TestCrashChild and kills it after so many lines.
 func killChild(t *testing.T, path string, lines int, known map[string]*crashPod) {
 	t.Helper()
-	child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestCrashChild$") //nolint:gosec // this very test program
+	child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestCrashChild$")
 	child.Env = append(os.Environ(), crashJournal+"="+path)
 	out, err := child.StdoutPipe()
 	if err != nil {

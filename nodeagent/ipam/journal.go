@@ -91,7 +91,7 @@ func (j *journal) read() (change, error) {
 			if !ok || len(value) != 8 {
 				return fmt.Errorf("reading freed address %x: it is malformed", key)
 			}
-			c.freed[addr] = int64(binary.BigEndian.Uint64(value)) //nolint:gosec // written by put from an int64
+			c.freed[addr] = int64(binary.BigEndian.Uint64(value))
 			return nil
 		})
 	})
@@ -138,5 +138,5 @@ func putFreed(bucket *bbolt.Bucket, addr netip.Addr, at int64) error {
 	if at == neverUsed {
 		return bucket.Delete(addr.AsSlice())
 	}
-	return bucket.Put(addr.AsSlice(), binary.BigEndian.AppendUint64(nil, uint64(at))) //nolint:gosec // read back as an int64
+	return bucket.Put(addr.AsSlice(), binary.BigEndian.AppendUint64(nil, uint64(at)))
 }

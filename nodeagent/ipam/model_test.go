@@ -140,20 +140,16 @@ func (m *model) allocateFixed(fixed []netip.Addr) ([]netip.Addr, error) {
 
 // kindOf names the typed error that err is or wraps.
 func kindOf(err error) string {
-	var exhausted *ExhaustedError
-	var noBlock *NoBlockError
-	var taken *InUseError
-	var outside *OutsideError
 	switch {
 	case err == nil:
 		return "none"
-	case errors.As(err, &exhausted):
+	case isA[*ExhaustedError](err):
 		return "exhausted"
-	case errors.As(err, &noBlock):
+	case isA[*NoBlockError](err):
 		return "no block"
-	case errors.As(err, &taken):
+	case isA[*InUseError](err):
 		return "in use"
-	case errors.As(err, &outside):
+	case isA[*OutsideError](err):
 		return "outside"
 	}
 	return err.Error()
