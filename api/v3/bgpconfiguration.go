@@ -113,13 +113,13 @@ type BGPConfigurationSpec struct {
 
 	// LocalWorkloadPeeringIPV4 is the address that pods of the node use to peer with it over IPv4.
 	// +kubebuilder:validation:MaxLength=45
-	// +kubebuilder:validation:XValidation:rule="self == '' || (isIP(self) && ip(self).family() == 4)",message="must be an IPv4 address such as 169.254.1.1"
+	// +kubebuilder:validation:XValidation:rule="size(self) == 0 || (isIP(self) && ip(self).family() == 4)",message="must be an IPv4 address such as 169.254.1.1"
 	// +optional
 	LocalWorkloadPeeringIPV4 string `json:"localWorkloadPeeringIPV4,omitempty"`
 
 	// LocalWorkloadPeeringIPV6 is the address that pods of the node use to peer with it over IPv6.
 	// +kubebuilder:validation:MaxLength=45
-	// +kubebuilder:validation:XValidation:rule="self == '' || (isIP(self) && ip(self).family() == 6)",message="must be an IPv6 address such as fe80::1"
+	// +kubebuilder:validation:XValidation:rule="size(self) == 0 || (isIP(self) && ip(self).family() == 6)",message="must be an IPv6 address such as fe80::1"
 	// +optional
 	LocalWorkloadPeeringIPV6 string `json:"localWorkloadPeeringIPV6,omitempty"`
 

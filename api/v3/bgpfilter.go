@@ -30,25 +30,25 @@ type BGPFilterList struct {
 // matches is accepted.
 type BGPFilterSpec struct {
 	// ExportV4 rules for IPv4 routes to the peer.
-	// +kubebuilder:validation:MaxItems=1024
+	// +kubebuilder:validation:MaxItems=512
 	// +listType=atomic
 	// +optional
 	ExportV4 []BGPFilterRuleV4 `json:"exportV4,omitempty"`
 
 	// ImportV4 rules for IPv4 routes from the peer.
-	// +kubebuilder:validation:MaxItems=1024
+	// +kubebuilder:validation:MaxItems=512
 	// +listType=atomic
 	// +optional
 	ImportV4 []BGPFilterRuleV4 `json:"importV4,omitempty"`
 
 	// ExportV6 rules for IPv6 routes to the peer.
-	// +kubebuilder:validation:MaxItems=1024
+	// +kubebuilder:validation:MaxItems=512
 	// +listType=atomic
 	// +optional
 	ExportV6 []BGPFilterRuleV6 `json:"exportV6,omitempty"`
 
 	// ImportV6 rules for IPv6 routes from the peer.
-	// +kubebuilder:validation:MaxItems=1024
+	// +kubebuilder:validation:MaxItems=512
 	// +listType=atomic
 	// +optional
 	ImportV6 []BGPFilterRuleV6 `json:"importV6,omitempty"`
@@ -57,8 +57,8 @@ type BGPFilterSpec struct {
 // BGPFilterRuleV4 matches IPv4 routes and says what becomes of them. All that it gives must match; without any match
 // it decides every route.
 //
-// +kubebuilder:validation:XValidation:rule="(has(self.cidr) && self.cidr != ”) == has(self.matchOperator)",message="cidr and matchOperator belong together: give both or neither"
-// +kubebuilder:validation:XValidation:rule="!has(self.prefixLength) || has(self.cidr) && self.cidr != ”",message="prefixLength needs cidr: give the network that the prefixes are in"
+// +kubebuilder:validation:XValidation:rule="(has(self.cidr) && size(self.cidr) > 0) == has(self.matchOperator)",message="cidr and matchOperator belong together: give both or neither"
+// +kubebuilder:validation:XValidation:rule="!has(self.prefixLength) || has(self.cidr) && size(self.cidr) > 0",message="prefixLength needs cidr: give the network that the prefixes are in"
 // +kubebuilder:validation:XValidation:rule="!has(self.operations) || self.action == 'Accept'",message="operations need action Accept: a route that is rejected can't be changed"
 type BGPFilterRuleV4 struct {
 	BGPFilterMatch `json:",inline"`
@@ -66,7 +66,7 @@ type BGPFilterRuleV4 struct {
 	// CIDR that matchOperator compares the route with.
 	// +kubebuilder:validation:Format=cidr
 	// +kubebuilder:validation:MaxLength=18
-	// +kubebuilder:validation:XValidation:rule="self == '' || isCIDR(self) && cidr(self).ip().family() == 4",message="must be an IPv4 network such as 10.0.0.0/8"
+	// +kubebuilder:validation:XValidation:rule="size(self) == 0 || isCIDR(self) && cidr(self).ip().family() == 4",message="must be an IPv4 network such as 10.0.0.0/8"
 	// +optional
 	CIDR string `json:"cidr,omitempty"`
 
@@ -95,8 +95,8 @@ type BGPFilterPrefixLengthV4 struct {
 // BGPFilterRuleV6 matches IPv6 routes and says what becomes of them. All that it gives must match; without any match
 // it decides every route.
 //
-// +kubebuilder:validation:XValidation:rule="(has(self.cidr) && self.cidr != ”) == has(self.matchOperator)",message="cidr and matchOperator belong together: give both or neither"
-// +kubebuilder:validation:XValidation:rule="!has(self.prefixLength) || has(self.cidr) && self.cidr != ”",message="prefixLength needs cidr: give the network that the prefixes are in"
+// +kubebuilder:validation:XValidation:rule="(has(self.cidr) && size(self.cidr) > 0) == has(self.matchOperator)",message="cidr and matchOperator belong together: give both or neither"
+// +kubebuilder:validation:XValidation:rule="!has(self.prefixLength) || has(self.cidr) && size(self.cidr) > 0",message="prefixLength needs cidr: give the network that the prefixes are in"
 // +kubebuilder:validation:XValidation:rule="!has(self.operations) || self.action == 'Accept'",message="operations need action Accept: a route that is rejected can't be changed"
 type BGPFilterRuleV6 struct {
 	BGPFilterMatch `json:",inline"`
@@ -104,7 +104,7 @@ type BGPFilterRuleV6 struct {
 	// CIDR that matchOperator compares the route with.
 	// +kubebuilder:validation:Format=cidr
 	// +kubebuilder:validation:MaxLength=43
-	// +kubebuilder:validation:XValidation:rule="self == '' || isCIDR(self) && cidr(self).ip().family() == 6",message="must be an IPv6 network such as 2001:db8::/32"
+	// +kubebuilder:validation:XValidation:rule="size(self) == 0 || isCIDR(self) && cidr(self).ip().family() == 6",message="must be an IPv6 network such as 2001:db8::/32"
 	// +optional
 	CIDR string `json:"cidr,omitempty"`
 

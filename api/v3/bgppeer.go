@@ -34,14 +34,14 @@ type BGPPeerList struct {
 
 // BGPPeerSpec is what the user asks of a BGPPeer.
 //
-// +kubebuilder:validation:XValidation:rule="!(has(self.node) && self.node != ” && has(self.nodeSelector) && self.nodeSelector != ”)",message="node and nodeSelector exclude each other: remove one"
-// +kubebuilder:validation:XValidation:rule="!(has(self.peerIP) && self.peerIP != ” && has(self.peerSelector) && self.peerSelector != ”)",message="peerIP and peerSelector exclude each other: remove one"
-// +kubebuilder:validation:XValidation:rule="!(has(self.localWorkloadSelector) && self.localWorkloadSelector != ”) || !(has(self.peerIP) && self.peerIP != ” || has(self.peerSelector) && self.peerSelector != ”)",message="localWorkloadSelector excludes peerIP and peerSelector: remove either"
-// +kubebuilder:validation:XValidation:rule="has(self.peerIP) && self.peerIP != ” || has(self.peerSelector) && self.peerSelector != ” || has(self.localWorkloadSelector) && self.localWorkloadSelector != ”",message="the peer is missing: give peerIP, peerSelector or localWorkloadSelector"
-// +kubebuilder:validation:XValidation:rule="!(has(self.peerIP) && self.peerIP != ”) || has(self.asNumber) && self.asNumber > 0",message="asNumber is missing: a peer by peerIP needs its AS number"
-// +kubebuilder:validation:XValidation:rule="!(has(self.localWorkloadSelector) && self.localWorkloadSelector != ”) || has(self.asNumber) && self.asNumber > 0",message="asNumber is missing: peers by localWorkloadSelector need their AS number"
-// +kubebuilder:validation:XValidation:rule="!(has(self.peerSelector) && self.peerSelector != ”) || !has(self.asNumber) || self.asNumber == 0",message="asNumber must be absent with peerSelector: nodes have their own AS numbers"
-// +kubebuilder:validation:XValidation:rule="!(has(self.reachableBy) && self.reachableBy != ”) || has(self.peerIP) && self.peerIP != ”",message="reachableBy needs peerIP: it is the gateway to that address"
+// +kubebuilder:validation:XValidation:rule="!(has(self.node) && size(self.node) > 0 && has(self.nodeSelector) && size(self.nodeSelector) > 0)",message="node and nodeSelector exclude each other: remove one"
+// +kubebuilder:validation:XValidation:rule="!(has(self.peerIP) && size(self.peerIP) > 0 && has(self.peerSelector) && size(self.peerSelector) > 0)",message="peerIP and peerSelector exclude each other: remove one"
+// +kubebuilder:validation:XValidation:rule="!(has(self.localWorkloadSelector) && size(self.localWorkloadSelector) > 0) || !(has(self.peerIP) && size(self.peerIP) > 0 || has(self.peerSelector) && size(self.peerSelector) > 0)",message="localWorkloadSelector excludes peerIP and peerSelector: remove either"
+// +kubebuilder:validation:XValidation:rule="has(self.peerIP) && size(self.peerIP) > 0 || has(self.peerSelector) && size(self.peerSelector) > 0 || has(self.localWorkloadSelector) && size(self.localWorkloadSelector) > 0",message="the peer is missing: give peerIP, peerSelector or localWorkloadSelector"
+// +kubebuilder:validation:XValidation:rule="!(has(self.peerIP) && size(self.peerIP) > 0) || has(self.asNumber) && self.asNumber > 0",message="asNumber is missing: a peer by peerIP needs its AS number"
+// +kubebuilder:validation:XValidation:rule="!(has(self.localWorkloadSelector) && size(self.localWorkloadSelector) > 0) || has(self.asNumber) && self.asNumber > 0",message="asNumber is missing: peers by localWorkloadSelector need their AS number"
+// +kubebuilder:validation:XValidation:rule="!(has(self.peerSelector) && size(self.peerSelector) > 0) || !has(self.asNumber) || self.asNumber == 0",message="asNumber must be absent with peerSelector: nodes have their own AS numbers"
+// +kubebuilder:validation:XValidation:rule="!(has(self.reachableBy) && size(self.reachableBy) > 0) || has(self.peerIP) && size(self.peerIP) > 0",message="reachableBy needs peerIP: it is the gateway to that address"
 // +kubebuilder:validation:XValidation:rule="!(has(self.keepOriginalNextHop) && self.keepOriginalNextHop && has(self.nextHopMode))",message="keepOriginalNextHop and nextHopMode exclude each other: write nextHopMode Keep alone"
 type BGPPeerSpec struct {
 	// Node that peers. Excludes nodeSelector; all nodes peer when both are absent.
@@ -57,7 +57,7 @@ type BGPPeerSpec struct {
 	// PeerIP is the address of the peer, with a port if it is not 179: 192.0.2.1, 192.0.2.1:1790, [2001:db8::1]:1790.
 	// Excludes peerSelector.
 	// +kubebuilder:validation:MaxLength=64
-	// +kubebuilder:validation:XValidation:rule="self == '' || isIP(self) || self.matches('^[0-9.]+:[0-9]{1,5}$') && isIP(self.split(':')[0]) || self.matches('^\\\\[[0-9a-fA-F:.]+\\\\]:[0-9]{1,5}$') && isIP(self.substring(1, self.indexOf(']')))",message="must be an IP address, with a port if it is not 179: 192.0.2.1, 192.0.2.1:1790 or [2001:db8::1]:1790"
+	// +kubebuilder:validation:XValidation:rule="size(self) == 0 || isIP(self) || self.matches('^[0-9.]+:[0-9]{1,5}$') && isIP(self.split(':')[0]) || self.matches('^\\\\[[0-9a-fA-F:.]+\\\\]:[0-9]{1,5}$') && isIP(self.substring(1, self.indexOf(']')))",message="must be an IP address, with a port if it is not 179: 192.0.2.1, 192.0.2.1:1790 or [2001:db8::1]:1790"
 	// +optional
 	PeerIP string `json:"peerIP,omitempty"`
 
@@ -81,7 +81,7 @@ type BGPPeerSpec struct {
 
 	// ReversePeering: Auto has the nodes of peerSelector peer back, Manual leaves that to another BGPPeer. Auto when absent.
 	// +kubebuilder:validation:MaxLength=16
-	// +kubebuilder:validation:XValidation:rule="self in ['', 'Auto', 'Manual']",message="must be Auto or Manual"
+	// +kubebuilder:validation:XValidation:rule="size(self) == 0 || self in ['Auto', 'Manual']",message="must be Auto or Manual"
 	// +optional
 	ReversePeering string `json:"reversePeering,omitempty"`
 
@@ -122,7 +122,7 @@ type BGPPeerSpec struct {
 
 	// ReachableBy is the gateway to a peer that is not on a network of the node.
 	// +kubebuilder:validation:MaxLength=64
-	// +kubebuilder:validation:XValidation:rule="self == '' || isIP(self)",message="must be an IP address such as 192.0.2.1"
+	// +kubebuilder:validation:XValidation:rule="size(self) == 0 || isIP(self)",message="must be an IP address such as 192.0.2.1"
 	// +optional
 	ReachableBy string `json:"reachableBy,omitempty"`
 

@@ -4,9 +4,15 @@ import "k8s.io/apimachinery/pkg/util/intstr"
 
 // EntityRule matches one end of a packet's path. All that it gives must hold; when empty, any address matches, those
 // outside the cluster included.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.nets) || self.nets.filter(n, n.contains(':')).size() in [0, self.nets.size()]",message="nets must be of one family: write a rule for IPv4 and one for IPv6"
+// +kubebuilder:validation:XValidation:rule="!has(self.notNets) || self.notNets.filter(n, n.contains(':')).size() in [0, self.notNets.size()]",message="notNets must be of one family: write a rule for IPv4 and one for IPv6"
+// +kubebuilder:validation:XValidation:rule="!(has(self.nets) && size(self.nets) > 0 && has(self.notNets) && size(self.notNets) > 0) || self.nets[0].contains(':') == self.notNets[0].contains(':')",message="nets and notNets must be of one family: write a rule for IPv4 and one for IPv6"
+// +kubebuilder:validation:XValidation:rule="!has(self.services) || !((has(self.nets) && size(self.nets) > 0) || (has(self.notNets) && size(self.notNets) > 0) || (has(self.selector) && size(self.selector) > 0) || (has(self.notSelector) && size(self.notSelector) > 0) || (has(self.namespaceSelector) && size(self.namespaceSelector) > 0) || has(self.serviceAccounts))",message="services excludes nets, notNets, selector, notSelector, namespaceSelector and serviceAccounts: write a rule of its own for them"
 type EntityRule struct {
-	// Nets are CIDRs of which one must contain the address.
+	// Nets are CIDRs of which one must contain the address. An address stands for itself.
 	// +kubebuilder:validation:MaxItems=256
+	// +kubebuilder:validation:items:MaxLength=49
 	// +listType=set
 	// +optional
 	Nets []string `json:"nets,omitempty"`
@@ -36,8 +42,10 @@ type EntityRule struct {
 	// +optional
 	Ports []intstr.IntOrString `json:"ports,omitempty"`
 
-	// NotNets are CIDRs of which none may contain the address.
+	// NotNets are CIDRs of which none may contain the address. An address stands for itself.
 	// +kubebuilder:validation:MaxItems=256
+	// +kubebuilder:validation:items:MaxLength=49
+	// +kubebuilder:validation:items:XValidation:rule="!(self in ['0.0.0.0/0', '::/0'])",message="must not be all addresses: the rule would match nothing; leave it out"
 	// +listType=set
 	// +optional
 	NotNets []string `json:"notNets,omitempty"`
@@ -61,6 +69,8 @@ type EntityRule struct {
 }
 
 // ServiceMatch names a service whose endpoints match.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.name) && size(self.name) > 0",message="name is missing: give the name of the service"
 type ServiceMatch struct {
 	// Name of the service.
 	// +kubebuilder:validation:MaxLength=253

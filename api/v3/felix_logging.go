@@ -8,7 +8,7 @@ type FelixLogging struct {
 
 	// LogPrefix is what a packet's line in the node's log starts with, for rules with action Log. calico-packet when
 	// absent.
-	// +kubebuilder:validation:Pattern=`^([a-zA-Z0-9%:`
+	// +kubebuilder:validation:Pattern=`^([a-zA-Z0-9%: /_-])*$`
 	// +optional
 	LogPrefix string `json:"logPrefix,omitempty"`
 

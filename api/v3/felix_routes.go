@@ -37,14 +37,14 @@ type FelixRoutes struct {
 
 	// DeviceRouteSourceAddress is the IPv4 source address of routes to the node's pods. The kernel's choice when absent.
 	// +kubebuilder:validation:MaxLength=45
-	// +kubebuilder:validation:XValidation:rule="self == '' || (isIP(self) && ip(self).family() == 4)",message="must be an IPv4 address"
+	// +kubebuilder:validation:XValidation:rule="size(self) == 0 || (isIP(self) && ip(self).family() == 4)",message="must be an IPv4 address"
 	// +optional
 	DeviceRouteSourceAddress string `json:"deviceRouteSourceAddress,omitempty"`
 
 	// DeviceRouteSourceAddressIPv6 is the IPv6 source address of routes to the node's pods. The kernel's choice when
 	// absent.
 	// +kubebuilder:validation:MaxLength=45
-	// +kubebuilder:validation:XValidation:rule="self == '' || (isIP(self) && ip(self).family() == 6)",message="must be an IPv6 address"
+	// +kubebuilder:validation:XValidation:rule="size(self) == 0 || (isIP(self) && ip(self).family() == 6)",message="must be an IPv6 address"
 	// +optional
 	DeviceRouteSourceAddressIPv6 string `json:"deviceRouteSourceAddressIPv6,omitempty"`
 

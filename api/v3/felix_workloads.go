@@ -32,7 +32,7 @@ type FelixWorkloads struct {
 	// NATOutgoingAddress is the source address of traffic that natOutgoing of a pool rewrites. That of the outgoing
 	// interface when absent.
 	// +kubebuilder:validation:MaxLength=45
-	// +kubebuilder:validation:XValidation:rule="self == '' || isIP(self)",message="must be an IP address"
+	// +kubebuilder:validation:XValidation:rule="size(self) == 0 || isIP(self)",message="must be an IP address"
 	// +optional
 	NATOutgoingAddress string `json:"natOutgoingAddress,omitempty"`
 

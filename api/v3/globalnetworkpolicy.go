@@ -30,6 +30,12 @@ type GlobalNetworkPolicyList struct {
 }
 
 // GlobalNetworkPolicySpec is what the user asks of a GlobalNetworkPolicy.
+//
+// +kubebuilder:validation:XValidation:rule="!(has(self.preDNAT) && self.preDNAT && has(self.doNotTrack) && self.doNotTrack)",message="preDNAT and doNotTrack exclude each other: remove one"
+// +kubebuilder:validation:XValidation:rule="!(has(self.preDNAT) && self.preDNAT) || (has(self.applyOnForward) && self.applyOnForward)",message="preDNAT needs applyOnForward: add applyOnForward true"
+// +kubebuilder:validation:XValidation:rule="!(has(self.doNotTrack) && self.doNotTrack) || (has(self.applyOnForward) && self.applyOnForward)",message="doNotTrack needs applyOnForward: add applyOnForward true"
+// +kubebuilder:validation:XValidation:rule="!(has(self.preDNAT) && self.preDNAT) || !(has(self.egress) && size(self.egress) > 0)",message="preDNAT has no egress: move the egress rules to a policy of their own"
+// +kubebuilder:validation:XValidation:rule="!(has(self.preDNAT) && self.preDNAT) || !has(self.types) || !('Egress' in self.types)",message="preDNAT has no egress: remove Egress from types"
 type GlobalNetworkPolicySpec struct {
 	// Tier that the policy belongs to. It must exist.
 	// +kubebuilder:default=default
@@ -43,12 +49,18 @@ type GlobalNetworkPolicySpec struct {
 
 	// Ingress rules, tried in order for traffic to the selected endpoints.
 	// +kubebuilder:validation:MaxItems=1024
+	// +kubebuilder:validation:items:XValidation:rule="!has(self.destination) || !has(self.destination.services)",message="destination.services is for egress rules: in an ingress rule give source.services"
+	// +kubebuilder:validation:items:XValidation:rule="!has(self.source) || !has(self.source.services) || (has(self.source.services.namespace) && size(self.source.services.namespace) > 0)",message="source.services needs namespace in a global policy: add the namespace of the service"
 	// +listType=atomic
 	// +optional
 	Ingress []Rule `json:"ingress,omitempty"`
 
 	// Egress rules, tried in order for traffic from the selected endpoints.
 	// +kubebuilder:validation:MaxItems=1024
+	// +kubebuilder:validation:items:XValidation:rule="!has(self.http)",message="http is for ingress rules: move the rule to ingress or leave http out"
+	// +kubebuilder:validation:items:XValidation:rule="!has(self.source) || !has(self.source.services)",message="source.services is for ingress rules: in an egress rule give destination.services"
+	// +kubebuilder:validation:items:XValidation:rule="!has(self.destination) || !has(self.destination.services) || !(has(self.destination.ports) && size(self.destination.ports) > 0 || has(self.destination.notPorts) && size(self.destination.notPorts) > 0)",message="destination.services brings its own ports: remove ports and notPorts"
+	// +kubebuilder:validation:items:XValidation:rule="!has(self.destination) || !has(self.destination.services) || (has(self.destination.services.namespace) && size(self.destination.services.namespace) > 0)",message="destination.services needs namespace in a global policy: add the namespace of the service"
 	// +listType=atomic
 	// +optional
 	Egress []Rule `json:"egress,omitempty"`

@@ -30,7 +30,7 @@ type HostEndpointList struct {
 
 // HostEndpointSpec is what the user asks of a HostEndpoint.
 //
-// +kubebuilder:validation:XValidation:rule="(has(self.interfaceName) && self.interfaceName != ”) || (has(self.expectedIPs) && size(self.expectedIPs) > 0)",message="interfaceName and expectedIPs are both missing: give the interface's name, or * for all interfaces of the node, or its addresses"
+// +kubebuilder:validation:XValidation:rule="(has(self.interfaceName) && size(self.interfaceName) > 0) || (has(self.expectedIPs) && size(self.expectedIPs) > 0)",message="interfaceName and expectedIPs are both missing: give the interface's name, or * for all interfaces of the node, or its addresses"
 type HostEndpointSpec struct {
 	// Node that the interface belongs to.
 	// +kubebuilder:validation:MaxLength=253

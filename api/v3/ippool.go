@@ -74,10 +74,20 @@ type IPPoolList struct {
 }
 
 // IPPoolSpec is what the user asks of an IPPool.
+//
+// +kubebuilder:validation:XValidation:rule="self.cidr.contains(':') || ((has(self.blockSize) && self.blockSize != 0 ? self.blockSize : (self.cidr.contains(':') ? 122 : 26)) >= 20 && (has(self.blockSize) && self.blockSize != 0 ? self.blockSize : (self.cidr.contains(':') ? 122 : 26)) <= 32)",message="blockSize must be from 20 to 32 for an IPv4 pool"
+// +kubebuilder:validation:XValidation:rule="!self.cidr.contains(':') || ((has(self.blockSize) && self.blockSize != 0 ? self.blockSize : (self.cidr.contains(':') ? 122 : 26)) >= 116 && (has(self.blockSize) && self.blockSize != 0 ? self.blockSize : (self.cidr.contains(':') ? 122 : 26)) <= 128)",message="blockSize must be from 116 to 128 for an IPv6 pool"
+// +kubebuilder:validation:XValidation:rule="!isCIDR(self.cidr) || (has(self.blockSize) && self.blockSize != 0 ? self.blockSize : (self.cidr.contains(':') ? 122 : 26)) >= cidr(self.cidr).prefixLength()",message="blockSize is larger than the pool: write at least the prefix length of cidr"
+// +kubebuilder:validation:XValidation:rule="(has(self.blockSize) && self.blockSize != 0 ? self.blockSize : (self.cidr.contains(':') ? 122 : 26)) == (has(oldSelf.blockSize) && oldSelf.blockSize != 0 ? oldSelf.blockSize : (oldSelf.cidr.contains(':') ? 122 : 26))",message="blockSize can't change: make a new pool, disable this one, and delete it when it is empty"
+// +kubebuilder:validation:XValidation:rule="!((has(self.ipipMode) && self.ipipMode != 'Never') && (has(self.vxlanMode) && self.vxlanMode != 'Never'))",message="ipipMode and vxlanMode exclude each other: set one to Never"
+// +kubebuilder:validation:XValidation:rule="!((has(self.ipipMode) && self.ipipMode != 'Never') && self.cidr.contains(':'))",message="ipipMode is for IPv4 only: use vxlanMode"
+// +kubebuilder:validation:XValidation:rule="!has(self.allowedUses) || !('LoadBalancer' in self.allowedUses) || size(self.allowedUses) == 1",message="allowedUses LoadBalancer stands alone: make a pool of its own for services"
 type IPPoolSpec struct {
 	// CIDR of the pool. It can't change and must not overlap with another pool.
 	// +kubebuilder:validation:Format=cidr
 	// +kubebuilder:validation:MaxLength=48
+	// +kubebuilder:validation:XValidation:rule="isCIDR(self)",message="must be a network such as 10.48.0.0/16"
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="can't change: make a new pool, disable this one, and delete it when it is empty"
 	CIDR string `json:"cidr"`
 
 	// VXLANMode says when packets to other nodes' pods are put into VXLAN. Excludes ipipMode.

@@ -43,12 +43,16 @@ type NetworkPolicySpec struct {
 
 	// Ingress rules, tried in order for traffic to the selected endpoints.
 	// +kubebuilder:validation:MaxItems=1024
+	// +kubebuilder:validation:items:XValidation:rule="!has(self.destination) || !has(self.destination.services)",message="destination.services is for egress rules: in an ingress rule give source.services"
 	// +listType=atomic
 	// +optional
 	Ingress []Rule `json:"ingress,omitempty"`
 
 	// Egress rules, tried in order for traffic from the selected endpoints.
 	// +kubebuilder:validation:MaxItems=1024
+	// +kubebuilder:validation:items:XValidation:rule="!has(self.http)",message="http is for ingress rules: move the rule to ingress or leave http out"
+	// +kubebuilder:validation:items:XValidation:rule="!has(self.source) || !has(self.source.services)",message="source.services is for ingress rules: in an egress rule give destination.services"
+	// +kubebuilder:validation:items:XValidation:rule="!has(self.destination) || !has(self.destination.services) || !(has(self.destination.ports) && size(self.destination.ports) > 0 || has(self.destination.notPorts) && size(self.destination.notPorts) > 0)",message="destination.services brings its own ports: remove ports and notPorts"
 	// +listType=atomic
 	// +optional
 	Egress []Rule `json:"egress,omitempty"`

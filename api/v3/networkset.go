@@ -25,7 +25,10 @@ type NetworkSetList struct {
 
 // NetworkSetSpec is what the user asks of a NetworkSet.
 type NetworkSetSpec struct {
-	// Nets are the CIDRs of the set, of both families if wanted.
+	// Nets are the CIDRs of the set, of both families if wanted. An address stands for itself.
+	// +kubebuilder:validation:MaxItems=65536
+	// +kubebuilder:validation:items:MaxLength=49
+	// +kubebuilder:validation:items:XValidation:rule="isCIDR(self) || isIP(self)",message="must be a network such as 10.0.0.0/8 or 2001:db8::/32, or an address"
 	// +listType=set
 	// +optional
 	Nets []string `json:"nets,omitempty"`
@@ -55,7 +58,10 @@ type GlobalNetworkSetList struct {
 
 // GlobalNetworkSetSpec is what the user asks of a GlobalNetworkSet.
 type GlobalNetworkSetSpec struct {
-	// Nets are the CIDRs of the set, of both families if wanted.
+	// Nets are the CIDRs of the set, of both families if wanted. An address stands for itself.
+	// +kubebuilder:validation:MaxItems=65536
+	// +kubebuilder:validation:items:MaxLength=49
+	// +kubebuilder:validation:items:XValidation:rule="isCIDR(self) || isIP(self)",message="must be a network such as 10.0.0.0/8 or 2001:db8::/32, or an address"
 	// +listType=set
 	// +optional
 	Nets []string `json:"nets,omitempty"`

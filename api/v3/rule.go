@@ -27,6 +27,15 @@ const (
 )
 
 // Rule matches packets and says what happens to them. All the matches that a rule gives must hold.
+//
+// +kubebuilder:validation:XValidation:rule="!((has(self.source) && (has(self.source.ports) && size(self.source.ports) > 0 || has(self.source.notPorts) && size(self.source.notPorts) > 0)) || (has(self.destination) && (has(self.destination.ports) && size(self.destination.ports) > 0 || has(self.destination.notPorts) && size(self.destination.notPorts) > 0))) || has(self.protocol) && (type(self.protocol) == string && self.protocol in ['TCP', 'UDP', 'SCTP', 'tcp', 'udp', 'sctp', '6', '17', '132'] || type(self.protocol) == int && self.protocol in [6, 17, 132])",message="ports and notPorts need protocol TCP, UDP or SCTP: add protocol to the rule"
+// +kubebuilder:validation:XValidation:rule="!(has(self.icmp) || has(self.notICMP)) || has(self.protocol) && (type(self.protocol) == string && self.protocol in ['ICMP', 'ICMPv6', 'icmp', 'icmpv6', '1', '58'] || type(self.protocol) == int && self.protocol in [1, 58])",message="icmp and notICMP need protocol ICMP or ICMPv6: add protocol to the rule"
+// +kubebuilder:validation:XValidation:rule="!has(self.http) || (!has(self.protocol) || (type(self.protocol) == string && self.protocol in ['TCP', 'tcp', '6'] || type(self.protocol) == int && self.protocol == 6))",message="http needs protocol TCP: write TCP or leave protocol out"
+// +kubebuilder:validation:XValidation:rule="!has(self.http) || self.action == 'Allow'",message="http needs action Allow: leave http out, or write the rule the other way round"
+// +kubebuilder:validation:XValidation:rule="!has(self.ipVersion) || self.ipVersion != 6 || !(has(self.protocol) && (type(self.protocol) == string && self.protocol in ['ICMP', 'icmp', '1'] || type(self.protocol) == int && self.protocol == 1))",message="protocol ICMP belongs to ipVersion 4: write ICMPv6 for ipVersion 6"
+// +kubebuilder:validation:XValidation:rule="!has(self.ipVersion) || self.ipVersion != 4 || !(has(self.protocol) && (type(self.protocol) == string && self.protocol in ['ICMPv6', 'icmpv6', '58'] || type(self.protocol) == int && self.protocol == 58))",message="protocol ICMPv6 belongs to ipVersion 6: write ICMP for ipVersion 4"
+// +kubebuilder:validation:XValidation:rule="(!(has(self.source) && has(self.source.nets) && size(self.source.nets) > 0 && has(self.destination) && has(self.destination.nets) && size(self.destination.nets) > 0) || self.source.nets[0].contains(':') == self.destination.nets[0].contains(':')) && (!(has(self.source) && has(self.source.nets) && size(self.source.nets) > 0 && has(self.destination) && has(self.destination.notNets) && size(self.destination.notNets) > 0) || self.source.nets[0].contains(':') == self.destination.notNets[0].contains(':')) && (!(has(self.source) && has(self.source.notNets) && size(self.source.notNets) > 0 && has(self.destination) && has(self.destination.nets) && size(self.destination.nets) > 0) || self.source.notNets[0].contains(':') == self.destination.nets[0].contains(':')) && (!(has(self.source) && has(self.source.notNets) && size(self.source.notNets) > 0 && has(self.destination) && has(self.destination.notNets) && size(self.destination.notNets) > 0) || self.source.notNets[0].contains(':') == self.destination.notNets[0].contains(':'))",message="nets of source and destination must be of one family: write a rule for IPv4 and one for IPv6"
+// +kubebuilder:validation:XValidation:rule="!has(self.ipVersion) || (!(has(self.source) && has(self.source.nets) && size(self.source.nets) > 0) || self.source.nets[0].contains(':') == (self.ipVersion == 6)) && (!(has(self.source) && has(self.source.notNets) && size(self.source.notNets) > 0) || self.source.notNets[0].contains(':') == (self.ipVersion == 6)) && (!(has(self.destination) && has(self.destination.nets) && size(self.destination.nets) > 0) || self.destination.nets[0].contains(':') == (self.ipVersion == 6)) && (!(has(self.destination) && has(self.destination.notNets) && size(self.destination.notNets) > 0) || self.destination.notNets[0].contains(':') == (self.ipVersion == 6))",message="nets must be of the family of ipVersion: leave ipVersion out, or write a rule for each family"
 type Rule struct {
 	// Action for the packets that match: Allow, Deny, Log (write to the node's log and go on) or Pass (on to the next tier).
 	// +kubebuilder:validation:Enum=Allow;Deny;Log;Pass
@@ -76,6 +85,8 @@ type Rule struct {
 }
 
 // ICMPFields is a match on the type and code of an ICMP or ICMPv6 message.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.code) || has(self.type)",message="code needs type: add the type of the message"
 type ICMPFields struct {
 	// Type of the message, 8 for an IPv4 echo request.
 	// +kubebuilder:validation:Minimum=0
@@ -106,6 +117,8 @@ type HTTPMatch struct {
 }
 
 // HTTPPath is a match on the path of a request: either exact or by prefix.
+//
+// +kubebuilder:validation:XValidation:rule="(has(self.exact) && size(self.exact) > 0) != (has(self.prefix) && size(self.prefix) > 0)",message="must have exactly one of exact and prefix: write a path of its own for each"
 type HTTPPath struct {
 	// Exact is the whole path.
 	// +kubebuilder:validation:MaxLength=1024

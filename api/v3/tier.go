@@ -38,6 +38,7 @@ type TierSpec struct {
 	// DefaultAction for traffic of an endpoint that a policy of this tier selects and that no rule of the tier decided:
 	// Deny drops it, Pass leaves it to the next tier.
 	// +kubebuilder:default=Deny
+	// +kubebuilder:validation:XValidation:rule="self in ['Deny', 'Pass']",message="must be Deny or Pass"
 	// +optional
 	DefaultAction Action `json:"defaultAction,omitempty"`
 }
