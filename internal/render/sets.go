@@ -70,6 +70,9 @@ func (c *Cluster) leaveSet(id string, p *policyState) {
 		return
 	}
 	c.membership.DeleteSelector(s)
+	for stranger := range s.identities {
+		delete(stranger.sets, s)
+	}
 	c.useKeys(s, -1)
 	delete(c.sets, id)
 	delete(s.shard.sets, id)

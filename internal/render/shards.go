@@ -79,6 +79,13 @@ func (s *shard) versionOf(setID string) string {
 // observeCatalog takes in a SetCatalog as it is in the API; nil when it is gone.
 func (c *Cluster) observeCatalog(name string, o *v1alpha1.SetCatalog) {
 	s := c.shard(name)
+	if s.object == nil && o != nil {
+		for i := range o.Spec.Sets {
+			for _, id := range o.Spec.Sets[i].Identities {
+				c.transition.appeared[id] = struct{}{}
+			}
+		}
+	}
 	s.object = o
 	written := map[string]bool{}
 	if o != nil {

@@ -30,12 +30,13 @@ const maxFormer = 7
 type transition struct {
 	// bearers counts the nodes whose NodeEndpoints name an identity, or may name it, by the identity's ID.
 	bearers map[string]int
-	// appeared are IDs that came into bearers.
+	// appeared are IDs that objects in the API may name for the first time.
 	appeared map[string]struct{}
 	// changed are endpoints whose former identities may have changed, bridging those that bear any or may.
 	changed  map[*endpoint]struct{}
 	bridging map[*endpoint]struct{}
-	// retiring are identities without endpoints.
+	// retired are identities that may have lost their last endpoint, retiring those that nodes may still know.
+	retired  map[*identity]struct{}
 	retiring map[*identity]struct{}
 	// shards whose content in the API, or whose members, changed.
 	shards map[*shard]struct{}
@@ -47,7 +48,7 @@ func newTransition() transition {
 	return transition{
 		bearers: map[string]int{}, appeared: map[string]struct{}{},
 		changed: map[*endpoint]struct{}{}, bridging: map[*endpoint]struct{}{},
-		retiring: map[*identity]struct{}{}, shards: map[*shard]struct{}{},
+		retired: map[*identity]struct{}{}, retiring: map[*identity]struct{}{}, shards: map[*shard]struct{}{},
 	}
 }
 
@@ -96,7 +97,7 @@ func (c *Cluster) checkFormer(i *identity) {
 // retire notes that an identity may have lost its last endpoint.
 func (c *Cluster) retire(i *identity) {
 	if i.endpoints == 0 {
-		c.transition.retiring[i] = struct{}{}
+		c.transition.retired[i] = struct{}{}
 	}
 }
 
@@ -225,14 +226,12 @@ func overlap(a, b []string) bool {
 func (c *Cluster) updateTransition() {
 	t := &c.transition
 	c.meetStrangers()
-	progress := c.confirmShards()
-	if t.acknowledged || progress {
+	if progress := c.confirmShards(); progress || t.acknowledged {
 		maps.Copy(t.changed, t.bridging)
-		t.acknowledged = false
-	} else if len(t.changed) == 0 && len(t.retiring) == 0 {
-		return
+		maps.Copy(t.retired, t.retiring)
 	}
-	if len(t.changed) == 0 && len(t.retiring) == 0 {
+	t.acknowledged = false
+	if len(t.changed) == 0 && len(t.retired) == 0 {
 		return
 	}
 	catalogs, anybody := c.acknowledgedBy(KindSetCatalog)
@@ -241,15 +240,18 @@ func (c *Cluster) updateTransition() {
 	}
 	clear(t.changed)
 	endpoints, _ := c.acknowledgedBy(KindNodeEndpoints)
-	for i := range t.retiring {
+	for i := range t.retired {
 		switch {
 		case i.endpoints > 0:
 			delete(t.retiring, i)
 		case !anybody, t.bearers[i.id] == 0 && !versionLess(endpoints, i.bearing.dropped):
 			delete(t.retiring, i)
 			c.removeIdentity(i)
+		default:
+			t.retiring[i] = struct{}{}
 		}
 	}
+	clear(t.retired)
 }
 
 // acknowledgedBy is the version of a kind that all nodes have put into effect, and whether there is any node that has put
@@ -342,15 +344,24 @@ func (c *Cluster) meetStrangers() {
 	strangers := map[string]*identity{}
 	for id := range c.transition.appeared {
 		if c.identities[id] == nil {
-			i := &identity{id: id, sets: map[*set]struct{}{}}
-			strangers[id] = i
-			c.identities[id] = i
-			c.retire(i)
+			strangers[id] = &identity{id: id, sets: map[*set]struct{}{}}
 		}
 	}
 	clear(c.transition.appeared)
 	if len(strangers) == 0 {
 		return
+	}
+	// Which NodeEndpoints dropped a stranger is not known; at the latest it was the newest.
+	newest := ""
+	for _, n := range c.nodes {
+		if n.endpointsObject != nil {
+			newest = laterVersion(newest, n.endpointsObject.ResourceVersion)
+		}
+	}
+	for id, i := range strangers {
+		i.bearing.dropped = newest
+		c.identities[id] = i
+		c.retire(i)
 	}
 	for _, s := range c.shards {
 		if s.object == nil {

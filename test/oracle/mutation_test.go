@@ -26,7 +26,7 @@ func smallWorld() *oracle.World {
 			Status: corev1.PodStatus{PodIPs: []corev1.PodIP{{IP: ip}}},
 		}
 	}
-	tcp := intstr.FromString("TCP")
+	tcp, udp := intstr.FromString("TCP"), intstr.FromString("UDP")
 	return &oracle.World{
 		Namespaces: []*corev1.Namespace{{ObjectMeta: metav1.ObjectMeta{Name: "n1"}}},
 		Pods:       []*corev1.Pod{pod("web", "web", "10.0.0.1", 80), pod("client", "client", "10.0.0.2", 8080), pod("other", "other", "10.0.0.3", 53)},
@@ -35,9 +35,10 @@ func smallWorld() *oracle.World {
 			Spec: v3.NetworkPolicySpec{
 				Selector: "app == 'web'",
 				Ingress: []v3.Rule{
-					{Action: v3.Deny, Protocol: &tcp, Source: v3.EntityRule{NotSelector: "app == 'client'"}, Destination: v3.EntityRule{Ports: []intstr.IntOrString{intstr.FromString("http")}}},
+					{Action: v3.Deny, Protocol: &tcp, Source: v3.EntityRule{NotSelector: "app == 'client'"}, Destination: v3.EntityRule{Ports: []intstr.IntOrString{intstr.FromInt32(80)}}},
+					{Action: v3.Allow, Protocol: &tcp, Source: v3.EntityRule{Nets: []string{"192.0.2.0/24"}}, Destination: v3.EntityRule{Ports: []intstr.IntOrString{intstr.FromString("http"), intstr.FromInt32(53)}}},
 					{Action: v3.Allow, Protocol: &tcp, Source: v3.EntityRule{Nets: []string{"10.0.0.0/24"}, NotNets: []string{"10.0.0.3/32"}}, Destination: v3.EntityRule{Ports: []intstr.IntOrString{intstr.FromInt32(80), intstr.FromString("8080:9000")}, NotPorts: []intstr.IntOrString{intstr.FromInt32(8081)}}},
-					{Action: v3.Allow, Source: v3.EntityRule{Selector: "app == 'other'"}},
+					{Action: v3.Allow, Protocol: &udp, Source: v3.EntityRule{Selector: "app == 'other'"}},
 				},
 			},
 		}},
