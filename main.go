@@ -83,6 +83,7 @@ func (f *flags) run(ctx context.Context) error {
 		LeaderElect:             f.leaderElect,
 		LeaderElectionNamespace: f.leaderElectNamespace,
 		DefaultIPv4Pool:         pool,
+		Version:                 version,
 		Log:                     log,
 	})
 }

@@ -52,7 +52,9 @@ type Options struct {
 	LeaderElectionNamespace string
 	// DefaultIPv4Pool is the pool that a cluster without pools gets; the zero Prefix for none.
 	DefaultIPv4Pool netip.Prefix
-	Log             logr.Logger
+	// Version of the operator, for people to read.
+	Version string
+	Log     logr.Logger
 }
 
 // Run is the operator. It returns when ctx ends, with an error when it could not go on or lost the leadership.
@@ -104,6 +106,7 @@ func register(mgr manager.Manager, world *live.World, opts Options) error {
 		func() error { return leases.Setup(mgr, world) },
 		func() error { return defaults.SetupTiers(mgr) },
 		func() error { return defaults.SetupSettings(mgr) },
+		func() error { return defaults.SetupInformation(mgr, opts.Version) },
 		func() error { return defaults.SetupPool(mgr, opts.DefaultIPv4Pool) },
 		func() error { return mgr.AddHealthzCheck("ping", healthz.Ping) },
 		func() error { return mgr.AddReadyzCheck("compiled", compiled(world)) },

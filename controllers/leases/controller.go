@@ -69,6 +69,7 @@ func Setup(mgr manager.Manager, world *live.World) error {
 	sources := []source.TypedSource[plan]{
 		source.TypedFunc[plan](demand),
 		watch(mgr.GetCache(), &v3.IPPool{}),
+		watch(mgr.GetCache(), &v3.IPAMConfiguration{}),
 		watch(mgr.GetCache(), &v3.IPAMBlock{}),
 		watch(mgr.GetCache(), &v3.BlockAffinity{}),
 		// Which pools endpoints ask for; not what agents say of their state.
@@ -128,12 +129,16 @@ func (l *Lessor) gather(ctx context.Context) (*state, error) {
 			return nil, fmt.Errorf("listing %T: %w", list, err)
 		}
 	}
+	settings := v3.IPAMConfiguration{Spec: standardSettings()}
+	if err := l.Client.Get(ctx, types.NamespacedName{Name: SettingsName}, &settings); client.IgnoreNotFound(err) != nil {
+		return nil, fmt.Errorf("reading IPAMConfiguration %q: %w", SettingsName, err)
+	}
 	for i := range blocks.Items {
 		delete(l.made, blocks.Items[i].Name)
 	}
 	s := &state{
 		pools: pools.Items, nodes: nodes.Items, blocks: blocks.Items, affinities: affinities.Items,
-		nodeStates: nodeStates.Items, demand: l.World.Demand(),
+		nodeStates: nodeStates.Items, settings: settings.Spec, demand: l.World.Demand(),
 	}
 	for name, lease := range l.made {
 		if l.Now().Sub(lease.at) > unseen {

@@ -27,7 +27,10 @@ type decision struct {
 func decide(s *state) decision {
 	in, findings := s.input()
 	plan := ipam.MakePlan(in)
-	d := decision{lease: plan.Lease, findings: findings}
+	d := decision{findings: findings}
+	if s.settings.AutoAllocateBlocks {
+		d.lease = plan.Lease
+	}
 	for _, lease := range plan.Release {
 		// As long as pods are bound to a node that is gone, their addresses may be in use; a block without a node is not ours.
 		if lease.Node != "" && s.demand[lease.Node] == 0 {

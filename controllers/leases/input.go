@@ -33,6 +33,14 @@ const (
 	ReasonExhausted = "Exhausted"
 )
 
+// SettingsName is the name of the IPAMConfiguration that counts.
+const SettingsName = "default"
+
+// standardSettings are those of a cluster without an IPAMConfiguration.
+func standardSettings() v3.IPAMConfigurationSpec {
+	return v3.IPAMConfigurationSpec{AutoAllocateBlocks: true}
+}
+
 // finding is what became of a pool.
 type finding struct {
 	allocatable bool
@@ -58,6 +66,7 @@ type state struct {
 	blocks     []v3.IPAMBlock
 	affinities []v3.BlockAffinity
 	nodeStates []v1alpha1.NodeState
+	settings   v3.IPAMConfigurationSpec
 	// demand is the number of endpoints of each node.
 	demand map[string]int
 	// made are leases whose objects were created and have yet to come back through the watch.
@@ -125,7 +134,7 @@ func usablePool(p *v3.IPPool) (ipam.Pool, finding) {
 // input makes the planner's input, and says what became of each pool.
 func (s *state) input() (ipam.Input, map[string]finding) {
 	pools, findings := usablePools(s.pools)
-	in := ipam.Input{Pools: pools, Leases: s.leases(pools)}
+	in := ipam.Input{Pools: pools, Leases: s.leases(pools), MaxBlocks: int(s.settings.MaxBlocksPerHost)}
 	v4, v6 := families(pools)
 	asked := s.asked()
 	for i := range s.nodes {

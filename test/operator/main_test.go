@@ -12,8 +12,6 @@ import (
 	"github.com/go-logr/logr/testr"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/manul-net/manul/api/v1alpha1"
@@ -40,6 +38,7 @@ func newCluster(t *testing.T) *cluster {
 	server := apiserver.Start(t)
 	server.InstallProjectCRDs(t)
 	k := connect(t, server)
+	k.install()
 	k.clear()
 	return k
 }
@@ -68,7 +67,7 @@ func connect(t *testing.T, server *apiserver.Server) *cluster {
 func contents() []client.Object {
 	return []client.Object{
 		&corev1.Pod{}, &corev1.Node{}, &v3.NetworkPolicy{}, &v3.GlobalNetworkPolicy{}, &v3.NetworkSet{}, &v3.GlobalNetworkSet{},
-		&v3.Tier{}, &v3.IPPool{}, &v3.IPAMBlock{}, &v3.BlockAffinity{}, &v3.FelixConfiguration{},
+		&v3.Tier{}, &v3.IPPool{}, &v3.IPAMBlock{}, &v3.BlockAffinity{}, &v3.FelixConfiguration{}, &v3.ClusterInformation{}, &v3.IPAMConfiguration{},
 		&v1alpha1.NodeState{}, &v1alpha1.NodeEndpoints{}, &v1alpha1.NodeNetwork{}, &v1alpha1.PolicyProgram{}, &v1alpha1.SetCatalog{},
 	}
 }
@@ -160,15 +159,15 @@ func (k *cluster) eventually(what string, ask func() error) {
 	}
 }
 
-// operator starts an operator and returns a function that stops it; it is stopped at the end of the test at the latest.
+// operator starts an operator with the rights of the install manifest and returns a function that stops it; it is stopped at the end of the test at the latest.
 func (k *cluster) operator(opts controllers.Options) (stop func()) {
 	k.t.Helper()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(k.t.Context()))
 	done := make(chan error, 1)
 	opts.MetricsAddress, opts.HealthAddress = "0", "0"
-	opts.LeaderElectionNamespace = metav1.NamespaceSystem
+	opts.LeaderElectionNamespace = "manul-system"
 	opts.Log = testr.NewWithOptions(k.t, testr.Options{})
-	go func() { done <- controllers.Run(ctx, rest.CopyConfig(k.server.Config), opts) }()
+	go func() { done <- controllers.Run(ctx, k.as(operatorAccount, nil), opts) }()
 	stopped := false
 	stop = func() {
 		if stopped {

@@ -122,6 +122,14 @@ func TestDefaults(t *testing.T) {
 	felix.Spec.DefaultEndpointToHostAction = "Drop"
 	k.must(k.client.Update(t.Context(), felix), "editing the settings")
 
+	info := &v3.ClusterInformation{ObjectMeta: metav1.ObjectMeta{Name: "default"}}
+	k.eventually("the cluster tells about itself", func() error {
+		if !k.get(info) || len(info.Spec.ClusterGUID) != 32 || info.Spec.DatastoreReady == nil || !*info.Spec.DatastoreReady {
+			return fmt.Errorf("it says %+v", info.Spec)
+		}
+		return nil
+	})
+
 	first := &v3.IPPool{ObjectMeta: metav1.ObjectMeta{Name: "default-ipv4-ippool"}}
 	k.eventually("the default pool is there", func() error {
 		if !k.get(first) || first.Spec.CIDR != "10.48.0.0/16" || !first.Spec.NATOutgoing || first.Spec.BlockSize != 26 {
@@ -260,13 +268,12 @@ func TestTwoOperatorsDoNotFight(t *testing.T) {
 	}
 }
 
-// TestStartsBeforeItsKinds starts the operator on an API server that has none of the project's kinds yet.
+// TestStartsBeforeItsKinds starts the operator on an API server that has none of the project's kinds yet, nor the
+// operator's rights, and then installs the project as users do.
 func TestStartsBeforeItsKinds(t *testing.T) {
 	k := bareCluster(t)
 	k.operator(controllers.Options{})
-	// It has asked for the first kind once when the namespace default answers; the definitions come only then.
-	k.get(namespace("default"))
-	k.server.InstallProjectCRDs(t)
+	k.install()
 	k.create(node("node1", "10.0.0.11"))
 	k.eventually("the node is rendered", func() error {
 		if !k.get(&v1alpha1.NodeState{ObjectMeta: metav1.ObjectMeta{Name: "node1"}}) {

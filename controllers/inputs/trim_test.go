@@ -1,0 +1,115 @@
+package inputs
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	v3 "github.com/manul-net/manul/api/v3"
+)
+
+func fullMeta() metav1.ObjectMeta {
+	return metav1.ObjectMeta{
+		Name: "a", Namespace: "b", UID: "u", ResourceVersion: "7", Labels: map[string]string{"app": "x"},
+		Annotations: map[string]string{
+			"cni.projectcalico.org/ipv4pools": `["p"]`, "projectcalico.org/IPv4Address": "10.0.0.1", "notprojectcalico.org/x": "1",
+			corev1.LastAppliedConfigAnnotation: "{}", "other": "y",
+		},
+		OwnerReferences: []metav1.OwnerReference{{Name: "rs"}}, Finalizers: []string{"f"},
+		ManagedFields: []metav1.ManagedFieldsEntry{{Manager: "kubectl"}},
+	}
+}
+
+func trimmedMeta() metav1.ObjectMeta {
+	return metav1.ObjectMeta{
+		Name: "a", Namespace: "b", UID: "u", ResourceVersion: "7", Labels: map[string]string{"app": "x"},
+		Annotations: map[string]string{"cni.projectcalico.org/ipv4pools": `["p"]`, "projectcalico.org/IPv4Address": "10.0.0.1"},
+	}
+}
+
+func TestTrim(t *testing.T) {
+	ports := []corev1.ContainerPort{{Name: "http", ContainerPort: 80}, {ContainerPort: 81}}
+	policy := &v3.GlobalNetworkPolicy{ObjectMeta: fullMeta()}
+	kept := fullMeta()
+	kept.ManagedFields = nil
+	delete(kept.Annotations, corev1.LastAppliedConfigAnnotation)
+	for name, tc := range map[string]struct{ in, want any }{
+		"pod": {
+			&corev1.Pod{
+				ObjectMeta: fullMeta(),
+				Spec: corev1.PodSpec{
+					NodeName: "n", ServiceAccountName: "s", HostNetwork: true, Volumes: []corev1.Volume{{Name: "v"}},
+					Containers: []corev1.Container{{Name: "c", Image: "i", Ports: ports}, {Name: "none"}},
+				},
+				Status: corev1.PodStatus{Phase: corev1.PodRunning, PodIP: "10.48.0.1", Conditions: []corev1.PodCondition{{}}},
+			},
+			&corev1.Pod{
+				ObjectMeta: trimmedMeta(),
+				Spec: corev1.PodSpec{
+					NodeName: "n", ServiceAccountName: "s", HostNetwork: true,
+					Containers: []corev1.Container{{Name: "c", Ports: ports[:1]}},
+				},
+				Status: corev1.PodStatus{Phase: corev1.PodRunning},
+			},
+		},
+		"node": {
+			&corev1.Node{
+				ObjectMeta: fullMeta(),
+				Status: corev1.NodeStatus{
+					Addresses: []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "10.0.0.1"}},
+					Images:    []corev1.ContainerImage{{SizeBytes: 1}}, Conditions: []corev1.NodeCondition{{}},
+				},
+			},
+			&corev1.Node{
+				ObjectMeta: trimmedMeta(),
+				Status:     corev1.NodeStatus{Addresses: []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "10.0.0.1"}}},
+			},
+		},
+		"policy":              {policy, &v3.GlobalNetworkPolicy{ObjectMeta: kept}},
+		"what is no object":   {"text", "text"},
+		"nothing to take out": {&v3.Tier{}, &v3.Tier{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := Trim(tc.in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Errorf("trimmed (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestUnchanged(t *testing.T) {
+	pod := func(change func(*corev1.Pod)) *corev1.Pod {
+		p := &corev1.Pod{ObjectMeta: trimmedMeta()}
+		if change != nil {
+			change(p)
+		}
+		return p
+	}
+	node := func(address string) *corev1.Node {
+		return &corev1.Node{Status: corev1.NodeStatus{Addresses: []corev1.NodeAddress{{Address: address}}}}
+	}
+	for name, tc := range map[string]struct {
+		old, now any
+		want     bool
+	}{
+		"a kubelet's heartbeat":    {pod(nil), pod(func(p *corev1.Pod) { p.ResourceVersion = "8" }), true},
+		"another label":            {pod(nil), pod(func(p *corev1.Pod) { p.Labels = map[string]string{"app": "y"} }), false},
+		"bound":                    {pod(nil), pod(func(p *corev1.Pod) { p.Spec.NodeName = "n" }), false},
+		"finished":                 {pod(nil), pod(func(p *corev1.Pod) { p.Status.Phase = corev1.PodSucceeded }), false},
+		"node, the same":           {node("10.0.0.1"), node("10.0.0.1"), true},
+		"node, another address":    {node("10.0.0.1"), node("10.0.0.2"), false},
+		"other kinds always count": {&v3.Tier{}, &v3.Tier{}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := unchanged(tc.old, tc.now); got != tc.want {
+				t.Errorf("got %v, want %v", got, tc.want)
+			}
+		})
+	}
+}
