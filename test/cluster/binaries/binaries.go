@@ -12,7 +12,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
+	"time"
 )
 
 // Versions of what is built, as go.mod of the build modules pins them; images carry them in their tags.
@@ -55,7 +57,7 @@ func targets() []target {
 		{Kubelet, "kubernetes", k + "cmd/kubelet", false},
 		{KubeProxy, "kubernetes", k + "cmd/kube-proxy", false},
 		{Kubectl, "kubernetes", k + "cmd/kubectl", false},
-		{Etcd, "kubernetes", "go.etcd.io/etcd/server/v3", false},
+		{Etcd, "kubernetes", "go.etcd.io/etcd/server/v3", true},
 		{Agnhost, "kubernetes", k + "test/images/agnhost", true},
 		{CoreDNS, "coredns", ".", true},
 		{Pause, "pause", ".", true},
@@ -123,7 +125,59 @@ func Ensure(ctx context.Context, cache string, say func(format string, args ...a
 			return set, err
 		}
 	}
-	return set, nil
+	for _, t := range targets() {
+		if err := link(set.Path(t.program), filepath.Join(bin, string(t.program))); err != nil {
+			return set, err
+		}
+	}
+	return set, prune(bin, set)
+}
+
+// keep is how many builds of a module stay in the cache: this one, and one that a cluster may run from.
+const keep = 2
+
+// prune removes old builds, each of which is most of a gigabyte. Programs that run go on running.
+func prune(bin string, set Set) error {
+	for module, current := range set.dirs {
+		dirs, err := filepath.Glob(filepath.Join(bin, module+"-*"))
+		if err != nil {
+			return fmt.Errorf("removing old builds: %w", err)
+		}
+		used := map[string]time.Time{}
+		for _, d := range dirs {
+			info, err := os.Stat(d)
+			if err != nil {
+				return fmt.Errorf("removing old builds: %w", err)
+			}
+			used[d] = info.ModTime()
+		}
+		used[current] = time.Now()
+		slices.SortFunc(dirs, func(a, b string) int { return used[b].Compare(used[a]) })
+		for _, d := range dirs[min(keep, len(dirs)):] {
+			if err := os.RemoveAll(d); err != nil {
+				return fmt.Errorf("removing old builds: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// link makes bin/<program> mean the newest build, for scripts and tests that start a program themselves.
+func link(target, path string) error {
+	if now, err := os.Readlink(path); err == nil && now == target {
+		return nil
+	}
+	part := path + ".part"
+	if err := os.Remove(part); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("linking %s: %w", path, err)
+	}
+	if err := os.Symlink(target, part); err != nil {
+		return fmt.Errorf("linking %s: %w", path, err)
+	}
+	if err := os.Rename(part, path); err != nil {
+		return fmt.Errorf("linking %s: %w", path, err)
+	}
+	return nil
 }
 
 // build makes out by way of a temporary file, so that an interrupted build leaves nothing that looks finished.
@@ -161,7 +215,7 @@ func linkFlags() string {
 // moduleKey is a hash of all that decides what a build module builds.
 func moduleKey(dir string) (string, error) {
 	h := sha256.New()
-	fmt.Fprintln(h, runtime.Version(), runtime.GOARCH, linkFlags())
+	fmt.Fprintln(h, runtime.Version(), runtime.GOARCH, linkFlags(), targets())
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return "", fmt.Errorf("reading the build module: %w", err)

@@ -16,6 +16,9 @@ import (
 // removeWait is the longest that a cluster takes to go.
 const removeWait = time.Minute
 
+// leftoverWait is how long a command on a host may take to end after its host.
+const leftoverWait = 5 * time.Second
+
 // Down removes a cluster: processes, namespaces, mounts, cgroups and files but the logs. It checks that nothing is left and
 // says what is. A cluster that does not exist is no error. Only Name, Cache and Say of the options are used.
 func Down(ctx context.Context, o Options) error {
@@ -32,15 +35,19 @@ func Down(ctx context.Context, o Options) error {
 		return err
 	}
 	defer unlock()
-	if err := remove(ctx, p); err != nil {
-		return err
-	}
-	left, err := leftovers(p)
+	namespaces, err := procfs.NamespaceFiles(namespaceDir, p.namespace(""))
 	if err != nil {
 		return err
 	}
-	if len(left) > 0 {
-		return fmt.Errorf("removing cluster %s: left behind: %s", o.Name, strings.Join(left, "; "))
+	if err := remove(ctx, p); err != nil {
+		return err
+	}
+	// A command that was running on a host needs a moment to end.
+	ctx, cancel := context.WithTimeout(ctx, leftoverWait)
+	defer cancel()
+	err = poll(ctx, "the last of it to go", func() error { return leftovers(p, namespaces) })
+	if err != nil {
+		return fmt.Errorf("removing cluster %s: %w", o.Name, err)
 	}
 	return nil
 }
@@ -125,36 +132,39 @@ func mountsBelow(dir string) ([]string, error) {
 	return below, nil
 }
 
-// leftovers says what is left of a cluster that was removed.
-func leftovers(p paths) ([]string, error) {
+// leftovers returns an error that says what is left of a cluster that was removed. Namespaces are those that it had.
+func leftovers(p paths, namespaces []procfs.Namespace) error {
 	var left []string
 	names, err := namespacesOf(p)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for _, n := range names {
 		left = append(left, "namespace "+n)
 	}
 	cgroups, err := cgroupsOf(filepath.Dir(p.cgroup("x")))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for _, c := range cgroups {
 		left = append(left, "cgroup "+c)
 	}
 	mounts, err := mountsBelow(p.dir)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for _, m := range mounts {
 		left = append(left, "mount "+m)
 	}
-	processes, err := procfs.UsingPath(p.dir)
+	processes, err := procfs.InNamespaces(namespaces)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for _, s := range processes {
 		left = append(left, "process "+s)
 	}
-	return left, nil
+	if len(left) > 0 {
+		return fmt.Errorf("left behind: %s", strings.Join(left, "; "))
+	}
+	return nil
 }

@@ -19,10 +19,11 @@ func (c *Cluster) Command(ctx context.Context, host string, args ...string) (*ex
 	if err != nil {
 		return nil, fmt.Errorf("running %s on %s: %w", strings.Join(args, " "), host, err)
 	}
-	enter := []string{"--target", strconv.Itoa(p.PID), "--mount", "--net", "--pid", "--uts", "--wdns=/", "--"}
-	cmd := exec.CommandContext(ctx, "nsenter", append(enter, args...)...) //nolint:gosec // Running what the caller asks for is the point.
-	cmd.WaitDelay = 5 * time.Second
-	return cmd, nil
+	return command(ctx, append([]string{
+		"--target", strconv.Itoa(p.PID), "--mount", "--net", "--pid", "--uts", "--wdns=/", "--",
+		// nsenter stays as the parent of a process in another process namespace; the child ends with it.
+		"setpriv", "--pdeathsig", "KILL", "--",
+	}, args...)), nil
 }
 
 // Exec runs a command on a host and returns what it prints on standard output. An error holds what it printed on the other.
@@ -41,12 +42,17 @@ func (c *Cluster) KubectlCommand(ctx context.Context, args ...string) (*exec.Cmd
 	if err != nil {
 		return nil, fmt.Errorf("running kubectl: %w", err)
 	}
-	enter := []string{"--net=/proc/" + strconv.Itoa(p.PID) + "/ns/net", "--", c.kubectl, "--kubeconfig=" + c.Kubeconfig()}
-	cmd := exec.CommandContext(ctx, "nsenter", append(enter, args...)...) //nolint:gosec // Running what the caller asks for is the point.
+	return command(ctx, append([]string{
+		"--net=/proc/" + strconv.Itoa(p.PID) + "/ns/net", "--", c.kubectl, "--kubeconfig=" + c.Kubeconfig(),
+	}, args...)), nil
+}
+
+func command(ctx context.Context, args []string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, "nsenter", args...)
 	cmd.WaitDelay = 5 * time.Second
-	// A kubectl that outlived its caller would hold the cluster's network namespace.
+	// A command that outlived its caller would hold the cluster's namespaces.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	return cmd, nil
+	return cmd
 }
 
 // Kubectl runs kubectl as administrator and returns what it prints on standard output.
