@@ -5,10 +5,13 @@ package netns
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -118,6 +121,9 @@ func (n *NS) Veth(name string, peer *NS, peerName string) {
 	}
 	n.Up(name)
 	peer.Up(peerName)
+	// Until the kernel has seen the carrier, which it may take a second to look for, it drops what is sent.
+	n.until("link "+name+" does not come up", func() bool { return n.Link(name).Attrs().OperState == netlink.OperUp })
+	n.until("link "+peerName+" does not come up", func() bool { return peer.Link(peerName).Attrs().OperState == netlink.OperUp })
 }
 
 // Address gives a link addresses, as CIDRs. IPv6 addresses are usable at once.
@@ -132,7 +138,49 @@ func (n *NS) Address(link string, cidrs ...string) {
 		if err := n.AddrAdd(n.Link(link), address); err != nil {
 			n.t.Fatalf("adding %s to %s: %v", cidr, link, err)
 		}
+		// The kernel takes IPv6 addresses into use in the background.
+		n.until("address "+cidr+" is not usable", func() bool { return n.usable(link, address) })
 	}
+}
+
+func (n *NS) usable(link string, address *netlink.Addr) bool {
+	n.t.Helper()
+	list, err := n.AddrList(n.Link(link), netlink.FAMILY_ALL)
+	if err != nil {
+		n.t.Fatalf("listing the addresses of %s: %v", link, err)
+	}
+	return slices.ContainsFunc(list, func(a netlink.Addr) bool {
+		return a.IP.Equal(address.IP) && a.Flags&unix.IFA_F_TENTATIVE == 0
+	})
+}
+
+// settleWait bounds the wait for what the kernel does in the background.
+const settleWait = 10 * time.Second
+
+// until waits for something that the kernel does in the background.
+func (n *NS) until(problem string, done func() bool) {
+	n.t.Helper()
+	for deadline := time.Now().Add(settleWait); !done(); runtime.Gosched() {
+		if time.Now().After(deadline) {
+			n.t.Fatal(problem)
+		}
+	}
+}
+
+// LinkLocal is the IPv6 link-local address of a link.
+func (n *NS) LinkLocal(link string) netip.Addr {
+	n.t.Helper()
+	list, err := n.AddrList(n.Link(link), unix.AF_INET6)
+	if err != nil {
+		n.t.Fatalf("listing the addresses of %s: %v", link, err)
+	}
+	for i := range list {
+		if address, ok := netip.AddrFromSlice(list[i].IP); ok && address.IsLinkLocalUnicast() {
+			return address
+		}
+	}
+	n.t.Fatalf("%s has no link-local address", link)
+	return netip.Addr{}
 }
 
 // Route adds a route over a link, by way of a gateway unless that is empty.

@@ -1,6 +1,7 @@
 package netns
 
 import (
+	"cmp"
 	"encoding/binary"
 	"hash/crc32"
 	"net/netip"
@@ -18,6 +19,8 @@ type Packet struct {
 	SourcePort, Port uint16
 	// Type and Code of ICMP.
 	Type, Code uint8
+	// Hops is the hop limit. 0: 64.
+	Hops uint8
 }
 
 // marker is what a packet carries so that it is known again on arrival.
@@ -84,7 +87,7 @@ func (p Packet) checksummed(b []byte, at int) []byte {
 
 // encoded is the whole packet.
 func (p Packet) encoded(id uint32) []byte {
-	const hops = 64
+	hops := cmp.Or(p.Hops, 64)
 	body := p.payload(id)
 	if p.From.Is4() {
 		b := []byte{0x45, 0, 0, 0, 0, 0, 0, 0, hops, p.Protocol, 0, 0} // the kernel fills in length, ID and checksum

@@ -13,6 +13,9 @@ const tableName = "manul"
 // udataComment marks what nft shows as a rule's comment (NFTNL_UDATA_RULE_COMMENT).
 const udataComment = 0
 
+// udataKeyByteOrder tells nft the byte order of a set's keys (NFTNL_UDATA_SET_KEYBYTEORDER).
+const udataKeyByteOrder = 0
+
 func messageType(message uint16) uint16 { return unix.NFNL_SUBSYS_NFTABLES<<8 | message }
 
 // item is what a message belongs to: the kernel's refusal is reported under its name.
@@ -180,10 +183,9 @@ func (b *batch) addSet(name string, id uint32, spec setSpec) {
 		b.w.uint32(unix.NFTA_SET_DATA_LEN, 0)
 	}
 	b.w.uint32(unix.NFTA_SET_ID, id)
-	// nft needs to know that keys are in network byte order to show them (NFTNL_UDATA_SET_KEYBYTEORDER, 4 bytes, 2).
 	b.w.header(unix.NFTA_SET_USERDATA, 6)
-	b.w.b = append(b.w.b, 0, 4)
-	b.w.b = binary.NativeEndian.AppendUint32(b.w.b, 2)
+	b.w.b = append(b.w.b, udataKeyByteOrder, 4)
+	b.w.b = binary.NativeEndian.AppendUint32(b.w.b, spec.byteOrder())
 	b.w.pad()
 	b.w.endMessage(at)
 }

@@ -34,6 +34,14 @@ type setSpec struct {
 	flags, keyType, keyLen uint32
 }
 
+// byteOrder is that of the key, for nft to show it (NFTNL_UDATA_SET_KEYBYTEORDER): names are in host order, which is 1.
+func (s setSpec) byteOrder() uint32 {
+	if kind := nftables.TypeIFName; s.keyType == kind.GetNFTMagic() {
+		return 1
+	}
+	return 2
+}
+
 // anonymous sets belong to the one rule that names them.
 type anonymous struct {
 	id       uint32
