@@ -12,6 +12,7 @@ import (
 	"github.com/go-logr/logr/testr"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/client-go/util/retry"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/manul-net/manul/api/v1alpha1"
@@ -135,6 +136,16 @@ func (k *cluster) get(obj client.Object) bool {
 	}
 	k.must(err, "reading "+obj.GetName())
 	return true
+}
+
+// edit changes an object as it is now; the operator may be writing its status at the same time.
+func (k *cluster) edit(obj client.Object, change func()) {
+	k.t.Helper()
+	k.must(retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+		k.get(obj)
+		change()
+		return k.client.Update(k.t.Context(), obj)
+	}), "editing "+obj.GetName())
 }
 
 // eventually asks until ask has nothing to complain about.

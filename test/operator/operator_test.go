@@ -188,8 +188,7 @@ func TestBadSelectorIsNotAccepted(t *testing.T) {
 	})
 	k.eventually("there is an event", func() error { return k.warned(gnp.Name) })
 
-	gnp.Spec.Selector = "projectcalico.org/namespace == 'bad'"
-	k.must(k.client.Update(t.Context(), gnp), "mending the policy")
+	k.edit(gnp, func() { gnp.Spec.Selector = "projectcalico.org/namespace == 'bad'" })
 	k.enforced(gnp, "1/1")
 }
 

@@ -56,8 +56,7 @@ func TestForeignChangesAreUndone(t *testing.T) {
 	state := &v1alpha1.NodeState{ObjectMeta: metav1.ObjectMeta{Name: "node1"}}
 	k.get(state)
 	right := state.Spec.DeepCopy()
-	state.Spec.Endpoints[0].Ingress = nil
-	k.must(k.client.Update(t.Context(), state), "taking a policy from an endpoint by hand")
+	k.edit(state, func() { state.Spec.Endpoints[0].Ingress = nil })
 	k.eventually("the edit is undone", func() error {
 		k.get(state)
 		if len(state.Spec.Endpoints[0].Ingress) != len(right.Endpoints[0].Ingress) {
@@ -100,9 +99,7 @@ func TestDefaults(t *testing.T) {
 	k.eventually("kube-baseline is there", right("kube-baseline", 10_000_000, v3.Pass))
 
 	edited := tier("kube-admin")
-	k.get(edited)
-	edited.Spec.DefaultAction, edited.Spec.Order = v3.Deny, new(7.0)
-	k.must(k.client.Update(t.Context(), edited), "editing a built-in tier")
+	k.edit(edited, func() { edited.Spec.DefaultAction, edited.Spec.Order = v3.Deny, new(7.0) })
 	k.eventually("kube-admin is restored", right("kube-admin", 1_000, v3.Pass))
 	k.delete(tier("default"))
 	k.eventually("default is made anew", right("default", 1_000_000, v3.Deny))
@@ -119,8 +116,7 @@ func TestDefaults(t *testing.T) {
 		}
 		return nil
 	})
-	felix.Spec.DefaultEndpointToHostAction = "Drop"
-	k.must(k.client.Update(t.Context(), felix), "editing the settings")
+	k.edit(felix, func() { felix.Spec.DefaultEndpointToHostAction = "Drop" })
 
 	info := &v3.ClusterInformation{ObjectMeta: metav1.ObjectMeta{Name: "default"}}
 	k.eventually("the cluster tells about itself", func() error {
