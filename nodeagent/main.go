@@ -10,7 +10,7 @@ import (
 )
 
 // version of the release, set by the linker.
-var version = "dev" //nolint:gochecknoglobals // the linker sets nothing else
+var version = "dev"
 
 func main() {
 	if err := daemon.Command(version).ExecuteContext(context.Background()); err != nil {

@@ -234,7 +234,7 @@ type EndpointStatus struct {
 
 // Failure is one item that could not be put into effect.
 type Failure struct {
-	// Kind of the item: a rendered kind, "Endpoint", "Route".
+	// Kind of the item: a rendered kind, "Endpoint", "Route", or "Address" (a pod that could not be given one).
 	Kind string `json:"kind"`
 	// Name of the item.
 	Name string `json:"name"`

@@ -64,8 +64,6 @@ type Options struct {
 	ResyncEvery time.Duration
 	// CheckpointEvery bounds how old the checkpoint may become. Default: 3 s.
 	CheckpointEvery time.Duration
-	// AcknowledgeEvery is about how often news that does not concern the node is acknowledged. Default: 1 min.
-	AcknowledgeEvery time.Duration
 }
 
 func (o Options) withDefaults() Options {
@@ -78,7 +76,6 @@ func (o Options) withDefaults() Options {
 	def(&o.Grace, 2*time.Second)
 	def(&o.ResyncEvery, 5*time.Minute)
 	def(&o.CheckpointEvery, 3*time.Second)
-	def(&o.AcknowledgeEvery, time.Minute)
 	if o.Metrics == nil {
 		o.Metrics = NewMetrics()
 	}
@@ -123,6 +120,7 @@ type Agent struct {
 // pending is what the current step has to do at its end.
 type pending struct {
 	acknowledge bool // news that the operator waits to hear about
+	silent      bool // news that can wait to be acknowledged
 	urgent      bool // a pod got an address
 	addresses   bool // pods may lack addresses
 	since       time.Time
@@ -210,9 +208,9 @@ func (a *Agent) loop(ctx context.Context, followed <-chan error) error {
 		case <-a.timers.addresses.C():
 			a.timers.addresses.fired()
 			a.pending.addresses = true
-		case <-a.timers.acknowledge.C:
-			a.pending.acknowledge = true
-			a.timers.acknowledge.Reset(jittered(a.AcknowledgeEvery))
+		case <-a.timers.acknowledge.C():
+			a.timers.acknowledge.fired()
+			a.pending.acknowledge = a.pending.acknowledge || a.pending.silent
 		case <-a.timers.checkpoint.C():
 			a.timers.checkpoint.fired()
 			a.flush()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/manul-net/manul/api/v1alpha1"
@@ -60,7 +61,7 @@ func (a *Agent) applyTables(ctx context.Context, both bool) bool {
 	} else {
 		routeItems = a.itemsOf(isRoute, true)
 	}
-	a.items = append(policyItems, routeItems...)
+	a.items = slices.Concat(policyItems, routeItems)
 	a.setFailures(a.items)
 	err := errors.Join(policyErr, routesErr)
 	failed := err != nil
@@ -117,7 +118,7 @@ func (a *Agent) acknowledge() {
 	for _, h := range a.state.Held() {
 		switch h.Kind {
 		case render.KindEndpoint:
-			observed = a.observed
+			observed = min(a.observed, observed-1)
 		case render.KindPolicyProgram:
 			if h.Version > 0 {
 				applied[source.PolicyProgram] = min(applied[source.PolicyProgram], h.Version-1)
@@ -140,7 +141,7 @@ func split(err error) ([]*tables.ItemError, error) {
 			items = append(items, item)
 			return
 		}
-		if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // the tree is walked by hand
+		if joined, ok := err.(interface{ Unwrap() []error }); ok {
 			for _, e := range joined.Unwrap() {
 				walk(e)
 			}
@@ -183,6 +184,10 @@ func (a *Agent) setFailures(items []*tables.ItemError) {
 		if id, ok := interfaces[name]; ok && e.Kind == render.KindEndpoint {
 			name = id
 		}
-		a.failures = append(a.failures, v1alpha1.Failure{Kind: e.Kind, Name: name, Message: e.Err.Error()})
+		kind := e.Kind
+		if kind == tables.KindSet {
+			kind = render.KindSetCatalog
+		}
+		a.failures = append(a.failures, v1alpha1.Failure{Kind: kind, Name: name, Message: e.Err.Error()})
 	}
 }

@@ -98,6 +98,7 @@ func (a *Agent) set(kind source.Kind, o source.Object) {
 	}
 	a.known[kind][name] = mark{uid: o.GetUID(), generation: o.GetGeneration(), version: version}
 	a.pending.acknowledge = a.pending.acknowledge || concerns
+	a.pending.silent = true
 }
 
 // remove takes the news that an object is gone.
@@ -124,4 +125,5 @@ func (a *Agent) remove(kind source.Kind, name string) {
 	delete(a.known[kind], name)
 	a.Checkpoint.Delete(kind, name)
 	a.pending.acknowledge = a.pending.acknowledge || concerns
+	a.pending.silent = true
 }

@@ -26,6 +26,9 @@ const (
 	ReasonItemsRefused = "ItemsRefused"
 )
 
+// kindAddress is the kind of failures to give a pod an address; the name is the pod's.
+const kindAddress = "Address"
+
 const (
 	// maxFailures bounds the list of failures: a status is no log.
 	maxFailures = 64
@@ -52,14 +55,25 @@ func (a *Agent) report() {
 		worth = !reflect.DeepEqual(silent, a.reported)
 	}
 	if worth {
+		a.pending.silent = false
 		a.reported = status
 		a.Source.Report(source.Report{Status: *status.DeepCopy(), Urgent: a.pending.urgent})
 	}
 	a.pending.urgent = false
+	if a.pending.silent {
+		a.timers.acknowledge.within(jittered(a.acknowledgeWithin()))
+	}
 	if a.applyError == nil && len(a.heldSince) == 0 {
 		a.pending.acknowledge = false // otherwise more is to be told when it comes about
 	}
 	a.Metrics.observe(&status.Summary, a.state.Policy().Members.Len(), len(a.state.Held()))
+}
+
+// acknowledgeWithin is how long the acknowledgement of news that does not concern the node may wait. It grows with the
+// cluster, so that all nodes together write no more than some 16 times a second for it.
+func (a *Agent) acknowledgeWithin() time.Duration {
+	const share, least, most = 60 * time.Millisecond, 10 * time.Second, 10 * time.Minute
+	return min(max(time.Duration(len(a.known[source.NodeNetwork]))*share, least), most)
 }
 
 func (a *Agent) status() v1alpha1.NodeStateStatus {
@@ -122,7 +136,8 @@ func (a *Agent) allFailures() []v1alpha1.Failure {
 		out = append(out, v1alpha1.Failure{Kind: item.Kind, Name: item.Name, Message: message})
 	}
 	for id, err := range a.addressErrors {
-		out = append(out, v1alpha1.Failure{Kind: render.KindEndpoint, Name: id, Message: err.Error()})
+		// Not the endpoint's own failure: its policies are in effect.
+		out = append(out, v1alpha1.Failure{Kind: kindAddress, Name: id, Message: err.Error()})
 	}
 	out = append(out, a.overdue()...)
 	slices.SortFunc(out, func(x, y v1alpha1.Failure) int {

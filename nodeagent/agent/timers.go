@@ -7,15 +7,15 @@ import (
 
 // timers are the loop's.
 type timers struct {
-	grace, resync, acknowledge   *time.Timer
-	apply, addresses, checkpoint *alarm
+	grace, resync                             *time.Timer
+	apply, addresses, checkpoint, acknowledge *alarm
 }
 
 func newTimers(o Options) timers {
 	return timers{
 		grace:       time.NewTimer(o.Grace),
 		resync:      time.NewTimer(jittered(o.ResyncEvery)),
-		acknowledge: time.NewTimer(jittered(o.AcknowledgeEvery)),
+		acknowledge: newAlarm(),
 		apply:       newAlarm(),
 		addresses:   newAlarm(),
 		checkpoint:  newAlarm(),
@@ -23,7 +23,7 @@ func newTimers(o Options) timers {
 }
 
 func (t *timers) stop() {
-	for _, timer := range []*time.Timer{t.grace, t.resync, t.acknowledge, t.apply.timer, t.addresses.timer, t.checkpoint.timer} {
+	for _, timer := range []*time.Timer{t.grace, t.resync, t.apply.timer, t.addresses.timer, t.checkpoint.timer, t.acknowledge.timer} {
 		timer.Stop()
 	}
 }

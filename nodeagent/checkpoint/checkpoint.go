@@ -12,6 +12,7 @@ import (
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/manul-net/manul/nodeagent/source"
 )
@@ -36,7 +37,7 @@ func Open(path string) (*File, error) {
 		return nil, fmt.Errorf("making folder of checkpoint: %w", err)
 	}
 	db, err := open(path)
-	if err != nil && !errors.Is(err, bolt.ErrTimeout) && !errors.Is(err, fs.ErrPermission) {
+	if err != nil && !errors.Is(err, bolterrors.ErrTimeout) && !errors.Is(err, fs.ErrPermission) {
 		if aside := os.Rename(path, path+".unreadable"); aside != nil {
 			return nil, fmt.Errorf("moving unreadable checkpoint aside: %w", errors.Join(err, aside))
 		}

@@ -23,7 +23,7 @@ func Forwarding(proc string) error {
 			continue
 		}
 		if err == nil {
-			err = os.WriteFile(path, []byte("1"), 0) //nolint:gosec // the file is there and its mode the kernel's
+			err = os.WriteFile(path, []byte("1"), 0)
 		}
 		if err != nil {
 			problems = append(problems, fmt.Errorf("setting %s to 1: %w", key, err))

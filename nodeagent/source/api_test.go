@@ -148,8 +148,10 @@ func TestAPISource(t *testing.T) {
 	sink.expect(t, event{Call: "delete", Kind: SetCatalog, Name: "sets-aa"})
 
 	// The status is replaced as a whole, also what is no longer in it.
-	a.Report(Report{Status: v1alpha1.NodeStateStatus{ObservedGeneration: 1, Dataplane: "nftables",
-		Endpoints: []v1alpha1.EndpointStatus{{ID: "n/a", Addresses: []string{"10.48.0.1"}}}}})
+	a.Report(Report{Status: v1alpha1.NodeStateStatus{
+		ObservedGeneration: 1, Dataplane: "nftables",
+		Endpoints: []v1alpha1.EndpointStatus{{ID: "n/a", Addresses: []string{"10.48.0.1"}}},
+	}})
 	sink.expect(t, event{Call: "set", Kind: NodeState, Name: testNode})
 	a.Report(Report{Status: v1alpha1.NodeStateStatus{ObservedGeneration: 2}})
 	sink.expect(t, event{Call: "set", Kind: NodeState, Name: testNode})
