@@ -42,6 +42,8 @@ type simulation struct {
 	// truth[time] tells for each pair of endpoint and set whether the one is in the other; a pair is absent while one of them
 	// does not exist.
 	truth []map[[2]string]bool
+	// mayBeLate: an endpoint may be missing from a set for the moment.
+	mayBeLate bool
 }
 
 func carriers() []Kind { return []Kind{KindSetCatalog, KindNodeEndpoints} }
@@ -109,7 +111,9 @@ func (s *simulation) addPod(i int, labels map[string]string) {
 func (s *simulation) policy(i int, source string) *v3.GlobalNetworkPolicy {
 	return &v3.GlobalNetworkPolicy{
 		ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("g%d", i)},
-		Spec:       v3.GlobalNetworkPolicySpec{Ingress: []v3.Rule{{Action: v3.Allow, Source: v3.EntityRule{Selector: source}}}},
+		Spec: v3.GlobalNetworkPolicySpec{Ingress: []v3.Rule{{Action: v3.Allow, Source: v3.EntityRule{
+			Selector: source, NamespaceSelector: []string{"", "k1 == 'a'"}[i%2],
+		}}}},
 	}
 }
 
@@ -260,7 +264,7 @@ func (s *simulation) checkMix(since int, catalogs, endpoints map[string]runtime.
 					continue
 				}
 				got := slices.ContainsFunc(e.Identities, func(id string) bool { return slices.Contains(identities, id) })
-				if got != want {
+				if got != want && (got || !s.mayBeLate) {
 					s.t.Fatalf("%s: %s is in set %s (%s): %t, although since time %d it is constantly %t; it bears %v, the set lists %v",
 						where, e.ID, pair[1], s.c.sets[pair[1]].what.Selector, got, since, want, e.Identities, identities)
 				}
@@ -346,37 +350,56 @@ func peers() []string {
 	}
 }
 
-func TestNoMixOfVersionsTakesAnEndpointOutOfASetItStaysIn(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		s := newSimulation(t)
-		restarts := rapid.Bool().Draw(t, "restarts")
-		for i := range 4 {
-			s.addPod(i, drawPodLabels(t))
+// run takes random steps and checks all mixes of versions after each.
+func (s *simulation) run(step9 func()) {
+	t := s.t
+	for i := range 4 {
+		s.addPod(i, drawPodLabels(t))
+	}
+	s.tick()
+	s.write()
+	for range rapid.IntRange(5, 25).Draw(t, "steps") {
+		switch rapid.IntRange(0, 9).Draw(t, "step") {
+		case 0, 1:
+			s.user(s.policy(rapid.IntRange(0, 3).Draw(t, "policy"), rapid.SampledFrom(peers()).Draw(t, "peer")))
+		case 2:
+			s.userDeletes(s.policy(rapid.IntRange(0, 3).Draw(t, "policy"), ""))
+		case 3, 4:
+			s.write()
+		case 5, 6:
+			s.read(rapid.SampledFrom(carriers()).Draw(t, "kind"), rapid.IntRange(1, 5).Draw(t, "events"))
+		case 7, 8:
+			s.acknowledge(rapid.SampledFrom([]string{"x", "y"}).Draw(t, "node"), rapid.SampledFrom(carriers()).Draw(t, "kind"), rapid.IntRange(1, 5).Draw(t, "events"))
+		case 9:
+			step9()
 		}
 		s.tick()
-		s.write()
-		for range rapid.IntRange(5, 25).Draw(t, "steps") {
-			switch rapid.IntRange(0, 9).Draw(t, "step") {
-			case 0, 1:
-				s.user(s.policy(rapid.IntRange(0, 3).Draw(t, "policy"), rapid.SampledFrom(peers()).Draw(t, "peer")))
-			case 2:
-				s.userDeletes(s.policy(rapid.IntRange(0, 3).Draw(t, "policy"), ""))
-			case 3, 4:
-				s.write()
-			case 5, 6:
-				s.read(rapid.SampledFrom(carriers()).Draw(t, "kind"), rapid.IntRange(1, 5).Draw(t, "events"))
-			case 7, 8:
-				s.acknowledge(rapid.SampledFrom([]string{"x", "y"}).Draw(t, "node"), rapid.SampledFrom(carriers()).Draw(t, "kind"), rapid.IntRange(1, 5).Draw(t, "events"))
-			case 9:
-				if restarts {
-					s.restart()
-				} else {
-					s.user(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "n", Labels: drawPodLabels(t)}})
-				}
-			}
-			s.tick()
-			s.check()
-		}
-		s.finish()
+		s.check()
+	}
+	s.finish()
+}
+
+func TestNoMixOfVersionsTakesAnEndpointOutOfASetItStaysIn(t *testing.T) {
+	t.Run("while namespaces change", func(t *testing.T) {
+		rapid.Check(t, func(t *rapid.T) {
+			s := newSimulation(t)
+			s.run(func() {
+				s.user(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "n", Labels: drawPodLabels(t)}})
+			})
+		})
+	})
+	t.Run("while the operator restarts", func(t *testing.T) {
+		rapid.Check(t, func(t *rapid.T) {
+			s := newSimulation(t)
+			s.run(s.restart)
+		})
+	})
+}
+
+func TestNoMixOfVersionsPutsAnEndpointIntoASetItStaysOutOf(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := newSimulation(t)
+		s.mayBeLate = true // when a pod's own labels change, leaving sets at once comes first
+		s.run(func() { s.addPod(rapid.IntRange(0, 3).Draw(t, "pod"), drawPodLabels(t)) })
 	})
 }
