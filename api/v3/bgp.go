@@ -5,7 +5,12 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// ASNumber is the number of an autonomous system (RFC 6793): 1 to 4294967295.
+// ASNumber is the number of an autonomous system (RFC 6793): 1 to 4294967295. The published schema has format int32, which
+// makes the API server refuse the upper half, private numbers from 4200000000 among them.
+//
+// +kubebuilder:validation:Format=int64
+// +kubebuilder:validation:Minimum=0
+// +kubebuilder:validation:Maximum=4294967295
 type ASNumber uint32
 
 // BGPPassword is a password of a BGP session (RFC 2385).
