@@ -3,6 +3,7 @@
 package netns
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -139,18 +140,19 @@ func (n *NS) Address(link string, cidrs ...string) {
 			n.t.Fatalf("adding %s to %s: %v", cidr, link, err)
 		}
 		// The kernel takes IPv6 addresses into use in the background.
-		n.until("address "+cidr+" is not usable", func() bool { return n.usable(link, address) })
+		n.until("address "+cidr+" is not usable", func() bool { return n.usable(address) })
 	}
 }
 
-func (n *NS) usable(link string, address *netlink.Addr) bool {
+// usable tells whether packets to an address are for the namespace itself.
+func (n *NS) usable(address *netlink.Addr) bool {
 	n.t.Helper()
-	list, err := n.AddrList(n.Link(link), netlink.FAMILY_ALL)
-	if err != nil {
-		n.t.Fatalf("listing the addresses of %s: %v", link, err)
+	list, err := n.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{Table: unix.RT_TABLE_LOCAL}, netlink.RT_FILTER_TABLE)
+	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+		n.t.Fatalf("listing local routes: %v", err)
 	}
-	return slices.ContainsFunc(list, func(a netlink.Addr) bool {
-		return a.IP.Equal(address.IP) && a.Flags&unix.IFA_F_TENTATIVE == 0
+	return slices.ContainsFunc(list, func(r netlink.Route) bool {
+		return r.Type == unix.RTN_LOCAL && r.Dst != nil && r.Dst.IP.Equal(address.IP)
 	})
 }
 
