@@ -118,9 +118,12 @@ func (c *Cluster) setPolicy(compiled *policy.Compiled) {
 	if old.Tier != compiled.Tier || old.Order != compiled.Order || old.Ingress != compiled.Ingress || old.Egress != compiled.Egress {
 		c.relist(p)
 	}
-	c.touch(KindPolicyProgram, p.program)
-	c.dirtyPolicies[compiled.Ref] = struct{}{}
+	if old.Finding != compiled.Finding {
+		c.dirtyPolicies[compiled.Ref] = struct{}{}
+	}
 	if !same(&old.Program, &compiled.Program) {
+		c.touch(KindPolicyProgram, p.program)
+		c.dirtyPolicies[compiled.Ref] = struct{}{}
 		c.waitForAll(p)
 	}
 }
