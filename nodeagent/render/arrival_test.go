@@ -160,6 +160,17 @@ func diff(want, got shot) string {
 	return cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}), cmpopts.EquateEmpty())
 }
 
+// sizes are those of all that a state keeps.
+func sizes(s *State) map[string]int {
+	return map[string]int{
+		"endpoints": len(s.endpoints), "programs": len(s.programs), "sets": len(s.sets), "shards": len(s.shards),
+		"remotes": len(s.remotes), "networks": len(s.networks), "destinations": len(s.dests),
+		"waiting for sets": len(s.waitingForSet), "waiting for programs": len(s.waitingForProgram),
+		"addresses": len(s.members.addrs), "users": len(s.members.users), "ports": len(s.members.ports),
+		"used ports": len(s.members.usedPorts), "counts": len(s.members.more),
+	}
+}
+
 func arrive(t *rapid.T, s *State, calls []func(*State), after func()) {
 	order := rapid.Permutation(calls).Draw(t, "order")
 	for _, call := range order {
@@ -196,6 +207,9 @@ func TestTablesDoNotDependOnTheOrderOfArrival(t *testing.T) {
 		}
 		if d := diff(take(fresh), take(s)); d != "" {
 			t.Fatalf("tables differ from those of a node that only ever knew the last world (-want +got):\n%s", d)
+		}
+		if d := cmp.Diff(sizes(fresh), sizes(s)); d != "" {
+			t.Fatalf("something is kept that nobody refers to (-want +got):\n%s", d)
 		}
 		if held := s.Held(); len(held) > 0 {
 			t.Fatalf("held back in a consistent world: %v", held)
