@@ -191,7 +191,7 @@ func (c *Cluster) enforces(p *policyState, n *node, w *wait) bool {
 	}
 	for id := range p.compiled.Sets {
 		s := c.sets[id]
-		if s == nil || s.written == "" || versionLess(n.applied(KindSetCatalog), s.written) {
+		if s == nil || s.written == "" || versionLess(n.applied(KindSetCatalog), s.written) || !c.isPublished(s, n) {
 			return false
 		}
 	}

@@ -38,7 +38,12 @@ func (a *api) meta(key Key) metav1.ObjectMeta {
 
 func (a *api) write() {
 	a.t.Helper()
-	for _, key := range a.c.Dirty() {
+	a.writeKeys(a.c.Dirty())
+}
+
+func (a *api) writeKeys(keys []Key) {
+	a.t.Helper()
+	for _, key := range keys {
 		switch o := a.c.Desired(key).(type) {
 		case *v1alpha1.SetCatalog:
 			o.ObjectMeta = a.meta(key)
@@ -52,7 +57,7 @@ func (a *api) write() {
 			give(a.t, a.c, o)
 		case *v1alpha1.NodeState:
 			o.ObjectMeta = a.meta(key)
-			if before := a.states[key.Name]; before != nil {
+			if before := a.c.nodes[key.Name].state; before != nil {
 				o.Status = before.Status
 			}
 			a.states[key.Name] = o
@@ -208,4 +213,45 @@ spec: {selector: app == 'web', ingress: [{action: Allow, source: {nets: [10.0.0.
 	if dirty := a.c.DirtyPolicies(); len(dirty) != 0 {
 		t.Errorf("policies %v are dirty although nothing happened", dirty)
 	}
+}
+
+func TestAPolicyOverANewLabelKeyWaitsForEndpointsToBeKnownByIt(t *testing.T) {
+	a := newAPI(t, twoNodes+`
+---
+apiVersion: v1
+kind: Pod
+metadata: {namespace: a, name: db, labels: {app: db, role: primary}}
+spec: {serviceAccountName: robot}
+---
+apiVersion: manul.dev/v1alpha1
+kind: NodeState
+metadata: {name: x}
+status: {endpoints: [{id: a/db, uid: db, addresses: [10.0.0.1]}]}`)
+	p := PolicyRef{Kind: policy.KindNetworkPolicy, Namespace: "a", Name: "p"}
+	a.acknowledge("x")
+	a.acknowledge("z")
+	a.expect(p, "Accepted 2/2 lagging [] failing []")
+
+	give(t, a.c, parse(t, `
+apiVersion: projectcalico.org/v3
+kind: NetworkPolicy
+metadata: {namespace: a, name: p, generation: 2}
+spec: {selector: app == 'web', ingress: [{action: Allow, source: {selector: role == 'primary'}}]}`)...)
+	var early, late []Key
+	for _, key := range a.c.Dirty() {
+		if key.Kind == KindNodeEndpoints {
+			late = append(late, key)
+		} else {
+			early = append(early, key)
+		}
+	}
+	a.writeKeys(early)
+	a.acknowledge("x")
+	a.acknowledge("z")
+	a.expect(p, "Accepted 0/2 lagging [x z] failing []")
+	a.writeKeys(late)
+	a.acknowledge("x")
+	a.expect(p, "Accepted 1/2 lagging [z] failing []")
+	a.acknowledge("z")
+	a.expect(p, "Accepted 2/2 lagging [] failing []")
 }

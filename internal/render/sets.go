@@ -24,6 +24,8 @@ type set struct {
 	networkSets map[*networkSet]struct{}
 	// written is the version of the shard at which the set was first seen in the API; empty: not yet.
 	written string
+	// published is the version of NodeEndpoints by which its members were known under identities that the set lists.
+	published string
 }
 
 // member is an identity or a network set.

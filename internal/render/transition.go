@@ -35,6 +35,8 @@ type transition struct {
 	// changed are endpoints whose former identities may have changed, bridging those that bear any or may.
 	changed  map[*endpoint]struct{}
 	bridging map[*endpoint]struct{}
+	// unpublished are endpoints that nodes know, but not by their identity of now.
+	unpublished map[*endpoint]struct{}
 	// retired are identities that may have lost their last endpoint, retiring those that nodes may still know.
 	retired  map[*identity]struct{}
 	retiring map[*identity]struct{}
@@ -48,7 +50,7 @@ func newTransition() transition {
 	return transition{
 		bearers: map[string]int{}, appeared: map[string]struct{}{},
 		changed: map[*endpoint]struct{}{}, bridging: map[*endpoint]struct{}{},
-		retired: map[*identity]struct{}{}, retiring: map[*identity]struct{}{}, shards: map[*shard]struct{}{},
+		unpublished: map[*endpoint]struct{}{}, retired: map[*identity]struct{}{}, retiring: map[*identity]struct{}{}, shards: map[*shard]struct{}{},
 	}
 }
 
@@ -72,6 +74,7 @@ type offered struct {
 func (t *transition) forget(e *endpoint) {
 	delete(t.changed, e)
 	delete(t.bridging, e)
+	delete(t.unpublished, e)
 }
 
 // check has the former identities of an endpoint looked at again.
@@ -201,8 +204,8 @@ func (c *Cluster) recount(before, after map[string]struct{}, version string) {
 	}
 }
 
-// borne are the identities that nodes may know the endpoint by.
-func (n *node) borne(e *endpoint) []string {
+// publishedAs is what the NodeEndpoints in the API says of an endpoint; nil: nothing.
+func (n *node) publishedAs(e *endpoint) *v1alpha1.RemoteEndpoint {
 	if n.published == nil && n.endpointsObject != nil {
 		n.published = make(map[string]*v1alpha1.RemoteEndpoint, len(n.endpointsObject.Spec.Endpoints))
 		for i := range n.endpointsObject.Spec.Endpoints {
@@ -210,12 +213,20 @@ func (n *node) borne(e *endpoint) []string {
 			n.published[p.ID] = p
 		}
 	}
-	out := n.offered.identities[e.id]
 	p := n.published[e.id]
 	if p == nil || !overlap(p.Addresses, n.addressesOf(e)) {
-		return out // nodes may know another pod of that name, but not this one
+		return nil // nodes may know another pod of that name, but not this one
 	}
-	return append(slices.Clone(out), p.Identities...)
+	return p
+}
+
+// borne are the identities that nodes may know the endpoint by.
+func (n *node) borne(e *endpoint) []string {
+	out := slices.Clone(n.offered.identities[e.id])
+	if p := n.publishedAs(e); p != nil {
+		out = append(out, p.Identities...)
+	}
+	return out
 }
 
 func overlap(a, b []string) bool {
@@ -237,6 +248,7 @@ func (c *Cluster) updateTransition() {
 	catalogs, anybody := c.acknowledgedBy(KindSetCatalog)
 	for e := range t.changed {
 		c.bridge(e, catalogs, anybody)
+		c.publish(e)
 	}
 	clear(t.changed)
 	endpoints, _ := c.acknowledgedBy(KindNodeEndpoints)
@@ -297,6 +309,38 @@ func (c *Cluster) bridge(e *endpoint, catalogs string, anybody bool) {
 		e.former = former
 		c.touch(KindNodeEndpoints, e.node.name)
 	}
+}
+
+// publish notes whether nodes can know the endpoint by its identity of now.
+func (c *Cluster) publish(e *endpoint) {
+	p := e.node.publishedAs(e)
+	if p != nil && !slices.Contains(p.Identities, e.identity.id) {
+		c.transition.unpublished[e] = struct{}{}
+		return
+	}
+	if _, was := c.transition.unpublished[e]; !was {
+		return
+	}
+	delete(c.transition.unpublished, e)
+	for s := range e.identity.sets {
+		if p != nil {
+			s.published = laterVersion(s.published, e.node.endpointsObject.ResourceVersion)
+		}
+		for p := range s.policies {
+			c.pending.policies[p] = struct{}{}
+		}
+	}
+}
+
+// isPublished tells whether a node knows all members of a set, as far as they are known at all, under identities that the set
+// lists. A policy that brings a label key into use depends on it.
+func (c *Cluster) isPublished(s *set, n *node) bool {
+	for e := range c.transition.unpublished {
+		if _, member := e.identity.sets[s]; member {
+			return false
+		}
+	}
+	return !versionLess(n.applied(KindNodeEndpoints), s.published)
 }
 
 // settled tells whether all nodes have put SetCatalogs into effect that list the identity wherever it belongs.
