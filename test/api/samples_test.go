@@ -3,6 +3,7 @@ package api
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -34,6 +36,7 @@ func TestAPIServer(t *testing.T) {
 	t.Run("samples", func(t *testing.T) { testSamples(t, c, scheme) })
 	t.Run("rejected", func(t *testing.T) { testRejected(t, c) })
 	t.Run("pool without changes", func(t *testing.T) { testPoolDefault(t, c) })
+	t.Run("large policy", func(t *testing.T) { testLargePolicy(t, c) })
 }
 
 // testSamples: every kind has samples, each is accepted, and its Go type has all of its fields.
@@ -119,6 +122,26 @@ func testPoolDefault(t *testing.T, c client.Client) {
 	pool.Spec.BlockSize = 26
 	if err := c.Update(t.Context(), pool); err != nil {
 		t.Errorf("blockSize 26 written down: %v", err)
+	}
+}
+
+// testLargePolicy: a policy as large as the API server takes keeps within what the rules of its type may cost when they run.
+func testLargePolicy(t *testing.T, c client.Client) {
+	const rules, nets = 1024, 10
+	tcp := intstr.FromString(v3.ProtocolTCP)
+	policy := &v3.NetworkPolicy{}
+	policy.Name, policy.Namespace = "large", "default"
+	for i := range rules {
+		r := v3.Rule{Action: v3.Allow, Protocol: &tcp, Destination: v3.EntityRule{Ports: []intstr.IntOrString{intstr.FromInt32(443), intstr.FromString("8000:8080")}}}
+		for j := range nets {
+			r.Source.Nets = append(r.Source.Nets, fmt.Sprintf("2001:db8:%x:%x::/64", i, j))
+			r.Destination.NotNets = append(r.Destination.NotNets, fmt.Sprintf("2001:db8:%x:1%x::/64", i, j))
+		}
+		policy.Spec.Ingress = append(policy.Spec.Ingress, r)
+		policy.Spec.Egress = append(policy.Spec.Egress, r)
+	}
+	if err := c.Create(t.Context(), policy); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/util/retry"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -85,7 +86,7 @@ func readCRDs(dir string) ([]*apiextensionsv1.CustomResourceDefinition, error) {
 }
 
 func readCRDFile(file string) ([]*apiextensionsv1.CustomResourceDefinition, error) {
-	b, err := os.ReadFile(file) //nolint:gosec // a test names the file
+	b, err := os.ReadFile(file)
 	if err != nil {
 		return nil, err
 	}
@@ -120,63 +121,69 @@ func applyCRD(ctx context.Context, c client.Client, crd *apiextensionsv1.CustomR
 }
 
 func replaceCRD(ctx context.Context, c client.Client, crd *apiextensionsv1.CustomResourceDefinition) error {
-	var last error
-	err := wait.PollUntilContextCancel(ctx, 20*time.Millisecond, true, func(ctx context.Context) (bool, error) {
+	// The API server's own controllers write the status of a definition at the same time.
+	return retry.RetryOnConflict(retry.DefaultBackoff, func() error {
 		old := &apiextensionsv1.CustomResourceDefinition{}
-		if last = c.Get(ctx, client.ObjectKeyFromObject(crd), old); last != nil {
-			return false, nil //nolint:nilerr // tried again until ctx ends
+		if err := c.Get(ctx, client.ObjectKeyFromObject(crd), old); err != nil {
+			return err
 		}
 		updated := crd.DeepCopy()
 		updated.ResourceVersion = old.ResourceVersion
-		last = c.Update(ctx, updated)
-		// The API server's own controllers write the status of a definition at the same time.
-		if apierrors.IsConflict(last) {
-			return false, nil
-		}
-		return true, last
+		return c.Update(ctx, updated)
 	})
-	if err != nil {
-		return errors.Join(err, last)
-	}
-	return nil
 }
 
 // waitServed returns when a definition is established and its kinds are found by discovery.
 func waitServed(ctx context.Context, c client.Client, disco discovery.DiscoveryInterface, crd *apiextensionsv1.CustomResourceDefinition) error {
-	last := errors.New("not established")
+	var last error
 	err := wait.PollUntilContextCancel(ctx, 20*time.Millisecond, true, func(ctx context.Context) (bool, error) {
-		now := &apiextensionsv1.CustomResourceDefinition{}
-		if err := c.Get(ctx, client.ObjectKeyFromObject(crd), now); err != nil {
-			last = err
-			return false, nil
+		if err := refused(ctx, c, crd); err != nil {
+			return false, err
 		}
-		for _, cond := range now.Status.Conditions {
-			if cond.Type == apiextensionsv1.NonStructuralSchema && cond.Status == apiextensionsv1.ConditionTrue {
-				return false, fmt.Errorf("its schema is not structural: %s", cond.Message)
-			}
-			if cond.Type == apiextensionsv1.NamesAccepted && cond.Status == apiextensionsv1.ConditionFalse {
-				return false, fmt.Errorf("its names are taken: %s", cond.Message)
-			}
-		}
-		if !established(now) {
-			return false, nil
-		}
-		for _, v := range crd.Spec.Versions {
-			gv := crd.Spec.Group + "/" + v.Name
-			list, err := disco.ServerResourcesForGroupVersion(gv)
-			if err != nil {
-				last = err
-				return false, nil
-			}
-			if !slices.ContainsFunc(list.APIResources, func(r metav1.APIResource) bool { return r.Name == crd.Spec.Names.Plural }) {
-				last = fmt.Errorf("%s is not among the resources of %s", crd.Spec.Names.Plural, gv)
-				return false, nil
-			}
-		}
-		return true, nil
+		last = served(ctx, c, disco, crd)
+		return last == nil, nil
 	})
 	if err != nil {
 		return fmt.Errorf("waiting for CRD %s: %w", crd.Name, errors.Join(err, last))
+	}
+	return nil
+}
+
+// refused returns why a definition will never be served.
+func refused(ctx context.Context, c client.Client, crd *apiextensionsv1.CustomResourceDefinition) error {
+	now := &apiextensionsv1.CustomResourceDefinition{}
+	if err := c.Get(ctx, client.ObjectKeyFromObject(crd), now); err != nil {
+		return fmt.Errorf("reading its status: %w", err)
+	}
+	for _, cond := range now.Status.Conditions {
+		if cond.Type == apiextensionsv1.NonStructuralSchema && cond.Status == apiextensionsv1.ConditionTrue {
+			return fmt.Errorf("its schema is not structural: %s", cond.Message)
+		}
+		if cond.Type == apiextensionsv1.NamesAccepted && cond.Status == apiextensionsv1.ConditionFalse {
+			return fmt.Errorf("its names are taken: %s", cond.Message)
+		}
+	}
+	return nil
+}
+
+// served returns why a definition is not served yet.
+func served(ctx context.Context, c client.Client, disco discovery.DiscoveryInterface, crd *apiextensionsv1.CustomResourceDefinition) error {
+	now := &apiextensionsv1.CustomResourceDefinition{}
+	if err := c.Get(ctx, client.ObjectKeyFromObject(crd), now); err != nil {
+		return fmt.Errorf("reading its status: %w", err)
+	}
+	if !established(now) {
+		return errors.New("it is not established")
+	}
+	for _, v := range crd.Spec.Versions {
+		gv := crd.Spec.Group + "/" + v.Name
+		list, err := disco.ServerResourcesForGroupVersion(gv)
+		if err != nil {
+			return fmt.Errorf("asking for the resources of %s: %w", gv, err)
+		}
+		if !slices.ContainsFunc(list.APIResources, func(r metav1.APIResource) bool { return r.Name == crd.Spec.Names.Plural }) {
+			return fmt.Errorf("%s is not among the resources of %s", crd.Spec.Names.Plural, gv)
+		}
 	}
 	return nil
 }

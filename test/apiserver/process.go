@@ -32,7 +32,7 @@ func startProcess(dir, name, path string, args ...string) (*process, error) {
 	if err != nil {
 		return nil, fmt.Errorf("starting %s: %w", name, err)
 	}
-	p.cmd = exec.Command(path, args...) //nolint:gosec // the programs and arguments are this package's own
+	p.cmd = exec.Command(path, args...)
 	p.cmd.Dir, p.cmd.Stdout, p.cmd.Stderr = dir, out, out
 	// Of its own process group, so that an interrupt at the terminal reaches only the test, which then stops it in order.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}

@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -170,8 +171,8 @@ func (in *instance) writeKubeconfig() (string, error) {
 
 // close stops the programs, last first, and removes their folder.
 func (in *instance) close() error {
-	for i := len(in.processes) - 1; i >= 0; i-- {
-		in.processes[i].end()
+	for _, p := range slices.Backward(in.processes) {
+		p.end()
 	}
 	if err := os.RemoveAll(in.dir); err != nil {
 		return fmt.Errorf("removing the API server's folder: %w", err)
