@@ -80,7 +80,7 @@ func (e endpoint) elements(name string) []setElement {
 
 // interfaceKey is a name as the kernel compares it.
 func interfaceKey(name string) string {
-	return name + strings.Repeat("\x00", interfaceNameLen-len(name))
+	return name + strings.Repeat("\x00", max(0, interfaceNameLen-len(name)))
 }
 
 // diff returns the elements that are only in one of the lists.

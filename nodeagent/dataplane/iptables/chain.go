@@ -1,0 +1,69 @@
+package iptables
+
+import (
+	"fmt"
+	"strings"
+)
+
+// chain is what one chain should hold: rules in the syntax of iptables-restore, without "-A" and the chain's name.
+type chain struct {
+	name  string
+	rules []string
+}
+
+func newChain(name string, rules ...string) *chain { return &chain{name: name, rules: rules} }
+
+func (c *chain) add(words ...string) {
+	c.rules = append(c.rules, strings.Join(words, " "))
+}
+
+// digest identifies the content.
+func (c *chain) digest() digest { return digestOf("chain", c.rules...) }
+
+// mark begins the comment that tells the driver's rules from others'.
+const mark = "manul:"
+
+// comment is what each rule carries: the digest of its chain's content, its own place and how many rules there are. By
+// it a restarted driver knows a chain that is right, and one in which somebody removed, added or moved rules.
+func (d digest) comment(place, of int) string { return fmt.Sprintf("%s%s %d/%d", mark, string(d), place, of) }
+
+// lines are the commands that fill the chain. A chain without rules gets one that does nothing but carry the comment.
+func (c *chain) lines(content digest) []string {
+	rules := c.rules
+	if len(rules) == 0 {
+		rules = []string{""}
+	}
+	out := make([]string, len(rules))
+	for i, rule := range rules {
+		out[i] = strings.TrimSpace("-A " + c.name + " -m comment --comment \"" + content.comment(i+1, len(rules)) + "\" " + rule)
+	}
+	return out
+}
+
+// Targets.
+const (
+	accept   = "-j ACCEPT"
+	drop     = "-j DROP"
+	goReturn = "-j RETURN"
+)
+
+func jump(to string) string   { return "-j " + to }
+func goTo(to string) string   { return "-g " + to }
+func in(name string) string   { return "-i " + name }
+func inSet(name, flags string) string { return "-m set --match-set " + name + " " + flags }
+func notInSet(name, flags string) string {
+	return "-m set ! --match-set " + name + " " + flags
+}
+
+// Bits of the packet mark, within 0xffff0000. A program sets one of them to tell the chains that called it what it
+// decided. They are cleared before policy and after it, so no packet leaves the filter table with them; other bits,
+// such as kube-proxy's 0x4000 and 0x8000, are left alone.
+const (
+	allowBit = 0x00010000
+	passBit  = 0x00020000
+	markBits = allowBit | passBit
+)
+
+func setMark(bit uint32) string { return fmt.Sprintf("-j MARK --set-xmark %#x/%#x", bit, uint32(markBits)) }
+func hasMark(bit uint32) string { return fmt.Sprintf("-m mark --mark %#x/%#x", bit, bit) }
+func hasAnyMark() string        { return fmt.Sprintf("-m mark ! --mark 0x0/%#x", uint32(markBits)) }

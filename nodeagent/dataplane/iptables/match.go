@@ -1,0 +1,116 @@
+package iptables
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/manul-net/manul/nodeagent/tables"
+)
+
+// end of a packet.
+type end struct {
+	option string // of an address
+	ports  string // option of multiport
+	set    string // flag of a set of addresses
+	pair   string // flags of a set of addresses and ports
+}
+
+func source() end      { return end{"-s", "--sports", "src", "src,src"} }
+func destination() end { return end{"-d", "--dports", "dst", "dst,dst"} }
+
+// negated begins a match that is inverted.
+func negated(invert bool) string {
+	if invert {
+		return "! "
+	}
+	return ""
+}
+
+// portSlots is the number of ports that one multiport match can name; a range takes two of them (XT_MULTI_PORTS).
+const portSlots = 15
+
+// portMatches are multiport matches that together name all ports, in as few as possible.
+func portMatches(at end, ranges []tables.PortRange, invert bool) []string {
+	var out, words []string
+	slots := 0
+	flush := func() {
+		if len(words) > 0 {
+			out = append(out, "-m multiport "+negated(invert)+at.ports+" "+strings.Join(words, ","))
+		}
+		words, slots = nil, 0
+	}
+	for _, r := range mergedPorts(ranges) {
+		word, need := fmt.Sprint(r.First), 1
+		if r.First != r.Last {
+			word, need = fmt.Sprintf("%d:%d", r.First, r.Last), 2
+		}
+		if slots+need > portSlots {
+			flush()
+		}
+		words, slots = append(words, word), slots+need
+	}
+	flush()
+	return out
+}
+
+// mergedPorts joins ranges that overlap or touch. Ranges that end before they begin hold no port.
+func mergedPorts(ranges []tables.PortRange) []tables.PortRange {
+	sorted := slices.DeleteFunc(slices.Clone(ranges), func(r tables.PortRange) bool { return r.First > r.Last })
+	slices.SortFunc(sorted, func(a, b tables.PortRange) int { return int(a.First) - int(b.First) })
+	var merged []tables.PortRange
+	for _, r := range sorted {
+		if n := len(merged); n > 0 && int(r.First) <= int(merged[n-1].Last)+1 {
+			merged[n-1].Last = max(merged[n-1].Last, r.Last)
+			continue
+		}
+		merged = append(merged, r)
+	}
+	return merged
+}
+
+// greatestOf returns the CIDRs in list that no other one covers, in order.
+func greatestOf(list []netip.Prefix) []netip.Prefix {
+	sorted := slices.Clone(list)
+	for i := range sorted {
+		sorted[i] = sorted[i].Masked()
+	}
+	// By address, the shorter prefix first: what covers comes before what it covers.
+	slices.SortFunc(sorted, netip.Prefix.Compare)
+	var kept []netip.Prefix
+	for _, p := range sorted {
+		if n := len(kept); n > 0 && kept[n-1].Bits() <= p.Bits() && kept[n-1].Contains(p.Addr()) {
+			continue
+		}
+		kept = append(kept, p)
+	}
+	return kept
+}
+
+// icmpMatch matches the type, and the code unless it is negative, of a packet of the family's ICMP.
+func icmpMatch(fam family, m tables.ICMP, invert bool) string {
+	module, option := "icmp", "--icmp-type"
+	if fam == ipv6 {
+		module, option = "icmp6", "--icmpv6-type"
+	}
+	what := fmt.Sprint(m.Type)
+	if m.Code >= 0 {
+		what = fmt.Sprintf("%d/%d", m.Type, m.Code)
+	}
+	return "-m " + module + " " + negated(invert) + option + " " + what
+}
+
+// checkICMP tells why a type and code can't be matched: to iptables, type 255 of ICMP means any.
+func checkICMP(m *tables.ICMP) error {
+	if m == nil {
+		return nil
+	}
+	if m.Type < 0 || m.Type > 254 {
+		return fmt.Errorf("ICMP type %d is not in 0 to 254", m.Type)
+	}
+	if m.Code > 255 {
+		return fmt.Errorf("ICMP code %d is not in 0 to 255", m.Code)
+	}
+	return nil
+}
