@@ -21,12 +21,10 @@ import (
 )
 
 // version is set when the program is linked: -ldflags "-X main.version=v0.1.0".
-var version = "dev" //nolint:gochecknoglobals // the linker can set nothing else
+var version = "dev"
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := command().ExecuteContext(ctx); err != nil {
+	if err := command().ExecuteContext(context.Background()); err != nil {
 		fmt.Fprintln(os.Stderr, "manul-operator:", err)
 		os.Exit(1)
 	}
@@ -64,6 +62,8 @@ func command() *cobra.Command {
 }
 
 func (f *flags) run(ctx context.Context) error {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
 	log, err := logger(f.logLevel)
 	if err != nil {
 		return err

@@ -10,6 +10,9 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -18,10 +21,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
-
-	corev1 "k8s.io/api/core/v1"
-	eventsv1 "k8s.io/api/events/v1"
-	networkingv1 "k8s.io/api/networking/v1"
 
 	"github.com/manul-net/manul/api/v1alpha1"
 	v3 "github.com/manul-net/manul/api/v3"
@@ -39,6 +38,8 @@ const LeaderElectionID = "operator.manul.dev"
 const (
 	// cacheSync is how long the first listing of a kind may take. 150,000 pods on a slow API server take minutes.
 	cacheSync = 10 * time.Minute
+	// An operator that ends without notice is replaced within leaseDuration; agents go on without it meanwhile.
+	leaseDuration, renewDeadline, retryPeriod = 10 * time.Second, 7 * time.Second, time.Second
 	// Kinds that the API server does not serve yet are looked for again after a delay that doubles up to the longest.
 	firstLook, longestLook = 100 * time.Millisecond, 5 * time.Second
 )
@@ -73,6 +74,9 @@ func Run(ctx context.Context, cfg *rest.Config, opts Options) error {
 		LeaderElectionID:              LeaderElectionID,
 		LeaderElectionNamespace:       opts.LeaderElectionNamespace,
 		LeaderElectionReleaseOnCancel: true,
+		LeaseDuration:                 new(leaseDuration),
+		RenewDeadline:                 new(renewDeadline),
+		RetryPeriod:                   new(retryPeriod),
 		Controller: config.Controller{
 			CacheSyncTimeout: cacheSync,
 			// Names need not be unique in the process: tests run two operators in one.
@@ -83,10 +87,10 @@ func Run(ctx context.Context, cfg *rest.Config, opts Options) error {
 		return fmt.Errorf("making the manager: %w", err)
 	}
 	if err := awaitKinds(ctx, mgr); err != nil {
-		if ctx.Err() != nil {
-			return nil
-		}
 		return err
+	}
+	if ctx.Err() != nil {
+		return nil // told to end before it began
 	}
 	if err := register(mgr, live.New(), opts); err != nil {
 		return err
@@ -142,7 +146,7 @@ func compiled(world *live.World) healthz.Checker {
 	}
 }
 
-// awaitKinds returns once the API server serves every kind that the operator watches. The operator may start before the
+// awaitKinds returns once the API server serves every kind that the operator watches, or ctx ends. The operator may start before the
 // CustomResourceDefinitions are established, and before the API server answers at all.
 func awaitKinds(ctx context.Context, mgr manager.Manager) error {
 	delay := firstLook
@@ -159,7 +163,7 @@ func awaitKinds(ctx context.Context, mgr manager.Manager) error {
 			mgr.GetLogger().Info("Waiting for the API server to serve a kind", "kind", gvk, "reason", err.Error())
 			select {
 			case <-ctx.Done():
-				return fmt.Errorf("waiting for kind %s: %w", gvk, context.Cause(ctx))
+				return nil
 			case <-time.After(delay):
 			}
 			delay = min(2*delay, longestLook)

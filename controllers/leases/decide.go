@@ -33,7 +33,7 @@ func decide(s *state) decision {
 	}
 	for _, lease := range plan.Release {
 		// As long as pods are bound to a node that is gone, their addresses may be in use; a block without a node is not ours.
-		if lease.Node != "" && s.demand[lease.Node] == 0 {
+		if lease.Node != "" && !s.bound[lease.Node] {
 			d.release = append(d.release, lease)
 		}
 	}

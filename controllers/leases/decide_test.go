@@ -146,12 +146,15 @@ func TestDecideTakesBack(t *testing.T) {
 	if diff := cmp.Diff([]ipam.Lease{goes}, d.release, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
 		t.Errorf("release (-want +got):\n%s", diff)
 	}
-	s.demand = map[string]int{"gone": 1}
+	if gone := s.gone(); len(gone) != 1 || !gone["gone"] {
+		t.Errorf("nodes that are gone: %v", gone)
+	}
+	s.bound = map[string]bool{"gone": true}
 	if d := decide(s); len(d.release)+len(d.forget) > 0 {
 		t.Errorf("a pod is still bound to the node, yet %+v", d)
 	}
 	// Somebody else's block, such as one for load balancers, is left alone.
-	s.demand = nil
+	s.bound = nil
 	s.blocks[1].Spec.Affinity = new("virtual:load-balancer")
 	s.affinities[1].Spec.Type = "virtual"
 	if d := decide(s); len(d.release)+len(d.forget) > 0 {

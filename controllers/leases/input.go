@@ -69,8 +69,24 @@ type state struct {
 	settings   v3.IPAMConfigurationSpec
 	// demand is the number of endpoints of each node.
 	demand map[string]int
+	// bound are nodes that are gone while pods are still bound to them.
+	bound map[string]bool
 	// made are leases whose objects were created and have yet to come back through the watch.
 	made []ipam.Lease
+}
+
+// gone are the nodes that have blocks and do not exist.
+func (s *state) gone() map[string]bool {
+	gone := map[string]bool{}
+	for i := range s.blocks {
+		if name := nodeOf(&s.blocks[i]); name != "" {
+			gone[name] = true
+		}
+	}
+	for i := range s.nodes {
+		delete(gone, s.nodes[i].Name)
+	}
+	return gone
 }
 
 // usablePools returns the pools that can be planned with and what became of each pool, by name. Where two overlap, the

@@ -114,10 +114,12 @@ func (w *Writer) have(ctx context.Context, key render.Key) (client.Object, error
 }
 
 func (w *Writer) create(ctx context.Context, want client.Object) error {
-	obj, err := withSpecOf(want)
-	if err != nil {
-		return err
+	// A copy, for the answer is read into it, and the compiler's object is shared.
+	obj, ok := want.DeepCopyObject().(client.Object)
+	if !ok {
+		return fmt.Errorf("creating %T %q: its copy is no object", want, want.GetName())
 	}
+	obj.SetLabels(map[string]string{LabelManagedBy: ManagedBy})
 	// An object that exists already is one that the cache has yet to hear of; its event brings the key back.
 	if err := w.Client.Create(ctx, obj); err != nil && !apierrors.IsAlreadyExists(err) {
 		return fmt.Errorf("creating %T %q: %w", want, want.GetName(), err)

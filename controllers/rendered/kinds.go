@@ -42,26 +42,3 @@ func specOf(obj client.Object) (any, error) {
 	}
 	return nil, fmt.Errorf("%T is not a rendered kind", obj)
 }
-
-// withSpecOf returns a new object of the given kind and name with the spec of want and the operator's label: what is
-// created. The spec is shared with want.
-func withSpecOf(want client.Object) (client.Object, error) {
-	var out client.Object
-	switch want := want.(type) {
-	case *v1alpha1.NodeState:
-		out = &v1alpha1.NodeState{Spec: want.Spec}
-	case *v1alpha1.NodeEndpoints:
-		out = &v1alpha1.NodeEndpoints{Spec: want.Spec}
-	case *v1alpha1.NodeNetwork:
-		out = &v1alpha1.NodeNetwork{Spec: want.Spec}
-	case *v1alpha1.PolicyProgram:
-		out = &v1alpha1.PolicyProgram{Spec: want.Spec}
-	case *v1alpha1.SetCatalog:
-		out = &v1alpha1.SetCatalog{Spec: want.Spec}
-	default:
-		return nil, fmt.Errorf("%T is not a rendered kind", want)
-	}
-	out.SetName(want.GetName())
-	out.SetLabels(map[string]string{LabelManagedBy: ManagedBy})
-	return out, nil
-}

@@ -5,8 +5,12 @@ import (
 	"maps"
 	"slices"
 
+	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"github.com/manul-net/manul/api/v1alpha1"
+	v3 "github.com/manul-net/manul/api/v3"
+	"github.com/manul-net/manul/internal/policy"
 	"github.com/manul-net/manul/internal/render"
 )
 
@@ -14,22 +18,14 @@ import (
 func (w *World) Desired(key render.Key) runtime.Object {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	obj := w.cluster.Desired(key)
-	if obj == nil {
-		delete(w.keys, key) // its deletion is being seen to; it comes back when it is dirty again
-	}
-	return obj
+	return w.cluster.Desired(key)
 }
 
 // Policy returns what became of a policy, and false when the policy is gone.
 func (w *World) Policy(ref render.PolicyRef) (render.PolicyReport, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	report, ok := w.cluster.Policy(ref)
-	if !ok {
-		delete(w.policies, ref)
-	}
-	return report, ok
+	return w.cluster.Policy(ref)
 }
 
 // Demand returns how many addresses each node needs.
@@ -37,6 +33,35 @@ func (w *World) Demand() map[string]int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return maps.Clone(w.cluster.Demand())
+}
+
+// forget drops what has ceased to be from the lists that newcomers get (OnKeys, OnPolicies), lest they grow for ever in
+// an operator that does not write.
+func (w *World) forget(gone runtime.Object) {
+	switch o := gone.(type) {
+	case *v1alpha1.NodeState:
+		w.forgetKey(render.Key{Kind: render.KindNodeState, Name: o.Name})
+	case *v1alpha1.NodeEndpoints:
+		w.forgetKey(render.Key{Kind: render.KindNodeEndpoints, Name: o.Name})
+	case *v1alpha1.NodeNetwork:
+		w.forgetKey(render.Key{Kind: render.KindNodeNetwork, Name: o.Name})
+	case *v1alpha1.PolicyProgram:
+		w.forgetKey(render.Key{Kind: render.KindPolicyProgram, Name: o.Name})
+	case *v1alpha1.SetCatalog:
+		w.forgetKey(render.Key{Kind: render.KindSetCatalog, Name: o.Name})
+	case *v3.GlobalNetworkPolicy:
+		delete(w.policies, render.PolicyRef{Kind: policy.KindGlobalNetworkPolicy, Name: o.Name})
+	case *v3.NetworkPolicy:
+		delete(w.policies, render.PolicyRef{Kind: policy.KindNetworkPolicy, Namespace: o.Namespace, Name: o.Name})
+	case *networkingv1.NetworkPolicy:
+		delete(w.policies, render.PolicyRef{Kind: policy.KindKubernetesNetworkPolicy, Namespace: o.Namespace, Name: o.Name})
+	}
+}
+
+func (w *World) forgetKey(key render.Key) {
+	if w.isOpen && w.cluster.Desired(key) == nil {
+		delete(w.keys, key)
+	}
 }
 
 // OnKeys has tell called with all keys that there are, and from then on with those that changed, in writing order. It

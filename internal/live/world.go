@@ -59,6 +59,7 @@ func (w *World) Delete(obj runtime.Object) error {
 	}
 	w.publish()
 	w.tellDemand(obj)
+	w.forget(obj)
 	return nil
 }
 

@@ -3,6 +3,7 @@ package operator
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -143,13 +144,10 @@ func (a *agents) statuses() map[string]v1alpha1.NodeStateStatus {
 		if a.held[name] {
 			continue
 		}
-		applied := map[string]string{}
-		for kind, version := range a.applied {
-			applied[kind] = version
-		}
+		applied := maps.Clone(a.applied)
 		status := v1alpha1.NodeStateStatus{ObservedGeneration: state.Generation, Applied: applied, Dataplane: "nftables"}
 		status.Endpoints = addresses(state)
-		status.Summary.Endpoints = int32(len(status.Endpoints)) //nolint:gosec // a handful
+		status.Summary.Endpoints = int32(len(status.Endpoints))
 		out[name] = status
 	}
 	return out

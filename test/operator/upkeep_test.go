@@ -170,14 +170,11 @@ func TestPoolOfOnesOwn(t *testing.T) {
 // blockOf returns the only block that a node has, once object, affinity and rendered state agree on it.
 func (k *cluster) blockOf(node, within string) (string, error) {
 	k.t.Helper()
-	affinities, state := &v3.BlockAffinityList{}, &v1alpha1.NodeState{ObjectMeta: metav1.ObjectMeta{Name: node}}
-	k.must(k.client.List(k.t.Context(), affinities), "listing affinities")
-	var cidr string
-	for _, a := range affinities.Items {
-		if a.Spec.Node == node && a.Spec.State == v3.StateConfirmed && a.Spec.Type == "host" {
-			cidr = a.Spec.CIDR
-		}
+	cidr, err := k.affinityOf(node)
+	if err != nil {
+		return "", err
 	}
+	state := &v1alpha1.NodeState{ObjectMeta: metav1.ObjectMeta{Name: node}}
 	prefix, err := netip.ParsePrefix(cidr)
 	if err != nil || !netip.MustParsePrefix(within).Contains(prefix.Addr()) {
 		return "", fmt.Errorf("node %s has block %q, not one of %s", node, cidr, within)
@@ -190,6 +187,19 @@ func (k *cluster) blockOf(node, within string) (string, error) {
 		return "", fmt.Errorf("NodeState %s has blocks %+v, not %s", node, state.Spec.Blocks, cidr)
 	}
 	return cidr, nil
+}
+
+// affinityOf returns the CIDR of a confirmed lease of a node.
+func (k *cluster) affinityOf(node string) (string, error) {
+	k.t.Helper()
+	affinities := &v3.BlockAffinityList{}
+	k.must(k.client.List(k.t.Context(), affinities), "listing affinities")
+	for _, a := range affinities.Items {
+		if a.Spec.Node == node && a.Spec.State == v3.StateConfirmed && a.Spec.Type == "host" {
+			return a.Spec.CIDR, nil
+		}
+	}
+	return "", fmt.Errorf("node %s has none of %d blocks", node, len(affinities.Items))
 }
 
 // TestBlocksComeAndGo follows blocks from a node's arrival over growth to its end.
@@ -223,7 +233,20 @@ func TestBlocksComeAndGo(t *testing.T) {
 		return nil
 	})
 
+	late := pod("blocks", "late", "node2", nil)
+	k.create(late)
+	k.endpointOf("node2", "blocks/late")
 	k.delete(node("node2", ""))
+	k.eventually("the state of node2 goes with it", func() error {
+		if k.get(&v1alpha1.NodeState{ObjectMeta: metav1.ObjectMeta{Name: "node2"}}) {
+			return errors.New("it is there")
+		}
+		return nil
+	})
+	if _, err := k.affinityOf("node2"); err != nil {
+		t.Errorf("a pod is still bound to node2: %v", err)
+	}
+	k.delete(late)
 	k.eventually("node2 leaves nothing behind", func() error {
 		_, err := k.blockOf("node2", "10.48.0.0/16")
 		block := &v3.IPAMBlock{ObjectMeta: metav1.ObjectMeta{Name: strings.NewReplacer(".", "-", "/", "-").Replace(blocks[1])}}
