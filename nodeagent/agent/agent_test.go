@@ -218,10 +218,30 @@ func TestStatusWritesOfOthersAreNoNews(t *testing.T) {
 		p := l.program("gnp.a", 1)
 		p.Status.Enforced = "1/1"
 		l.set(p)
-		l.set(l.state(1, []string{"gnp.a"}, "n/a"))
+		own := l.state(1, []string{"gnp.a"}, "n/a")
+		own.Status = l.source.last(t).Status // what the API server makes of the agent's own report
+		l.set(own)
 		pause(time.Second)
 		if l.source.count() != reports || l.policy.count() != applies || l.checkpoint.pending > flushes {
 			t.Errorf("reports %d -> %d, applies %d -> %d", reports, l.source.count(), applies, l.policy.count())
+		}
+	})
+}
+
+func TestNodeStateCreatedAnewIsReportedTo(t *testing.T) {
+	bubble(t, func(t *testing.T, l *lab) {
+		l.sync(l.state(1, nil, "n/a"))
+		reports := l.source.count()
+		l.source.sink.Delete(source.NodeState, node, "200")
+		synctest.Wait()
+		if e, ok := l.policy.endpoint(render.InterfaceName("n/a")); !ok || e.Unknown {
+			t.Errorf("without a NodeState the endpoint is %+v, want it as it was", e)
+		}
+		s := l.state(1, nil, "n/a")
+		s.UID = "another"
+		l.set(s)
+		if l.source.count() != reports+1 {
+			t.Errorf("%d reports to a NodeState whose status is empty, want 1", l.source.count()-reports)
 		}
 	})
 }

@@ -48,8 +48,8 @@ func (a *Agent) takeNews() {
 				a.remove(kind, name)
 				continue
 			}
-			if state, ok := o.(*v1alpha1.NodeState); ok && a.reported.Conditions == nil && name == a.Node {
-				a.reported = state.Status // an earlier agent's report
+			if state, ok := o.(*v1alpha1.NodeState); ok && (a.reported.Conditions == nil || state.Status.Conditions == nil) {
+				a.reported = state.Status // an earlier agent's report, or none: the object is new
 			}
 			known, ok := a.known[kind][name]
 			if ok && !isNewsTo(known, o) {

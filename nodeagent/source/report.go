@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"math/rand/v2"
-	"reflect"
 	"sync"
 	"time"
 
@@ -30,6 +29,7 @@ type reporter struct {
 
 	mu      sync.Mutex
 	pending *Report
+	fresh   bool // nobody has looked at pending yet
 	wake    chan struct{}
 }
 
@@ -42,7 +42,7 @@ func (r *reporter) report(next Report) {
 	if r.pending != nil {
 		next.Urgent = next.Urgent || r.pending.Urgent
 	}
-	r.pending = &next
+	r.pending, r.fresh = &next, true
 	r.mu.Unlock()
 	r.signal()
 }
@@ -56,11 +56,10 @@ func (r *reporter) signal() {
 
 func (r *reporter) run(ctx context.Context) {
 	bucket := rate.NewLimiter(rate.Every(reportInterval), urgentBurst)
-	var written *v1alpha1.NodeStateStatus
-	var notBefore time.Time
+	var attempted, notBefore time.Time
 	failures := 0
 	for {
-		urgent, ok := r.peek()
+		urgent, fresh, ok := r.peek()
 		if !ok {
 			select {
 			case <-ctx.Done():
@@ -68,6 +67,9 @@ func (r *reporter) run(ctx context.Context) {
 			case <-r.wake:
 			}
 			continue
+		}
+		if again := attempted.Add(reportInterval); fresh && again.Before(notBefore) {
+			notBefore = again // there may be a reason to succeed now
 		}
 		wait := time.Until(notBefore)
 		if urgent && failures == 0 {
@@ -86,9 +88,7 @@ func (r *reporter) run(ctx context.Context) {
 			continue
 		}
 		report := r.take()
-		if written != nil && reflect.DeepEqual(*written, report.Status) {
-			continue
-		}
+		attempted = time.Now()
 		err := r.attempt(ctx, report)
 		if ctx.Err() != nil {
 			return
@@ -101,7 +101,7 @@ func (r *reporter) run(ctx context.Context) {
 			r.putBack(report)
 			continue
 		}
-		failures, notBefore, written = 0, time.Now().Add(reportInterval), &report.Status
+		failures, notBefore = 0, time.Now().Add(reportInterval)
 	}
 }
 
@@ -124,13 +124,15 @@ func (r *reporter) sleep(ctx context.Context, d time.Duration) bool {
 	return true
 }
 
-func (r *reporter) peek() (urgent, ok bool) {
+// peek tells of the pending report, if there is one, whether it came since the last time.
+func (r *reporter) peek() (urgent, fresh, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.pending == nil {
-		return false, false
+		return false, false, false
 	}
-	return r.pending.Urgent, true
+	fresh, r.fresh = r.fresh, false
+	return r.pending.Urgent, fresh, true
 }
 
 func (r *reporter) take() *Report {

@@ -91,17 +91,6 @@ func TestUrgentReportsAreBoundedOnAverage(t *testing.T) {
 	}
 }
 
-func TestSameStatusIsNotWrittenAgain(t *testing.T) {
-	got := record(t, never, func(report func(int64, bool)) {
-		report(1, false)
-		pause(10 * time.Second)
-		report(1, false)
-	})
-	if len(got) != 1 {
-		t.Errorf("%d writes, want 1", len(got))
-	}
-}
-
 func TestFailedReportsAreTriedAgainWithTheNewest(t *testing.T) {
 	got := record(t, func(n int) bool { return n <= 6 }, func(report func(int64, bool)) {
 		report(1, false)
@@ -113,5 +102,19 @@ func TestFailedReportsAreTriedAgainWithTheNewest(t *testing.T) {
 	}
 	if got[0].at > time.Minute {
 		t.Errorf("written after %s", got[0].at)
+	}
+}
+
+func TestNewReportIsTriedSoonerThanAFailedOne(t *testing.T) {
+	got := record(t, func(n int) bool { return n <= 9 }, func(report func(int64, bool)) {
+		report(1, false)
+		pause(50 * time.Second) // the pause between attempts is long by now
+		for g := range int64(12) {
+			report(2+g, false)
+			pause(time.Second)
+		}
+	})
+	if len(got) == 0 || got[0].at > 60*time.Second {
+		t.Errorf("writes: %v, want one soon after the API server came back", got)
 	}
 }
