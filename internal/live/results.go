@@ -38,6 +38,9 @@ func (w *World) Demand() map[string]int {
 // forget drops what has ceased to be from the lists that newcomers get (OnKeys, OnPolicies), lest they grow for ever in
 // an operator that does not write.
 func (w *World) forget(gone runtime.Object) {
+	for _, key := range w.fresh {
+		w.forgetKey(key) // touched by the deletion, and not there either
+	}
 	switch o := gone.(type) {
 	case *v1alpha1.NodeState:
 		w.forgetKey(render.Key{Kind: render.KindNodeState, Name: o.Name})

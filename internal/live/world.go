@@ -22,6 +22,7 @@ type World struct {
 	cluster    *render.Cluster
 	isOpen     bool
 	keys       map[render.Key]struct{}       // every key that has been dirty and may still be rendered
+	fresh      []render.Key                  // those of them that came last
 	policies   map[render.PolicyRef]struct{} // the same for policies
 	onKeys     []func([]render.Key)
 	onPolicies []func([]render.PolicyRef)
@@ -99,9 +100,13 @@ func (w *World) publish() {
 	if !w.isOpen {
 		return
 	}
+	w.fresh = w.fresh[:0]
 	if keys := w.cluster.Dirty(); len(keys) > 0 {
 		for _, key := range keys {
-			w.keys[key] = struct{}{}
+			if _, known := w.keys[key]; !known {
+				w.keys[key] = struct{}{}
+				w.fresh = append(w.fresh, key)
+			}
 		}
 		for _, tell := range w.onKeys {
 			tell(keys)
