@@ -2,7 +2,6 @@ package render
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"testing"
 
@@ -127,34 +126,4 @@ func lists(t testing.TB, c *Cluster) string {
 		}
 	}
 	return strings.Join(lines, "\n")
-}
-
-// document is everything that a cluster wants to have in the API, as text.
-func document(t testing.TB, c *Cluster) string {
-	t.Helper()
-	c.flush()
-	var keys []Key
-	for name := range c.shards {
-		keys = append(keys, Key{KindSetCatalog, name})
-	}
-	for name := range c.programs {
-		keys = append(keys, Key{KindPolicyProgram, name})
-	}
-	for name := range c.nodes {
-		keys = append(keys, Key{KindNodeEndpoints, name}, Key{KindNodeNetwork, name}, Key{KindNodeState, name})
-	}
-	slices.SortFunc(keys, func(a, b Key) int { return strings.Compare(string(a.Kind)+a.Name, string(b.Kind)+b.Name) })
-	var out strings.Builder
-	for _, key := range keys {
-		obj := c.Desired(key)
-		if obj == nil {
-			continue
-		}
-		text, err := yaml.Marshal(obj)
-		if err != nil {
-			t.Fatal(err)
-		}
-		fmt.Fprintf(&out, "%s\n---\n", text)
-	}
-	return out.String()
 }

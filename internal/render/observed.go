@@ -18,42 +18,60 @@ func (c *Cluster) compareObserved() {
 func (c *Cluster) isAsDesired(key Key) bool {
 	switch key.Kind {
 	case KindSetCatalog:
-		s := c.shards[key.Name]
-		if s == nil || s.object == nil {
-			return s == nil || len(s.sets) == 0
-		}
-		spec := s.render()
-		return len(s.sets) > 0 && same(&spec, &s.object.Spec)
+		return c.shards[key.Name] == nil || c.shards[key.Name].isAsDesired()
 	case KindPolicyProgram:
-		p, o := c.programs[key.Name], c.observedPrograms[key.Name]
-		if p == nil || o == nil {
-			return p == nil && o == nil
-		}
-		o.current = same(&p.compiled.Program, &o.object.Spec)
-		return o.current
-	case KindNodeEndpoints:
-		n := c.nodes[key.Name]
-		if n == nil || n.endpointsObject == nil {
-			return n == nil || !n.exists
-		}
-		spec := n.renderEndpoints()
-		return n.exists && same(&spec, &n.endpointsObject.Spec)
-	case KindNodeNetwork:
-		n := c.nodes[key.Name]
-		if n == nil || n.network == nil {
-			return n == nil || !n.exists
-		}
-		spec := n.renderNetwork()
-		return n.exists && same(&spec, &n.network.Spec)
-	case KindNodeState:
-		n := c.nodes[key.Name]
-		if n == nil || n.state == nil {
-			return n == nil || !n.exists
-		}
-		spec := c.renderState(n)
-		return n.exists && same(&spec, &n.state.Spec)
+		return c.programIsAsDesired(key.Name)
+	case KindNodeEndpoints, KindNodeNetwork, KindNodeState:
+		return c.nodes[key.Name] == nil || c.nodeIsAsDesired(c.nodes[key.Name], key.Kind)
 	}
 	return true
+}
+
+func (s *shard) isAsDesired() bool {
+	if s.object == nil || len(s.sets) == 0 {
+		return s.object == nil && len(s.sets) == 0
+	}
+	spec := s.render()
+	return same(&spec, &s.object.Spec)
+}
+
+func (c *Cluster) programIsAsDesired(name string) bool {
+	p, o := c.programs[name], c.observedPrograms[name]
+	if p == nil || o == nil {
+		return p == nil && o == nil
+	}
+	o.current = same(&p.compiled.Program, &o.object.Spec)
+	return o.current
+}
+
+// nodeIsAsDesired compares the node's object of a kind.
+func (c *Cluster) nodeIsAsDesired(n *node, kind Kind) bool {
+	switch {
+	case kind == KindNodeEndpoints && n.endpointsObject != nil && n.exists:
+		spec := n.renderEndpoints()
+		return same(&spec, &n.endpointsObject.Spec)
+	case kind == KindNodeNetwork && n.network != nil && n.exists:
+		spec := n.renderNetwork()
+		return same(&spec, &n.network.Spec)
+	case kind == KindNodeState && n.state != nil && n.exists:
+		spec := c.renderState(n)
+		return same(&spec, &n.state.Spec)
+	}
+	return !n.exists && !n.has(kind)
+}
+
+// has tells whether there is an object of a kind for the node.
+func (n *node) has(kind Kind) bool {
+	switch kind {
+	case KindNodeEndpoints:
+		return n.endpointsObject != nil
+	case KindNodeNetwork:
+		return n.network != nil
+	case KindNodeState:
+		return n.state != nil
+	default:
+		return false
+	}
 }
 
 // observedProgram is a PolicyProgram in the API.

@@ -26,6 +26,9 @@ import (
 // maxFormer bounds how many former identities an endpoint bears. A node that never acknowledges would let them grow.
 const maxFormer = 7
 
+// maxRetiring bounds how many identities without endpoints are kept for nodes that have not acknowledged.
+const maxRetiring = 2000
+
 // transition is the state of these changes.
 type transition struct {
 	// bearers counts the nodes whose NodeEndpoints name an identity, or may name it, by the identity's ID.
@@ -264,6 +267,32 @@ func (c *Cluster) updateTransition() {
 		}
 	}
 	clear(t.retired)
+	c.boundRetiring()
+}
+
+// boundRetiring lets go of the identities that have been retiring longest when a node that never acknowledges has let
+// their number grow.
+func (c *Cluster) boundRetiring() {
+	t := &c.transition
+	if len(t.retiring) <= maxRetiring {
+		return
+	}
+	oldest := slices.SortedFunc(maps.Keys(t.retiring), func(a, b *identity) int {
+		switch {
+		case versionLess(a.bearing.dropped, b.bearing.dropped):
+			return -1
+		case versionLess(b.bearing.dropped, a.bearing.dropped):
+			return 1
+		default:
+			return strings.Compare(a.id, b.id)
+		}
+	})
+	for _, i := range oldest[:len(oldest)-maxRetiring/2] {
+		if t.bearers[i.id] == 0 {
+			delete(t.retiring, i)
+			c.removeIdentity(i)
+		}
+	}
 }
 
 // acknowledgedBy is the version of a kind that all nodes have put into effect, and whether there is any node that has put
