@@ -86,11 +86,8 @@ func Run(ctx context.Context, cfg *rest.Config, opts Options) error {
 	if err != nil {
 		return fmt.Errorf("making the manager: %w", err)
 	}
-	if err := awaitKinds(ctx, mgr); err != nil {
-		return err
-	}
-	if ctx.Err() != nil {
-		return nil // told to end before it began
+	if served, err := awaitKinds(ctx, mgr); err != nil || !served {
+		return err // without an error: told to end before it began
 	}
 	if err := register(mgr, live.New(), opts); err != nil {
 		return err
@@ -146,14 +143,14 @@ func compiled(world *live.World) healthz.Checker {
 	}
 }
 
-// awaitKinds returns once the API server serves every kind that the operator watches, or ctx ends. The operator may start before the
+// awaitKinds returns true once the API server serves every kind that the operator watches, false when ctx ends first. The operator may start before the
 // CustomResourceDefinitions are established, and before the API server answers at all.
-func awaitKinds(ctx context.Context, mgr manager.Manager) error {
+func awaitKinds(ctx context.Context, mgr manager.Manager) (bool, error) {
 	delay := firstLook
 	for _, obj := range inputs.Kinds() {
 		gvk, err := apiutil.GVKForObject(obj, mgr.GetScheme())
 		if err != nil {
-			return fmt.Errorf("looking for the kind of %T: %w", obj, err)
+			return false, fmt.Errorf("looking for the kind of %T: %w", obj, err)
 		}
 		for {
 			_, err := mgr.GetRESTMapper().RESTMapping(gvk.GroupKind(), gvk.Version)
@@ -163,11 +160,11 @@ func awaitKinds(ctx context.Context, mgr manager.Manager) error {
 			mgr.GetLogger().Info("Waiting for the API server to serve a kind", "kind", gvk, "reason", err.Error())
 			select {
 			case <-ctx.Done():
-				return nil
+				return false, nil
 			case <-time.After(delay):
 			}
 			delay = min(2*delay, longestLook)
 		}
 	}
-	return nil
+	return true, nil
 }

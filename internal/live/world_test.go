@@ -61,8 +61,10 @@ func TestNothingComesOutBeforeOpen(t *testing.T) {
 	w.Open() // twice is once
 	must(t, w.Wait(t.Context()))
 	want := []render.Key{
-		{Kind: render.KindPolicyProgram, Name: "gnp.p"}, {Kind: render.KindNodeEndpoints, Name: "n"},
-		{Kind: render.KindNodeNetwork, Name: "n"}, {Kind: render.KindNodeState, Name: "n"},
+		{Kind: render.KindPolicyProgram, Name: "gnp.p"},
+		{Kind: render.KindNodeEndpoints, Name: "n"},
+		{Kind: render.KindNodeNetwork, Name: "n"},
+		{Kind: render.KindNodeState, Name: "n"},
 	}
 	ref := render.PolicyRef{Kind: policy.KindGlobalNetworkPolicy, Name: "p"}
 	late := listen(w)
