@@ -71,8 +71,12 @@ func text(c *Compiled, rules []v1alpha1.Rule) string {
 				name string
 				list any
 			}{
-				{"", end.m.Nets}, {"!", end.m.NotNets}, {":", end.m.Ports}, {":named ", end.m.NamedPorts},
-				{"!:", end.m.NotPorts}, {"!:named ", end.m.NotNamedPorts},
+				{"", end.m.Nets},
+				{"!", end.m.NotNets},
+				{":", end.m.Ports},
+				{":named ", end.m.NamedPorts},
+				{"!:", end.m.NotPorts},
+				{"!:named ", end.m.NotNamedPorts},
 			} {
 				if list := fmt.Sprint(part.list); list != "[]" {
 					add("%s %s%s", end.name, part.name, list)

@@ -38,8 +38,9 @@ func ParseProtocol(protocol intstr.IntOrString) (int32, error) {
 		case "udplite":
 			return ProtocolUDPLite, nil
 		}
-		var err error
-		if number, err = strconv.Atoi(protocol.StrVal); err != nil {
+		parsed, err := strconv.ParseUint(protocol.StrVal, 10, 16)
+		number = int(parsed)
+		if err != nil {
 			return 0, errors.New("write TCP, UDP, SCTP, ICMP, ICMPv6, UDPLite or a protocol number from 1 to 255")
 		}
 	}

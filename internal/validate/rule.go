@@ -2,6 +2,7 @@ package validate
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -47,10 +48,8 @@ func checkRule(path *field.Path, r *v3.Rule, in ruleContext) field.ErrorList {
 
 func checkAction(path *field.Path, action v3.Action) field.ErrorList {
 	all := []v3.Action{v3.Allow, v3.Deny, v3.Log, v3.Pass}
-	for _, a := range all {
-		if action == a {
-			return nil
-		}
+	if slices.Contains(all, action) {
+		return nil
 	}
 	for _, a := range all {
 		if strings.EqualFold(string(action), string(a)) {

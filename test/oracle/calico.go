@@ -1,6 +1,7 @@
 package oracle
 
 import (
+	"maps"
 	"math"
 	"net/netip"
 	"slices"
@@ -209,9 +210,7 @@ func (w *World) accountLabels(pod *corev1.Pod) map[string]string {
 
 func with(labels map[string]string, key, value string) map[string]string {
 	out := map[string]string{}
-	for k, v := range labels {
-		out[k] = v
-	}
+	maps.Copy(out, labels)
 	out[key] = value
 	return out
 }

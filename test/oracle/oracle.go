@@ -147,6 +147,7 @@ func (w *World) passes(pod *corev1.Pod, p Packet, ingress bool) bool {
 			return true
 		case deny:
 			return false
+		case pass, log: // on to the next tier
 		}
 	}
 	return true

@@ -77,6 +77,7 @@ func (r *Rendered) passes(tiers []v1alpha1.TierPolicies, p Packet, ingress bool)
 			return true
 		case v1alpha1.Deny:
 			return false
+		case v1alpha1.Pass, v1alpha1.Log: // on to the next tier
 		}
 	}
 	return true

@@ -23,6 +23,7 @@ func namespaces() []string { return []string{"n1", "n2", "n3"} }
 func accounts() []string   { return []string{"default", "robot"} }
 func portNames() []string  { return []string{"http", "dns"} }
 func outside() []string    { return []string{"192.0.2.1", "192.0.2.130", "203.0.113.9", "2001:db8::1"} }
+
 func nets4() []string {
 	return []string{"10.0.0.0/8", "10.0.0.0/30", "10.0.0.2", "192.0.2.0/24", "192.0.2.128/25", "0.0.0.0/0"}
 }
