@@ -118,7 +118,6 @@ func (r renderer) protocols(rule *tables.Rule) []string {
 	var candidates []uint8
 	icmp := rule.ICMP != nil || rule.NotICMP != nil
 	ports := hasPorts(&rule.Source) || hasPorts(&rule.Destination)
-	withPorts := func(p uint8) bool { return p == unix.IPPROTO_TCP || p == unix.IPPROTO_UDP || p == unix.IPPROTO_SCTP }
 	switch {
 	case icmp && ports:
 		return nil
@@ -127,7 +126,7 @@ func (r renderer) protocols(rule *tables.Rule) []string {
 			return nil
 		}
 		candidates = []uint8{r.fam.icmp()}
-	case rule.Protocol != 0 && ports && !withPorts(rule.Protocol):
+	case rule.Protocol != 0 && ports && !hasPortNumbers(rule.Protocol):
 		return nil
 	case rule.Protocol != 0:
 		candidates = []uint8{rule.Protocol}
@@ -145,6 +144,10 @@ func (r renderer) protocols(rule *tables.Rule) []string {
 		}
 	}
 	return out
+}
+
+func hasPortNumbers(protocol uint8) bool {
+	return protocol == unix.IPPROTO_TCP || protocol == unix.IPPROTO_UDP || protocol == unix.IPPROTO_SCTP
 }
 
 func hasPorts(e *tables.Entity) bool {

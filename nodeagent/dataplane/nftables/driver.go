@@ -35,6 +35,8 @@ type Driver struct {
 	state *state
 	// refused programs are not tried again before they change or everything is compared.
 	refused map[item]refusedItem
+	// leftovers tells that something nobody wants is in use by the previous form of a refused program.
+	leftovers bool
 }
 
 // refusedItem is an item that the kernel refused, in the form that has the digest.
@@ -83,11 +85,12 @@ const maxAttempts = 6
 func (d *Driver) Apply(ctx context.Context, desired *tables.Policy) error {
 	if d.state != nil && !d.resync.Load() {
 		problems, err := d.attempt(ctx, desired, nil)
-		if err == nil {
+		if err == nil && (!d.leftovers || len(d.refused) > 0) {
 			desired.Clean()
 			return problems
 		}
-		// Perhaps the kernel was not what it was thought to be: compare, then decide what is at fault.
+		// Perhaps the kernel was not what it was thought to be: compare, then decide what is at fault. Or a leftover
+		// can go because the program that used it is not in its previous form any more.
 		d.options.Log.Info("comparing everything with nftables", "reason", err)
 	}
 	d.refused = map[item]refusedItem{}
@@ -177,8 +180,9 @@ func (d *Driver) send(ctx context.Context, b *batch, digests map[item]digest) er
 }
 
 // sendLeftovers removes what an earlier process left. What the kernel won't let go is in use by the previous form of a
-// program that it refused; it stays until everything is compared the next time.
+// program that can't be put into force; it stays until that has changed.
 func (d *Driver) sendLeftovers(ctx context.Context, b *batch) error {
+	d.leftovers = false
 	for b.len() > 0 {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -188,6 +192,7 @@ func (d *Driver) sendLeftovers(ctx context.Context, b *batch) error {
 			return err
 		}
 		d.options.Log.Info("leaving what nftables still uses", "items", len(refusals), "reason", refusals[0].err)
+		d.leftovers = true
 		refused := make(map[int]bool, len(refusals))
 		for _, r := range refusals {
 			refused[r.message] = true

@@ -209,16 +209,6 @@ func (tx *transaction) sendEarly(ctx context.Context) error {
 
 // planPrograms makes the chains of programs.
 func (tx *transaction) planPrograms(ctx context.Context) error {
-	names := tx.desired.Programs.Dirty()
-	if tx.full() || tx.typesChanged {
-		names = func(yield func(string) bool) {
-			for name := range tx.desired.Programs.All() {
-				if !yield(name) {
-					return
-				}
-			}
-		}
-	}
 	changed := [directions]map[string]bool{{}, {}}
 	look := func(name string) error {
 		before := [directions]shape{tx.state.shapes[ingress][name], tx.state.shapes[egress][name]}
@@ -232,9 +222,18 @@ func (tx *transaction) planPrograms(ctx context.Context) error {
 		}
 		return nil
 	}
-	for name := range names {
-		if err := look(name); err != nil {
-			return err
+	if !tx.full() {
+		for name := range tx.desired.Programs.Dirty() {
+			if err := look(name); err != nil {
+				return err
+			}
+		}
+	}
+	if tx.full() || tx.typesChanged {
+		for name := range tx.desired.Programs.All() {
+			if err := look(name); err != nil {
+				return err
+			}
 		}
 	}
 	// A program that named a set that did not exist may be complete now; one that has gone is refused no more.

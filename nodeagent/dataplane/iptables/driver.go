@@ -1,0 +1,239 @@
+// Package iptables makes the kernel's policy dataplane equal to tables.Policy by iptables-restore and ipset.
+//
+// It owns the chains whose names begin with "manul-", one rule at the head of each of FORWARD, INPUT, raw PREROUTING and
+// nat POSTROUTING that leads to them, and the sets whose names begin with "manul4-" and "manul6-". It touches nothing
+// else and lives beside the rules of kube-proxy and of an administrator. Of the packet mark it uses two bits (see
+// allowBit), which it leaves cleared.
+//
+// Rules change in one transaction for each family. Sets are not part of the kernel's transactions: what a change adds
+// to sets is there before its rules, and what it removes goes after them.
+package iptables
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"github.com/manul-net/manul/nodeagent/tables"
+)
+
+// Options of a driver.
+type Options struct {
+	// WorkloadPrefix is what the names of workload interfaces begin with, and those of no others.
+	WorkloadPrefix string
+	// Variant of the iptables programs. Auto: that of the node's other programs.
+	Variant Variant
+	// Log takes what an operator of the node may want to know. Nil: nothing is logged.
+	Log *slog.Logger
+}
+
+// Driver keeps one network namespace's rules and sets equal to desired tables. Its methods may be called from one
+// goroutine at a time, Resync and Changed from any. Apply and Remove run programs, and so must be called in the network
+// namespace that New was called in; in a process that never changes namespaces that is so.
+type Driver struct {
+	options  Options
+	programs programs
+	families family // the number of families that the kernel has: both, or IPv4 alone
+	sets     *ipsets
+	resync   atomic.Bool
+	// state is what the kernel has; nil when that is not known.
+	state *state
+	// refused programs are not tried again before they change or everything is compared.
+	refused map[item]refusedItem
+}
+
+// refusedItem is an item that the kernel refused, in the form that has the digest.
+type refusedItem struct {
+	digest digest
+	err    error
+}
+
+// New chooses the programs and connects to the ipset of the calling thread's network namespace. It changes nothing.
+func New(options Options) (*Driver, error) {
+	if err := checkPrefix(options.WorkloadPrefix); err != nil {
+		return nil, fmt.Errorf("opening iptables: %w", err)
+	}
+	if options.Log == nil {
+		options.Log = slog.New(slog.DiscardHandler)
+	}
+	chosen, err := choose(context.Background(), options.Variant)
+	if err != nil {
+		return nil, fmt.Errorf("opening iptables: %w", err)
+	}
+	d := &Driver{options: options, programs: chosen, families: families, refused: map[item]refusedItem{}}
+	if _, err := os.Stat("/proc/sys/net/ipv6"); err != nil {
+		options.Log.Warn("the kernel has no IPv6; the dataplane has IPv4 alone", "reason", err)
+		d.families = ipv6
+	}
+	if d.sets, err = openIPSets(); err != nil {
+		return nil, fmt.Errorf("opening iptables: %w", err)
+	}
+	options.Log.Info("using iptables", "variant", chosen.variant, "program", chosen.restore[ipv4])
+	return d, nil
+}
+
+func checkPrefix(prefix string) error {
+	if prefix == "" || len(prefix) >= interfaceNameLen-1 {
+		return fmt.Errorf("the workload prefix %q must have 1 to %d characters", prefix, interfaceNameLen-2)
+	}
+	return checkInterface(prefix, prefix)
+}
+
+// Close ends the connection. What is in the kernel stays in force.
+func (d *Driver) Close() error {
+	d.sets.close()
+	return nil
+}
+
+// Variant is the one in use.
+func (d *Driver) Variant() Variant { return d.programs.variant }
+
+// Resync makes the next Apply compare everything with the kernel.
+func (d *Driver) Resync() { d.resync.Store(true) }
+
+// Changed never yields a value: the kernel does not tell of changes of rules in the legacy variant, nor of sets.
+// Foreign changes are found when everything is compared.
+func (d *Driver) Changed() <-chan struct{} { return nil }
+
+// maxAttempts bounds how often a transaction is tried again without what the kernel refused of it.
+const maxAttempts = 6
+
+// Apply makes the kernel equal to desired. The first call, and the next one after an error or Resync, compares
+// everything with the kernel; others cost in proportion to what changed in desired. What can't be put into force alone
+// is reported as tables.ItemErrors, joined, while all else is in force: a refused program's previous form stays in
+// force, and where there is none, endpoints drop what reaches the program. Such a program is tried again when it
+// changes or everything is compared. Unless another error is returned, desired is clean afterwards.
+func (d *Driver) Apply(ctx context.Context, desired *tables.Policy) error {
+	if d.state != nil && !d.resync.Load() {
+		problems, err := d.attempt(ctx, desired, nil)
+		if err == nil {
+			desired.Clean()
+			return problems
+		}
+		// Perhaps the kernel was not what it was thought to be: compare, then decide what is at fault.
+		d.options.Log.Info("comparing everything with iptables", "reason", err)
+	}
+	d.refused = map[item]refusedItem{}
+	var err error
+	for range maxAttempts {
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("applying policy to iptables: %w", err)
+		}
+		d.resync.Store(false)
+		var kernel *found
+		if kernel, err = d.read(ctx); err != nil {
+			break
+		}
+		var problems error
+		if problems, err = d.attempt(ctx, desired, kernel); err == nil {
+			desired.Clean()
+			return problems
+		}
+		if r := (*refusedError)(nil); !errors.As(err, &r) {
+			break
+		}
+	}
+	d.resync.Store(true)
+	return fmt.Errorf("applying policy to iptables: %w", err)
+}
+
+// attempt works out what has to change, and changes it. kernel is what was just read, or nil to go by the state and the
+// dirty keys. It returns problems with items beside the error that stopped it.
+func (d *Driver) attempt(ctx context.Context, desired *tables.Policy, kernel *found) (problems, err error) {
+	tx := newTransaction(d, desired, kernel)
+	d.state = nil // not known any more if anything goes wrong
+	if err := tx.plan(); err != nil {
+		return nil, err
+	}
+	if err := tx.finish(ctx); err != nil {
+		return nil, err
+	}
+	d.state = tx.state
+	for it, r := range d.refused {
+		tx.problem(it, r.err)
+	}
+	return tx.problems(), nil
+}
+
+// found is what the kernel holds of the driver's.
+type found struct {
+	tables map[place]*saved
+	sets   map[string]bool
+}
+
+func (d *Driver) read(ctx context.Context) (*found, error) {
+	f := &found{tables: map[place]*saved{}, sets: map[string]bool{}}
+	for fam := range d.families {
+		for _, table := range kernelTables() {
+			out, err := d.programs.saveTable(ctx, fam, table)
+			if err != nil {
+				return nil, fmt.Errorf("reading table %s: %w", table, err)
+			}
+			f.tables[place{fam, table}] = parseSaved(out)
+		}
+	}
+	names, err := d.sets.names()
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		f.sets[name] = true
+	}
+	return f, nil
+}
+
+// refusedError tells that the kernel refused programs; nothing of the transaction is in force.
+type refusedError struct{ names []string }
+
+func (e *refusedError) Error() string {
+	const shown = 3
+	list := slices.Clone(e.names)
+	slices.Sort(list)
+	if len(list) > shown {
+		list = append(list[:shown], fmt.Sprintf("and %d more", len(e.names)-shown))
+	}
+	return "the kernel refused " + strings.Join(list, ", ")
+}
+
+// trialChain is where a program is tried.
+const trialChain = chainPrefix + "trial"
+
+// blame finds out which programs of a refused transaction the kernel does not take, by trying each alone in a chain that
+// nothing refers to: what iptables says differs too much between variants and versions to be read. It remembers them, so
+// that the next attempt leaves them out.
+func (tx *transaction) blame(ctx context.Context, fam family, err error) error {
+	if runErr := (*runError)(nil); !errors.As(err, &runErr) || ctx.Err() != nil {
+		return err
+	}
+	remove := newBatch(filterTable)
+	remove.remove = []string{trialChain}
+	refused := &refusedError{}
+	for name, chains := range tx.tried {
+		for _, c := range chains {
+			trial := newBatch(filterTable)
+			// What a program's rules may lead to; if it is there already it is emptied only when it is written anyway.
+			if _, exists := tx.state.chains[place{fam, filterTable}][allowChain]; !exists {
+				return err
+			}
+			trial.write(newChain(trialChain, c.rules...), c.digest())
+			if tryErr := tx.d.programs.apply(ctx, fam, trial); tryErr != nil {
+				it := item{tables.KindProgram, name}
+				tx.d.refused[it] = refusedItem{tx.digests[it], fmt.Errorf("refused by the kernel: %w", tryErr)}
+				refused.names = append(refused.names, name)
+				break
+			}
+			if removeErr := tx.d.programs.apply(ctx, fam, remove); removeErr != nil {
+				return errors.Join(err, removeErr)
+			}
+		}
+	}
+	if len(refused.names) == 0 || ctx.Err() != nil {
+		return err
+	}
+	return fmt.Errorf("%w: %w", refused, err)
+}

@@ -1,0 +1,356 @@
+package iptables
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"github.com/manul-net/manul/nodeagent/tables"
+)
+
+// item is a part of the tables that may be refused while all else is in force. Without a kind: the driver's own.
+type item struct{ kind, name string }
+
+// transaction works out what has to change in the kernel and does it, in an order in which packets see the old rules
+// or the new ones and never a mixture:
+//
+//	sets     new sets with their members, and what is added to sets
+//	chains   one transaction of the kernel for each table and family: chains, hooks, and chains that go
+//	removal  what is removed from sets, then sets that nothing refers to any more
+//
+// Thus what both old and new rules let through passes all the time.
+type transaction struct {
+	d       *Driver
+	desired *tables.Policy
+	kernel  *found // nil unless everything is compared
+	state   *state
+
+	newSets       map[string]setSpec
+	adds, deletes map[string][]entry
+	lateSets      []string
+	owners        map[string]item // of sets
+	batches       map[place]*batch
+	tried         map[string][]*chain // chains of programs that are written, by program
+	digests       map[item]digest
+	failed        map[item]error
+
+	wanted       map[place]map[string]bool // chains, when everything is compared
+	wantedSets   map[string]bool
+	released     []string // chains of lists and tiers that may have lost their last reference
+	typesChanged bool     // a set has another type: look at all programs
+	dispatch     bool     // endpoints lead elsewhere
+}
+
+func newTransaction(d *Driver, desired *tables.Policy, kernel *found) *transaction {
+	tx := &transaction{
+		d: d, desired: desired, kernel: kernel, state: d.state,
+		newSets: map[string]setSpec{}, adds: map[string][]entry{}, deletes: map[string][]entry{}, owners: map[string]item{},
+		batches: map[place]*batch{}, tried: map[string][]*chain{}, digests: map[item]digest{}, failed: map[item]error{},
+	}
+	if kernel != nil {
+		tx.state = newState()
+		tx.wanted, tx.wantedSets = map[place]map[string]bool{}, map[string]bool{}
+		for at, s := range kernel.tables {
+			tx.state.chains[at] = maps.Clone(s.chains)
+			tx.wanted[at] = map[string]bool{}
+		}
+	}
+	return tx
+}
+
+func (tx *transaction) full() bool { return tx.kernel != nil }
+
+// problem remembers that an item is not in force.
+func (tx *transaction) problem(it item, err error) { tx.failed[it] = err }
+
+// problems joins what was remembered, in order of kind and name.
+func (tx *transaction) problems() error {
+	items := slices.SortedFunc(maps.Keys(tx.failed), func(a, b item) int {
+		return cmp.Or(cmp.Compare(a.kind, b.kind), cmp.Compare(a.name, b.name))
+	})
+	errs := make([]error, 0, len(items))
+	for _, it := range items {
+		errs = append(errs, &tables.ItemError{Kind: it.kind, Name: it.name, Err: tx.failed[it]})
+	}
+	return errors.Join(errs...)
+}
+
+// plan finds out what has to change. Each step relies on those before it.
+func (tx *transaction) plan() error {
+	if err := tx.planSets(); err != nil {
+		return err
+	}
+	if err := tx.planPools(); err != nil {
+		return err
+	}
+	if err := tx.planPrograms(); err != nil {
+		return err
+	}
+	tx.planEndpoints()
+	tx.planLayout()
+	tx.planRemoval()
+	return nil
+}
+
+// batch is the transaction for one of the kernel's tables.
+func (tx *transaction) batch(at place) *batch {
+	b := tx.batches[at]
+	if b == nil {
+		b = newBatch(at.table)
+		tx.batches[at] = b
+	}
+	return b
+}
+
+// ensureChain makes a chain of one of the kernel's tables hold its rules.
+func (tx *transaction) ensureChain(at place, c *chain) bool {
+	content := c.digest()
+	if tx.full() {
+		tx.wanted[at][c.name] = true
+	}
+	if have, exists := tx.state.chains[at][c.name]; exists && have == content {
+		return false
+	}
+	tx.state.chains[at][c.name] = content
+	tx.batch(at).write(c, content)
+	return true
+}
+
+// removeChain takes away a chain that nothing refers to after this transaction.
+func (tx *transaction) removeChain(at place, name string) {
+	if _, exists := tx.state.chains[at][name]; exists {
+		delete(tx.state.chains[at], name)
+		b := tx.batch(at)
+		b.remove = append(b.remove, name)
+	}
+}
+
+// planPrograms makes the chains of programs.
+func (tx *transaction) planPrograms() error {
+	names := tx.desired.Programs.Dirty()
+	if tx.full() || tx.typesChanged {
+		names = maps.Keys(maps.Collect(tx.desired.Programs.All()))
+	}
+	changed := map[string]bool{}
+	look := func(name string) error {
+		before := tx.state.programs[name].shapes
+		err := tx.planProgram(name)
+		changed[name] = changed[name] || tx.state.programs[name].shapes != before
+		return err
+	}
+	for _, name := range slices.Sorted(names) {
+		if err := look(name); err != nil {
+			return err
+		}
+	}
+	// A program that named a set that did not exist may be complete now; one that has gone is refused no more.
+	for it := range tx.d.refused {
+		if it.kind == tables.KindProgram && !tx.full() {
+			if err := look(it.name); err != nil {
+				return err
+			}
+		}
+	}
+	for name, tier := range tx.state.tiers {
+		if slices.ContainsFunc(tier.programs, func(p string) bool { return changed[p] }) {
+			tx.ensureTier(name, tier)
+		}
+	}
+	return nil
+}
+
+// planProgram makes the chains of one program, all or none.
+func (tx *transaction) planProgram(name string) error {
+	it := item{tables.KindProgram, name}
+	wish, ok := tx.desired.Programs.Get(name)
+	if !ok {
+		delete(tx.d.refused, it)
+		tx.dropLists(tx.state.programs[name].lists)
+		delete(tx.state.programs, name)
+		for fam := range tx.d.families {
+			for d := range directions {
+				tx.removeChain(place{fam, filterTable}, programChain(d, name))
+			}
+		}
+		return nil
+	}
+	rendered, err := tx.renderProgram(name, wish)
+	if err != nil {
+		tx.d.refused[it] = refusedItem{err: err}
+		tx.keepProgram(name)
+		return nil
+	}
+	tx.digests[it] = rendered.digest
+	if r, refused := tx.d.refused[it]; refused && r.digest == rendered.digest {
+		tx.keepProgram(name)
+		return nil
+	}
+	delete(tx.d.refused, it)
+	before := tx.state.programs[name].lists
+	after := programState{shapes: rendered.shapes}
+	for set, nets := range rendered.lists {
+		after.lists = append(after.lists, set)
+		if err := tx.ensureList(set, nets); err != nil {
+			return err
+		}
+	}
+	tx.dropLists(before)
+	tx.state.programs[name] = after
+	for at, chains := range rendered.chains {
+		for _, c := range chains {
+			if tx.ensureChain(at, c) {
+				tx.tried[name] = append(tx.tried[name], c)
+			}
+		}
+	}
+	for d, s := range rendered.shapes {
+		for fam := range tx.d.families {
+			if s == empty {
+				tx.removeChain(place{fam, filterTable}, programChain(direction(d), name))
+			}
+		}
+	}
+	return nil
+}
+
+// rendered is a program in all directions and families.
+type rendered struct {
+	chains map[place][]*chain
+	shapes [directions]shape
+	lists  map[string][]netip.Prefix
+	digest digest
+}
+
+func (tx *transaction) renderProgram(name string, wish tables.Program) (*rendered, error) {
+	out := &rendered{chains: map[place][]*chain{}, lists: map[string][]netip.Prefix{}}
+	whole := newDigester("program in all forms")
+	for d, rules := range [directions][]tables.Rule{wish.Ingress, wish.Egress} {
+		if len(rules) == 0 {
+			out.shapes[d] = empty
+			continue
+		}
+		out.shapes[d] = present
+		for fam := range tx.d.families {
+			c, lists, err := program(fam, tx.setType, programChain(direction(d), name), rules)
+			if err != nil {
+				return nil, fmt.Errorf("%s %w", [directions]string{"ingress", "egress"}[d], err)
+			}
+			at := place{fam, filterTable}
+			out.chains[at] = append(out.chains[at], c)
+			maps.Copy(out.lists, lists)
+			whole.text(string(c.digest()))
+		}
+	}
+	out.digest = whole.sum()
+	return out, nil
+}
+
+// keepProgram leaves a program that can't be put into force in the form that is.
+func (tx *transaction) keepProgram(name string) {
+	if !tx.full() {
+		return
+	}
+	var kept programState
+	var chains []string
+	for d := range directions {
+		kept.shapes[d] = empty
+		chain := programChain(d, name)
+		have := 0
+		for fam := range tx.d.families {
+			content, ok := tx.state.chains[place{fam, filterTable}][chain]
+			if ok && content == "" {
+				return // somebody changed it
+			}
+			if ok {
+				have++
+			}
+		}
+		switch have {
+		case 0:
+		case int(tx.d.families):
+			kept.shapes[d] = present
+			chains = append(chains, chain)
+		default:
+			return
+		}
+	}
+	for _, chain := range chains {
+		for fam := range tx.d.families {
+			tx.wanted[place{fam, filterTable}][chain] = true
+		}
+	}
+	if len(chains) > 0 {
+		tx.state.programs[name] = kept
+	}
+}
+
+func (tx *transaction) setType(id string) (tables.SetType, bool) { return tx.desired.Sets.Get(id) }
+
+// planLayout makes the chains that depend on settings only, and the hooks.
+func (tx *transaction) planLayout() {
+	if !tx.full() && !tx.desired.SettingsDirty {
+		return
+	}
+	for fam := range tx.d.families {
+		l := layout{fam: fam, prefix: tx.d.options.WorkloadPrefix, settings: tx.desired.Settings}
+		for _, table := range kernelTables() {
+			at := place{fam, table}
+			for _, c := range l.chains(table) {
+				tx.ensureChain(at, c)
+			}
+			if tx.full() {
+				tx.planHooks(at)
+			}
+		}
+	}
+}
+
+// planHooks makes each hook the first rule of its chain, and the only one that leads to the driver's chains.
+func (tx *transaction) planHooks(at place) {
+	kernel := tx.kernel.tables[at]
+	for _, h := range hooks() {
+		if h.table != at.table {
+			continue
+		}
+		var have []savedRule
+		for _, r := range kernel.others {
+			if r.chain == h.from {
+				have = append(have, r)
+			}
+		}
+		if len(have) == 1 && kernel.first[h.from] == have[0].rule && isHook(have[0].rule, h) {
+			continue
+		}
+		b := tx.batch(at)
+		for _, r := range have {
+			b.hooks = append(b.hooks, "-D "+r.chain+" "+r.rule)
+		}
+		b.hooks = append(b.hooks, "-I "+h.from+" 1 "+h.rule())
+	}
+}
+
+// finish does what was planned.
+func (tx *transaction) finish(ctx context.Context) error {
+	if err := tx.fillSets(ctx); err != nil {
+		return err
+	}
+	for _, table := range kernelTables() {
+		for fam := range tx.d.families {
+			b := tx.batches[place{fam, table}]
+			if b == nil || b.empty() {
+				continue
+			}
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if err := tx.d.programs.apply(ctx, fam, b); err != nil {
+				return tx.blame(ctx, fam, err)
+			}
+		}
+	}
+	return tx.emptySets(ctx)
+}

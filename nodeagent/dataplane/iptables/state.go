@@ -1,0 +1,80 @@
+package iptables
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/manul-net/manul/nodeagent/tables"
+)
+
+// place is one of the kernel's tables of one family.
+type place struct {
+	fam   family
+	table string
+}
+
+// state is what the kernel holds, in digests and names: enough to tell what has to change.
+type state struct {
+	chains    map[place]map[string]digest
+	programs  map[string]programState
+	tiers     map[string]*tierChain    // by chain name
+	lists     map[string]*listChain    // by chain name
+	endpoints map[string]endpointState // by interface
+	dispatch  [directions]map[string]bool // chains of the trees
+	sets      map[string]tables.SetType
+	// cidrLists counts the chains that match by a list's set, by the set's name.
+	cidrLists map[string]int
+	// orphans are sets that are not in the tables while members of theirs may be.
+	orphans map[string]bool
+	pools   map[string]map[entry]bool // by name of the driver's own set
+	// leftovers are sets that the kernel would not let go yet.
+	leftovers map[string]bool
+}
+
+func newState() *state {
+	s := &state{
+		chains: map[place]map[string]digest{}, programs: map[string]programState{}, tiers: map[string]*tierChain{},
+		lists: map[string]*listChain{}, endpoints: map[string]endpointState{}, sets: map[string]tables.SetType{},
+		cidrLists: map[string]int{}, orphans: map[string]bool{}, pools: map[string]map[entry]bool{}, leftovers: map[string]bool{},
+	}
+	return s
+}
+
+// programState is what the kernel has of a program.
+type programState struct {
+	shapes [directions]shape
+	lists  []string // names of the sets of its lists
+}
+
+// endpointState is what the kernel has of an endpoint.
+type endpointState struct {
+	addresses []netip.Addr
+	to        [directions]string // the target in dispatch
+	lists     [directions]string // the chain that it leads to, if it is one
+}
+
+// sources are the entries of the driver's sets of addresses and interfaces that belong to an endpoint.
+func (e endpointState) sources(name string, fam family) []entry {
+	var list []entry
+	for _, a := range e.addresses {
+		if familyOf(a) == fam {
+			list = append(list, entry{prefix: netip.PrefixFrom(a, a.BitLen()), iface: name})
+		}
+	}
+	return list
+}
+
+// diff returns the entries that are only in one of the lists.
+func diff(before, after []entry) (gone, come []entry) {
+	for _, e := range before {
+		if !slices.Contains(after, e) {
+			gone = append(gone, e)
+		}
+	}
+	for _, e := range after {
+		if !slices.Contains(before, e) {
+			come = append(come, e)
+		}
+	}
+	return gone, come
+}
