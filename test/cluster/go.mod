@@ -5,6 +5,7 @@ go 1.26.0
 replace github.com/manul-net/manul/hack/ociimage => ../../hack/ociimage
 
 require (
+	github.com/google/go-cmp v0.7.0
 	github.com/manul-net/manul/hack/ociimage v0.0.0-00010101000000-000000000000
 	github.com/spf13/cobra v1.10.2
 	github.com/vishvananda/netlink v1.3.1
