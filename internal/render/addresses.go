@@ -134,7 +134,8 @@ func (c *Cluster) renderPools() []v1alpha1.Pool {
 	return out
 }
 
-// poolOf is the CIDR of the smallest pool that holds a block; empty when its pool is gone.
+// poolOf is the CIDR of the smallest pool that holds a block. When its pool is gone the block is a pool of its own, so that
+// the node keeps the addresses that are in use.
 func (c *Cluster) poolOf(block netip.Prefix) string {
 	var best netip.Prefix
 	for _, p := range c.pools {
@@ -143,7 +144,7 @@ func (c *Cluster) poolOf(block netip.Prefix) string {
 		}
 	}
 	if !best.IsValid() {
-		return ""
+		best = block
 	}
 	return best.String()
 }
