@@ -25,7 +25,9 @@ const mark = "manul:"
 
 // comment is what each rule carries: the digest of its chain's content, its own place and how many rules there are. By
 // it a restarted driver knows a chain that is right, and one in which somebody removed, added or moved rules.
-func (d digest) comment(place, of int) string { return fmt.Sprintf("%s%s %d/%d", mark, string(d), place, of) }
+func (d digest) comment(place, of int) string {
+	return fmt.Sprintf("%s%s %d/%d", mark, string(d), place, of)
+}
 
 // lines are the commands that fill the chain. A chain without rules gets one that does nothing but carry the comment.
 func (c *chain) lines(content digest) []string {
@@ -47,9 +49,9 @@ const (
 	goReturn = "-j RETURN"
 )
 
-func jump(to string) string   { return "-j " + to }
-func goTo(to string) string   { return "-g " + to }
-func in(name string) string   { return "-i " + name }
+func jump(to string) string           { return "-j " + to }
+func goTo(to string) string           { return "-g " + to }
+func in(name string) string           { return "-i " + name }
 func inSet(name, flags string) string { return "-m set --match-set " + name + " " + flags }
 func notInSet(name, flags string) string {
 	return "-m set ! --match-set " + name + " " + flags
@@ -64,6 +66,8 @@ const (
 	markBits = allowBit | passBit
 )
 
-func setMark(bit uint32) string { return fmt.Sprintf("-j MARK --set-xmark %#x/%#x", bit, uint32(markBits)) }
+func setMark(bit uint32) string {
+	return fmt.Sprintf("-j MARK --set-xmark %#x/%#x", bit, uint32(markBits))
+}
 func hasMark(bit uint32) string { return fmt.Sprintf("-m mark --mark %#x/%#x", bit, bit) }
 func hasAnyMark() string        { return fmt.Sprintf("-m mark ! --mark 0x0/%#x", uint32(markBits)) }

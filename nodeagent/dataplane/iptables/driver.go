@@ -66,8 +66,8 @@ func New(options Options) (*Driver, error) {
 		return nil, fmt.Errorf("opening iptables: %w", err)
 	}
 	d := &Driver{options: options, programs: chosen, families: families, refused: map[item]refusedItem{}}
-	if _, err := os.Stat("/proc/sys/net/ipv6"); err != nil {
-		options.Log.Warn("the kernel has no IPv6; the dataplane has IPv4 alone", "reason", err)
+	if !hasIPv6() {
+		options.Log.Warn("the kernel has no IPv6; the dataplane has IPv4 alone")
 		d.families = ipv6
 	}
 	if d.sets, err = openIPSets(); err != nil {
@@ -75,6 +75,11 @@ func New(options Options) (*Driver, error) {
 	}
 	options.Log.Info("using iptables", "variant", chosen.variant, "program", chosen.restore[ipv4])
 	return d, nil
+}
+
+func hasIPv6() bool {
+	_, err := os.Stat("/proc/sys/net/ipv6")
+	return err == nil
 }
 
 func checkPrefix(prefix string) error {
@@ -213,14 +218,16 @@ func (tx *transaction) blame(ctx context.Context, fam family, err error) error {
 	remove := newBatch(filterTable)
 	remove.remove = []string{trialChain}
 	refused := &refusedError{}
-	for name, chains := range tx.tried {
+	// The chains that set marks may not be there yet.
+	alone := strings.NewReplacer(goTo(allowChain), goReturn, goTo(passChain), goReturn)
+	for name, chains := range tx.tried[fam] {
 		for _, c := range chains {
-			trial := newBatch(filterTable)
-			// What a program's rules may lead to; if it is there already it is emptied only when it is written anyway.
-			if _, exists := tx.state.chains[place{fam, filterTable}][allowChain]; !exists {
-				return err
+			try := newChain(trialChain)
+			for _, rule := range c.rules {
+				try.add(alone.Replace(rule))
 			}
-			trial.write(newChain(trialChain, c.rules...), c.digest())
+			trial := newBatch(filterTable)
+			trial.write(try, try.digest())
 			if tryErr := tx.d.programs.apply(ctx, fam, trial); tryErr != nil {
 				it := item{tables.KindProgram, name}
 				tx.d.refused[it] = refusedItem{tx.digests[it], fmt.Errorf("refused by the kernel: %w", tryErr)}

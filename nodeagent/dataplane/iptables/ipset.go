@@ -137,8 +137,12 @@ const perMessage = 256
 
 // add and del make entries part of a set, or no part. What the kernel refuses is left out and returned as an error
 // when all others are done.
-func (s *ipsets) add(set string, entries []entry) error { return s.change(nl.IPSET_CMD_ADD, set, entries) }
-func (s *ipsets) del(set string, entries []entry) error { return s.change(nl.IPSET_CMD_DEL, set, entries) }
+func (s *ipsets) add(set string, entries []entry) error {
+	return s.change(nl.IPSET_CMD_ADD, set, entries)
+}
+func (s *ipsets) del(set string, entries []entry) error {
+	return s.change(nl.IPSET_CMD_DEL, set, entries)
+}
 
 func (s *ipsets) change(cmd int, set string, entries []entry) error {
 	var errs []error

@@ -3,6 +3,7 @@ package iptables
 import (
 	"cmp"
 	"fmt"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -23,6 +24,12 @@ type hook struct{ table, from, to string }
 
 func (h hook) rule() string {
 	return "-m comment --comment \"" + mark + "hook\" -j " + h.to
+}
+
+// is tells whether a rule that was read is the hook. Some versions print quotes that others leave out.
+func (h hook) is(rule string) bool {
+	bare := func(s string) string { return strings.ReplaceAll(s, "\"", "") }
+	return bare(rule) == bare(h.rule())
 }
 
 // Chains that are always there.

@@ -34,7 +34,7 @@ type transaction struct {
 	lateSets      []string
 	owners        map[string]item // of sets
 	batches       map[place]*batch
-	tried         map[string][]*chain // chains of programs that are written, by program
+	tried         [families]map[string][]*chain // chains of programs that are written, by program
 	digests       map[item]digest
 	failed        map[item]error
 
@@ -49,7 +49,10 @@ func newTransaction(d *Driver, desired *tables.Policy, kernel *found) *transacti
 	tx := &transaction{
 		d: d, desired: desired, kernel: kernel, state: d.state,
 		newSets: map[string]setSpec{}, adds: map[string][]entry{}, deletes: map[string][]entry{}, owners: map[string]item{},
-		batches: map[place]*batch{}, tried: map[string][]*chain{}, digests: map[item]digest{}, failed: map[item]error{},
+		batches: map[place]*batch{}, digests: map[item]digest{}, failed: map[item]error{},
+	}
+	for fam := range families {
+		tx.tried[fam] = map[string][]*chain{}
 	}
 	if kernel != nil {
 		tx.state = newState()
@@ -203,7 +206,7 @@ func (tx *transaction) planProgram(name string) error {
 	for at, chains := range rendered.chains {
 		for _, c := range chains {
 			if tx.ensureChain(at, c) {
-				tx.tried[name] = append(tx.tried[name], c)
+				tx.tried[at.fam][name] = append(tx.tried[at.fam][name], c)
 			}
 		}
 	}
@@ -322,7 +325,7 @@ func (tx *transaction) planHooks(at place) {
 				have = append(have, r)
 			}
 		}
-		if len(have) == 1 && kernel.first[h.from] == have[0].rule && isHook(have[0].rule, h) {
+		if len(have) == 1 && kernel.first[h.from] == have[0].rule && h.is(have[0].rule) {
 			continue
 		}
 		b := tx.batch(at)

@@ -56,7 +56,7 @@ func (tx *transaction) planSet(id string) bool {
 			tx.lateSets = append(tx.lateSets, setName(id, old, fam))
 		}
 		delete(tx.state.sets, id)
-		tx.typesChanged = wanted
+		tx.typesChanged = tx.typesChanged || wanted
 	}
 	if !wanted {
 		tx.state.orphans[id] = true

@@ -17,9 +17,9 @@ type place struct {
 type state struct {
 	chains    map[place]map[string]digest
 	programs  map[string]programState
-	tiers     map[string]*tierChain    // by chain name
-	lists     map[string]*listChain    // by chain name
-	endpoints map[string]endpointState // by interface
+	tiers     map[string]*tierChain       // by chain name
+	lists     map[string]*listChain       // by chain name
+	endpoints map[string]endpointState    // by interface
 	dispatch  [directions]map[string]bool // chains of the trees
 	sets      map[string]tables.SetType
 	// cidrLists counts the chains that match by a list's set, by the set's name.
