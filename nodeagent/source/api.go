@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
@@ -90,8 +92,15 @@ func (a *API) follow(ctx context.Context, kind Kind, sink Sink) {
 			return a.request(kind, &o).Watch(ctx)
 		},
 	}
-	r := cache.NewReflectorWithOptions(lw, object, &store{kind: kind, sink: sink}, cache.ReflectorOptions{Name: string(kind)})
+	r := cache.NewReflectorWithOptions(lw, object, &store{kind: kind, sink: sink}, cache.ReflectorOptions{Name: string(kind), Backoff: reconnect()})
 	r.RunWithContext(ctx)
+}
+
+// reconnect is how long the agent waits before it asks an API server that does not answer again: a second at first, five to
+// ten at the most. The default of the library, up to a minute, would keep policies from coming into force long after the API
+// server is back; the jitter spreads the nodes of a large cluster over the time that is left.
+func reconnect() *wait.Backoff {
+	return &wait.Backoff{Duration: time.Second, Cap: 5 * time.Second, Steps: 100, Factor: 1.5, Jitter: 1}
 }
 
 func (a *API) request(kind Kind, o *metav1.ListOptions) *rest.Request {

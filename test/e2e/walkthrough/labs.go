@@ -11,7 +11,7 @@ const (
 	// The key "account" in base64, as etcd's JSON gateway wants it.
 	readAccount = `curl -s -m 3 http://database:2379/v3/kv/range -d '{"key":"YWNjb3VudA=="}'`
 	inCustomer  = "kubectl exec -n yaobank deploy/customer -- "
-	getPage     = "on host1 curl -s -m 5 http://10.0.0.10:30180"
+	getPage     = "on host1 curl -s -m 5 http://10.0.0.10:30180 | grep -E '<(h1|dt|p)'"
 )
 
 // Labs are the chapters of the walk-through, in order. Each builds on those before it.
