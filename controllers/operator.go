@@ -143,8 +143,8 @@ func compiled(world *live.World) healthz.Checker {
 	}
 }
 
-// awaitKinds returns true once the API server serves every kind that the operator watches, false when ctx ends first. The operator may start before the
-// CustomResourceDefinitions are established, and before the API server answers at all.
+// awaitKinds returns true once the API server serves every kind that the operator watches, false when ctx ends first. The
+// operator may start before the CustomResourceDefinitions are established, and before the API server answers at all.
 func awaitKinds(ctx context.Context, mgr manager.Manager) (bool, error) {
 	delay := firstLook
 	for _, obj := range inputs.Kinds() {

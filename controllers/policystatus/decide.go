@@ -32,8 +32,8 @@ const (
 	// quick is how long a generation that was just compiled has to reach its nodes before "not yet" is worth a write. Nodes
 	// take some milliseconds, and then one write says it all.
 	quick = 100 * time.Millisecond
-	// settle is how long a change of nodes lasts before it is worth a write on a policy that is enforced: a pod that comes to
-	// another node puts all its policies behind for an instant, and must not cost two writes for each of them.
+	// settle is how long a change of nodes lasts before it is worth a write: a pod that comes to another node puts all its
+	// policies behind for an instant, and must not cost two writes for each of them; nor must every node that gets there.
 	settle = time.Second
 	// maxNamed is how many nodes a message names.
 	maxNamed = 5
@@ -112,12 +112,12 @@ func patience(before, now *v3.PolicyStatus) time.Duration {
 	switch {
 	case accepted.Status != metav1.ConditionTrue:
 		return 0 // what the user got wrong is said at once
-	case was.Status == metav1.ConditionTrue && was.ObservedGeneration == is.ObservedGeneration:
-		return settle
-	case is.Status != metav1.ConditionTrue && was.ObservedGeneration != is.ObservedGeneration:
+	case was.ObservedGeneration != is.ObservedGeneration && is.Status != metav1.ConditionTrue:
 		return quick
+	case was.ObservedGeneration == is.ObservedGeneration && (was.Status == metav1.ConditionTrue || was.Status == is.Status):
+		return settle
 	}
-	return 0
+	return 0 // in force at last, which is what people wait for
 }
 
 // condition returns the condition of the given type; a zero one when it is absent.

@@ -67,7 +67,7 @@ func TestPatience(t *testing.T) {
 		"edited, not in force yet":          {status(report(1, 2, 2)), status(report(2, 0, 2)), quick},
 		"edited, in force already":          {status(report(1, 2, 2)), status(report(2, 2, 2)), 0},
 		"edited, rejected":                  {status(report(1, 2, 2)), status(rejected(2, "no")), 0},
-		"pending, further":                  {status(report(1, 0, 2)), status(report(1, 1, 2)), 0},
+		"pending, further":                  {status(report(1, 0, 2)), status(report(1, 1, 2)), settle},
 		"pending, done":                     {status(report(1, 0, 2)), status(report(1, 2, 2)), 0},
 		"in force, a pod on another node":   {status(report(1, 2, 2)), status(report(1, 2, 3)), settle},
 		"in force, on another node as well": {status(report(1, 2, 2)), status(report(1, 3, 3)), settle},
