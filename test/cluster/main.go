@@ -26,8 +26,7 @@ func main() {
 		return
 	}
 	// A command run for the user has said itself what went wrong.
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		os.Exit(exit.ExitCode())
 	}
 	fmt.Fprintln(os.Stderr, "cluster:", err)

@@ -33,7 +33,9 @@ func listCommand(o *cluster.Options) *cobra.Command {
 				} else if err != nil {
 					return err
 				}
-				fmt.Fprintln(cmd.OutOrStdout(), name)
+				if _, err := fmt.Fprintln(cmd.OutOrStdout(), name); err != nil {
+					return err
+				}
 			}
 			return nil
 		},
@@ -103,8 +105,8 @@ func kubeconfigCommand(o *cluster.Options) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			fmt.Fprintln(cmd.OutOrStdout(), c.Kubeconfig())
-			return nil
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), c.Kubeconfig())
+			return err
 		},
 	}
 }
@@ -119,9 +121,9 @@ func envCommand(o *cluster.Options) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "export KUBECONFIG=%q\nkubectl() { nsenter --net=%q -- %q \"$@\"; }\n",
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "export KUBECONFIG=%q\nkubectl() { nsenter --net=%q -- %q \"$@\"; }\n",
 				c.Kubeconfig(), c.NamespacePath(c.Hosts()[0].Name), c.KubectlPath())
-			return nil
+			return err
 		},
 	}
 }
@@ -189,19 +191,20 @@ func statusCommand(o *cluster.Options) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			// The writer keeps the first error for Flush.
 			w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
-			fmt.Fprintln(w, "HOST\tADDRESS\tPID\tCOMPONENT\tSTATE\tSINCE\tRESTARTS\tLAST EXIT")
+			_, _ = fmt.Fprintln(w, "HOST\tADDRESS\tPID\tCOMPONENT\tSTATE\tSINCE\tRESTARTS\tLAST EXIT")
 			var down []error
 			for _, h := range c.Status(cmd.Context()) {
 				if h.Err != nil {
 					down = append(down, h.Err)
-					fmt.Fprintf(w, "%s\t%s\t-\t-\tdown\t\t\t\n", h.Name, h.Address)
+					_, _ = fmt.Fprintf(w, "%s\t%s\t-\t-\tdown\t\t\t\n", h.Name, h.Address)
 					continue
 				}
-				fmt.Fprintf(w, "%s\t%s\t%d\t\t\t\t\t\n", h.Name, h.Address, h.PID)
+				_, _ = fmt.Fprintf(w, "%s\t%s\t%d\t\t\t\t\t\n", h.Name, h.Address, h.PID)
 				for _, s := range h.Components {
 					since := time.Since(s.Since).Round(time.Second)
-					fmt.Fprintf(w, "\t\t\t%s\t%s\t%s\t%d\t%s\n", s.Name, s.State, since, s.Restarts, s.LastExit)
+					_, _ = fmt.Fprintf(w, "\t\t\t%s\t%s\t%s\t%d\t%s\n", s.Name, s.State, since, s.Restarts, s.LastExit)
 				}
 			}
 			return errors.Join(append(down, w.Flush())...)

@@ -78,7 +78,7 @@ func Write(img Image, out string) error {
 	if err != nil {
 		return fmt.Errorf("building image %s: %w", img.Name, err)
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	ref, err := name.ParseReference(img.Name, name.WithDefaultTag("latest"))
 	if err != nil {
 		return fmt.Errorf("image name %q: %w", img.Name, err)
@@ -195,7 +195,7 @@ func addFile(w *tar.Writer, source, dest string, mode int64) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	info, err := f.Stat()
 	if err != nil {
 		return err

@@ -31,15 +31,15 @@ func startHost(p paths, h Host, config nodeinit.Config) (err error) {
 	if err != nil {
 		return fmt.Errorf("starting %s: %w", h.Name, err)
 	}
-	defer log.Close()
+	defer func() { _ = log.Close() }()
 	waits, release, err := os.Pipe()
 	if err != nil {
 		return fmt.Errorf("starting %s: %w", h.Name, err)
 	}
-	defer release.Close()
-	defer waits.Close()
+	defer func() { _ = release.Close() }()
+	defer func() { _ = waits.Close() }()
 	// Not bound to a context: the host outlives this program.
-	cmd := exec.Command(p.program(), "node-init", "prepare", configPath) //nolint:gosec,noctx // A program of the cluster's own.
+	cmd := exec.Command(p.program(), "node-init", "prepare", configPath)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.ExtraFiles = []*os.File{waits} // becomes nodeinit.ReleaseFD
 	cmd.Dir = "/"
@@ -93,7 +93,7 @@ func endHost(ctx context.Context, p paths, host string) error {
 	if err != nil {
 		return fmt.Errorf("ending %s: %w", host, err)
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }()
 	if !process.Alive() {
 		return nil
 	}

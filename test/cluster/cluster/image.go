@@ -99,9 +99,9 @@ func toolFiles(ctx context.Context) ([]archive.File, error) {
 		}
 	}
 	if have["/bin/busybox"] {
-		applets := strings.Fields(`sh nc cat cp cut date dd dirname echo env false find grep head hostname id ip kill ls mkdir mv
+		applets := strings.FieldsSeq(`sh nc cat cp cut date dd dirname echo env false find grep head hostname id ip kill ls mkdir mv
 			nslookup ping printf ps rm sed seq sleep sort stat tail tee test time timeout touch tr traceroute true uname uniq vi wc wget which xargs`)
-		for _, a := range applets {
+		for a := range applets {
 			add(archive.File{Link: "/bin/busybox", Dest: "/bin/" + a})
 		}
 	}

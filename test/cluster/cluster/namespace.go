@@ -27,13 +27,13 @@ func inNamespace(name string, do func() error) (err error) {
 		runtime.UnlockOSThread()
 		return fmt.Errorf("entering namespace %s: %w", name, err)
 	}
-	defer own.Close()
+	defer func() { _ = own.Close() }()
 	target, err := netns.GetFromPath(filepath.Join(namespaceDir, name))
 	if err != nil {
 		runtime.UnlockOSThread()
 		return fmt.Errorf("entering namespace %s: %w", name, err)
 	}
-	defer target.Close()
+	defer func() { _ = target.Close() }()
 	if err := netns.Set(target); err != nil {
 		runtime.UnlockOSThread()
 		return fmt.Errorf("entering namespace %s: %w", name, err)
@@ -57,7 +57,7 @@ func addNamespace(name string) error {
 		runtime.UnlockOSThread()
 		return fmt.Errorf("making namespace %s: %w", name, err)
 	}
-	defer own.Close()
+	defer func() { _ = own.Close() }()
 	made, err := netns.NewNamed(name)
 	if back := netns.Set(own); back != nil {
 		return fmt.Errorf("leaving namespace %s: %w", name, back)
@@ -145,7 +145,7 @@ func addCable(p paths, bridge *netlink.Bridge, h Host) error {
 	if err != nil {
 		return err
 	}
-	defer host.Close()
+	defer func() { _ = host.Close() }()
 	veth := &netlink.Veth{
 		LinkAttrs:     netlink.LinkAttrs{Name: h.Name, MasterIndex: bridge.Index},
 		PeerName:      hostInterface,

@@ -23,7 +23,7 @@ func installProgram(ctx context.Context, program, to string) error {
 	if err != nil {
 		return err
 	}
-	cmd := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-o", to, ".") //nolint:gosec // to is below the cache.
+	cmd := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-o", to, ".")
 	cmd.Dir = dir
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("building the hosts' first program: %w\n%s", err, out)
@@ -36,7 +36,7 @@ func copyFile(from, to string, mode os.FileMode) error {
 	if err != nil {
 		return err
 	}
-	defer in.Close()
+	defer func() { _ = in.Close() }()
 	out, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, mode)
 	if err != nil {
 		return err

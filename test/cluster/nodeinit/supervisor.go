@@ -133,12 +133,12 @@ func (s *supervisor) run(c *component) error {
 	if err != nil {
 		return fmt.Errorf("starting %s: %w", c.Name, err)
 	}
-	defer in.Close()
+	defer func() { _ = in.Close() }()
 	log, err := os.OpenFile(c.Log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 	if err != nil {
 		return fmt.Errorf("starting %s: %w", c.Name, err)
 	}
-	defer log.Close()
+	defer func() { _ = log.Close() }()
 	process, err := os.StartProcess(c.Args[0], c.Args, &os.ProcAttr{Env: os.Environ(), Files: []*os.File{in, log, log}})
 	if err != nil {
 		return fmt.Errorf("starting %s: %w", c.Name, err)

@@ -81,7 +81,7 @@ func Mounts() ([]Mount, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listing mounts: %w", err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	var mounts []Mount
 	for s := bufio.NewScanner(f); ; {
 		if !s.Scan() {
