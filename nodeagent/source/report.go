@@ -18,7 +18,7 @@ const (
 	urgentBurst   = 10
 	writeTimeout  = 10 * time.Second
 	retryAtFirst  = 250 * time.Millisecond
-	retryAtLength = 30 * time.Second
+	retryAtLength = 5 * time.Second
 )
 
 // reporter writes the newest status: at once after a pause, otherwise at most once in reportInterval. Urgent reports do

@@ -24,8 +24,8 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	v3 "github.com/manul-net/manul/api/v3"
 	"github.com/manul-net/manul/api/v1alpha1"
+	v3 "github.com/manul-net/manul/api/v3"
 )
 
 // namespace holds all that the benchmarks make.

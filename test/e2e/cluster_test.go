@@ -32,7 +32,7 @@ func TestCluster(t *testing.T) {
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
-			describe(t, c)
+			describe(context.WithoutCancel(ctx), t, c)
 		}
 		if os.Getenv("MANUL_KEEP_CLUSTER") != "" {
 			return
@@ -64,8 +64,7 @@ func walk(t *testing.T, c *lab.Cluster) {
 }
 
 // describe logs what one would look at first.
-func describe(t *testing.T, c *lab.Cluster) {
-	ctx := context.WithoutCancel(t.Context())
+func describe(ctx context.Context, t *testing.T, c *lab.Cluster) {
 	for _, args := range [][]string{
 		{"get", "pods", "-A", "-o", "wide"},
 		{"get", "nodestates,policyprograms"},

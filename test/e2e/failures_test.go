@@ -164,7 +164,10 @@ func survive(t *testing.T, c *lab.Cluster, f failure, server string) {
 	if stream.Problem != "" || stream.Echoes == 0 {
 		t.Errorf("the lasting connection: %d echoes, %s", stream.Echoes, stream.Problem)
 	}
-	tried, gotIn := attempts(t, stranger.wait(t))
+	tried, gotIn, err := attempts(stranger.wait(t))
+	if err != nil {
+		t.Fatal(err)
+	}
 	if gotIn > 0 || tried == 0 {
 		t.Errorf("the stranger got in %d times out of %d", gotIn, tried)
 	}
@@ -176,10 +179,10 @@ func survive(t *testing.T, c *lab.Cluster, f failure, server string) {
 	}
 	// All converges: the stranger is let in now, and then no more.
 	allow(t, c, `"stranger"`)
-	eventually(t, "the stranger is let in by the new policy", func(context.Context) error { return once(t, c, "stranger", server, true) })
+	eventually(t, "the stranger is let in by the new policy", func(ctx context.Context) error { return once(ctx, c, "stranger", server, true) })
 	allow(t, c, `"friend"`)
-	eventually(t, "the stranger is kept out again", func(context.Context) error { return once(t, c, "stranger", server, false) })
-	if err := once(t, c, "friend", server, true); err != nil {
+	eventually(t, "the stranger is kept out again", func(ctx context.Context) error { return once(ctx, c, "stranger", server, false) })
+	if err := once(ctx, c, "friend", server, true); err != nil {
 		t.Error(err)
 	}
 }
@@ -243,32 +246,32 @@ func (r *running) wait(t *testing.T) []byte {
 }
 
 // attempts counts the lines of "prober probe".
-func attempts(t *testing.T, out []byte) (tried, ok int) {
-	t.Helper()
+func attempts(out []byte) (tried, ok int, err error) {
 	for lines := bufio.NewScanner(bytes.NewReader(out)); lines.Scan(); {
 		var a struct {
 			OK bool `json:"ok"`
 		}
 		if err := json.Unmarshal(lines.Bytes(), &a); err != nil {
-			t.Fatalf("reading an attempt: %v", err)
+			return 0, 0, fmt.Errorf("reading an attempt: %w", err)
 		}
 		tried++
 		if a.OK {
 			ok++
 		}
 	}
-	return tried, ok
+	return tried, ok, nil
 }
 
 // once probes for a moment and compares all outcomes with what is wanted.
-func once(t *testing.T, c *lab.Cluster, pod, server string, want bool) error {
-	t.Helper()
-	out, err := c.InPod(t.Context(), "worker2", pod, "probe", "-every", "20ms", "-for", "200ms", server).Output()
+func once(ctx context.Context, c *lab.Cluster, pod, server string, want bool) error {
+	out, err := c.InPod(ctx, "worker2", pod, "probe", "-every", "20ms", "-for", "200ms", server).Output()
 	if err != nil {
 		return fmt.Errorf("running the prober: %w", err)
 	}
-	tried, ok := attempts(t, out)
+	tried, ok, err := attempts(out)
 	switch {
+	case err != nil:
+		return err
 	case tried == 0:
 		return errors.New("no attempt")
 	case want && ok != tried, !want && ok != 0:

@@ -52,7 +52,7 @@ func main() {
 	}
 }
 
-var errUsage = errors.New("usage: prober serve ADDRESS | prober probe|stream [-every D] [-for D] [-timeout D] ADDRESS...")
+var errUsage = errors.New("usage: prober serve ADDRESS, or prober probe|stream [-every D] [-for D] [-timeout D] ADDRESS")
 
 func run(ctx context.Context, args []string) error {
 	if len(args) < 2 {
@@ -91,10 +91,10 @@ func serve(ctx context.Context, address string) error {
 	context.AfterFunc(ctx, func() { listener.Close() })
 	for {
 		conn, err := listener.Accept()
-		if ctx.Err() != nil {
+		switch {
+		case errors.Is(err, net.ErrClosed): // told to end
 			return nil
-		}
-		if err != nil {
+		case err != nil:
 			return fmt.Errorf("accepting: %w", err)
 		}
 		go func() {

@@ -118,7 +118,7 @@ func (c *Cluster) Shims() (string, error) {
 		"on":      fmt.Sprintf("#!/bin/sh\n# on HOST COMMAND...: run a command on a host of the local cluster %q\nhost=$1; shift\nexec %q exec --name %q \"$host\" -- \"$@\"\n", c.Name, c.bin(), c.Name),
 	}
 	for name, text := range shims {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o755); err != nil { //nolint:gosec // a program must be executable
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o755); err != nil {
 			return "", fmt.Errorf("making shims: %w", err)
 		}
 	}

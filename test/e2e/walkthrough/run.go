@@ -105,8 +105,7 @@ func (r *Runner) run(ctx context.Context, line string) (Result, error) {
 	cmd.Dir, cmd.Env = r.Dir, append(os.Environ(), r.Env...)
 	out, err := cmd.CombinedOutput()
 	result := Result{Output: string(out)}
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		result.Code = exit.ExitCode()
 		return result, nil
 	}
@@ -117,7 +116,8 @@ func (r *Runner) run(ctx context.Context, line string) (Result, error) {
 }
 
 func (r *Runner) printf(format string, args ...any) {
-	fmt.Fprintf(r.Out, format, args...)
+	// A reader who went away does not keep the labs from being checked.
+	_, _ = fmt.Fprintf(r.Out, format, args...)
 }
 
 func (r *Runner) paint(code, text string) string {

@@ -19,10 +19,10 @@ const endpoint = "http://127.0.0.1:2379"
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	defer stop()
-	if err := run(ctx); err != nil {
+	err := run(ctx)
+	stop()
+	if err != nil {
 		slog.Error("running the database", "error", err)
-		stop()
 		os.Exit(1)
 	}
 }
