@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -67,7 +68,15 @@ func Names(o Options) ([]string, error) {
 	}
 	var names []string
 	for _, e := range entries {
-		if e.IsDir() {
+		if !e.IsDir() {
+			continue
+		}
+		files, err := os.ReadDir(filepath.Join(o.Cache, "clusters", e.Name()))
+		if err != nil {
+			return nil, fmt.Errorf("listing clusters: %w", err)
+		}
+		// A cluster that is down leaves its logs and nothing else.
+		if slices.ContainsFunc(files, func(f os.DirEntry) bool { return f.Name() != "logs" }) {
 			names = append(names, e.Name())
 		}
 	}
