@@ -6,78 +6,117 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 const module = "github.com/manul-net/manul"
 
-// room is one line of the table. Paths are prefixes below the module; the longest that fits a package is its room.
+// room is one line of the table. Paths are prefixes below the module; the longest that fits a package is its room. A main
+// package is at its folder's main.go.
 type room struct {
 	path string
-	// project lists the parts of the project that the room may import directly.
+	// project lists the parts of the project that the room may import directly, beside itself.
 	project []string
 	// never lists packages that the room must not reach, directly or through others.
 	never []string
+	// free rooms may import anything, and product code must not import them.
+	free bool
 }
 
 // What some rooms must not reach: clients of the API server, and the kernel.
 func cluster() []string { return []string{"k8s.io/client-go", "sigs.k8s.io/controller-runtime"} }
 
 func kernel() []string {
-	return []string{"github.com/vishvananda/netlink", "github.com/google/nftables", module + "/cni/"}
+	return []string{"github.com/vishvananda/netlink", "github.com/google/nftables", module + "/cni"}
 }
 
 func both() []string { return append(cluster(), kernel()...) }
 
 // noIO is for rooms that only calculate and do not even know Kubernetes' types.
-func noIO() []string { return append(both(), "k8s.io/", "os/exec", "net/http") }
+func noIO() []string { return append(both(), "k8s.io", "os/exec", "net/http") }
+
+func ours(parts ...string) []string {
+	for i := range parts {
+		parts[i] = module + "/" + parts[i]
+	}
+	return parts
+}
 
 func rooms() []room {
 	return []room{
-		{path: "api", never: kernel()},
+		{path: "api/v3", never: kernel()},
+		{path: "api/v1alpha1", never: kernel()},
 		{path: "internal/selector", never: noIO()},
 		{path: "internal/labelindex", project: []string{"internal/selector"}, never: noIO()},
 		{path: "internal/validate", project: []string{"api", "internal/selector"}, never: both()},
 		{path: "internal/policy", project: []string{"api", "internal/selector", "internal/validate"}, never: both()},
 		{path: "internal/ipam", project: []string{"api", "internal/selector"}, never: both()},
 		{path: "internal/render", project: []string{"api", "internal"}, never: both()},
-		{path: "internal/live", project: []string{"api", "internal"}, never: kernel()},
-		{path: "controllers", project: []string{"api", "internal"}, never: kernel()},
-		{path: "webhooks", project: []string{"api", "internal/validate"}, never: kernel()},
+		{path: "internal/live", project: []string{"api", "internal"}, never: both()},
+		{path: "controllers", project: []string{"api", "internal"}, never: append(ours("webhooks", "nodeagent"), kernel()...)},
+		{path: "webhooks", project: []string{"api", "internal/validate"}, never: append(ours("controllers", "nodeagent"), kernel()...)},
+		{path: "main.go", project: []string{"controllers", "webhooks"}, never: append(ours("nodeagent"), kernel()...)},
 		{path: "nodeagent/delta", never: noIO()},
 		{path: "nodeagent/tables", project: []string{"nodeagent/delta"}, never: noIO()},
 		{path: "nodeagent/render", project: []string{"api/v1alpha1", "nodeagent/tables", "nodeagent/delta"}, never: both()},
-		{path: "nodeagent/dataplane", project: []string{"nodeagent/delta", "nodeagent/tables"}, never: []string{"k8s.io/", module + "/api"}},
+		{path: "nodeagent/dataplane", project: []string{"nodeagent/delta", "nodeagent/tables"}, never: append(ours("api"), "k8s.io")},
 		{path: "nodeagent/source", project: []string{"api/v1alpha1"}, never: kernel()},
-		{path: "nodeagent/ipam", project: []string{"internal/ipam"}, never: append([]string{module + "/api"}, both()...)},
+		{path: "nodeagent/ipam", project: []string{"internal/ipam"}, never: append(ours("api"), both()...)},
 		{path: "nodeagent/cniserver", project: []string{"cni/protocol"}, never: cluster()},
-		{path: "nodeagent", project: []string{"api/v1alpha1", "nodeagent", "cni/protocol", "cni/conflist"}, never: []string{module + "/controllers", "k8s.io/client-go/kubernetes"}},
+		{path: "nodeagent/checkpoint", project: []string{"nodeagent/source"}, never: kernel()},
+		{
+			path:    "nodeagent/agent",
+			project: []string{"api/v1alpha1", "cni/protocol", "nodeagent/cniserver", "nodeagent/render", "nodeagent/source", "nodeagent/tables"},
+			never:   append(ours("nodeagent/dataplane", "controllers"), "github.com/vishvananda/netlink", "github.com/google/nftables"),
+		},
+		{path: "nodeagent/install", project: []string{"cni/conflist"}, never: cluster()},
+		{
+			path:    "nodeagent/daemon",
+			project: []string{"api/v1alpha1", "nodeagent", "cni/protocol", "cni/conflist"},
+			never:   append(ours("controllers"), "k8s.io/client-go/kubernetes"),
+		},
+		{path: "nodeagent/main.go", project: []string{"nodeagent/daemon"}, never: ours("controllers")},
 		{path: "cni/protocol", never: noIO()},
-		{path: "cni", project: []string{"cni"}, never: append([]string{"k8s.io/", "net/http"}, cluster()...)},
-		{path: "cmd", project: []string{"api", "internal"}, never: []string{module + "/nodeagent", module + "/controllers"}},
+		{path: "cni/conflist", never: noIO()},
+		{path: "cni/plugin", project: []string{"cni/protocol"}, never: append(ours("nodeagent"), "k8s.io", "net/http", "sigs.k8s.io/controller-runtime")},
+		{path: "cni/main.go", project: []string{"cni/plugin"}, never: []string{"k8s.io", "net/http"}},
+		{path: "cmd", project: []string{"api", "internal"}, never: ours("nodeagent", "controllers")},
+		{path: "hack", free: true},
+		{path: "test", free: true},
 	}
 }
 
 type listed struct {
 	ImportPath string
+	Name       string
 	Imports    []string
 	Deps       []string
 }
 
+// path of a package below the module, by which its room is found.
+func (p *listed) path() string {
+	path := strings.TrimPrefix(strings.TrimPrefix(p.ImportPath, module), "/")
+	if p.Name == "main" {
+		path = strings.TrimPrefix(path+"/main.go", "/")
+	}
+	return path
+}
+
 func TestEveryImportStaysInItsRooms(t *testing.T) {
 	for _, p := range list(t) {
-		path := strings.TrimPrefix(strings.TrimPrefix(p.ImportPath, module), "/")
-		if path == "" || strings.HasPrefix(path, "test/") || strings.HasPrefix(path, "hack/") {
-			continue // the operator's main joins everything, tests may import anything
-		}
-		if strings.HasPrefix(path, "test") {
-			continue
-		}
+		path := p.path()
 		r, ok := roomOf(path)
 		if !ok {
 			t.Errorf("%s has no room: give it a line in docs/design/rooms.md and in this test", path)
+			continue
+		}
+		if r.free {
 			continue
 		}
 		for _, imported := range p.Imports {
@@ -87,7 +126,7 @@ func TestEveryImportStaysInItsRooms(t *testing.T) {
 		}
 		for _, dep := range p.Deps {
 			for _, never := range r.never {
-				if dep == strings.TrimSuffix(never, "/") || strings.HasPrefix(dep, strings.TrimSuffix(never, "/")+"/") {
+				if within(dep, never) {
 					t.Errorf("%s reaches %s: the room %q never does", path, dep, r.path)
 				}
 			}
@@ -97,22 +136,50 @@ func TestEveryImportStaysInItsRooms(t *testing.T) {
 
 func TestProductCodeNeverImportsTests(t *testing.T) {
 	for _, p := range list(t) {
-		if strings.HasPrefix(p.ImportPath, module+"/test/") {
+		if r, _ := roomOf(p.path()); r.free {
 			continue
 		}
 		for _, dep := range p.Deps {
-			if strings.HasPrefix(dep, module+"/test/") {
+			other, ours := strings.CutPrefix(dep, module+"/")
+			if r, _ := roomOf(other); ours && r.free {
 				t.Errorf("%s reaches %s", p.ImportPath, dep)
 			}
 		}
 	}
 }
 
+// TestPageAndTestHaveTheSameRooms holds docs/design/rooms.md and the list above together.
+func TestPageAndTestHaveTheSameRooms(t *testing.T) {
+	page, err := os.ReadFile("../../docs/design/rooms.md")
+	if err != nil {
+		t.Fatalf("reading the page: %v", err)
+	}
+	var onPage, here []string
+	for line := range strings.Lines(string(page)) {
+		if rest, isRow := strings.CutPrefix(line, "| `"); isRow {
+			name, _, _ := strings.Cut(rest, "`")
+			name, _, _ = strings.Cut(name, "/<")
+			onPage = append(onPage, strings.TrimSuffix(name, "/*"))
+		}
+	}
+	for _, r := range rooms() {
+		here = append(here, r.path)
+	}
+	slices.Sort(onPage)
+	slices.Sort(here)
+	if diff := cmp.Diff(onPage, here); diff != "" {
+		t.Errorf("docs/design/rooms.md (-) and this test (+) have different rooms:\n%s", diff)
+	}
+}
+
+// within tells whether a package is other or below it.
+func within(path, other string) bool { return path == other || strings.HasPrefix(path, other+"/") }
+
 // allows tells whether a package of the room may import other. A room's own packages may import each other, except
 // that one controller or driver never imports another.
 func (r room) allows(path, other string) bool {
 	for _, p := range r.project {
-		if other == p || strings.HasPrefix(other, p+"/") {
+		if within(other, p) {
 			return true
 		}
 	}
@@ -135,7 +202,7 @@ func concern(path string) string {
 func roomOf(path string) (room, bool) {
 	var best room
 	for _, r := range rooms() {
-		if (path == r.path || strings.HasPrefix(path, r.path+"/")) && len(r.path) > len(best.path) {
+		if within(path, r.path) && len(r.path) > len(best.path) {
 			best = r
 		}
 	}
@@ -144,7 +211,7 @@ func roomOf(path string) (room, bool) {
 
 func list(t *testing.T) []listed {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "go", "list", "-e", "-deps=false", "-json=ImportPath,Imports,Deps", "./...")
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-e", "-deps=false", "-json=ImportPath,Name,Imports,Deps", "./...")
 	cmd.Dir = "../.."
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
