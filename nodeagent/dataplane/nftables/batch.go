@@ -202,7 +202,7 @@ func (b *batch) deleteSet(name string) {
 type element struct {
 	key string
 	end bool
-	to  string // in maps only: accept, drop, or the name of the chain to go to
+	to  string // in maps only: accept, drop, or the name of the chain to jump to
 }
 
 // Where a map leads when it is not to a chain.
@@ -211,11 +211,11 @@ const (
 	toDrop   = "drop"
 )
 
-// Verdict codes of the kernel: NF_DROP, NF_ACCEPT, NFT_GOTO.
+// Verdict codes of the kernel: NF_DROP, NF_ACCEPT, NFT_JUMP.
 const (
 	codeDrop   = 0
 	codeAccept = 1
-	codeGoto   = 0xfffffffc // -4
+	codeJump   = 0xfffffffd // -3
 )
 
 // flushSet deletes all elements of a set.
@@ -268,7 +268,7 @@ func (b *batch) element(e element, withData bool) {
 		case toDrop:
 			b.w.uint32(unix.NFTA_VERDICT_CODE, codeDrop)
 		default:
-			b.w.uint32(unix.NFTA_VERDICT_CODE, codeGoto)
+			b.w.uint32(unix.NFTA_VERDICT_CODE, codeJump)
 			b.w.text(unix.NFTA_VERDICT_CHAIN, e.to)
 		}
 		b.w.endNest(inner)

@@ -9,6 +9,9 @@ import (
 // Endpoints reach their programs by three steps, each of which endpoints share when it is the same for them: the
 // verdict map leads from the interface to a list chain, which jumps to the chain of each tier in order, which jumps to
 // the chain of each program in order. List and tier chains are named by a digest of what they lead to.
+//
+// The verdict map jumps rather than goes to a list chain: should a packet ever come out of it undecided, the base chain's
+// next rule drops it.
 
 // tierChain is the chain of one tier as some endpoints see it.
 type tierChain struct {

@@ -151,10 +151,10 @@ func addressAfter(p netip.Prefix) (netip.Addr, bool) {
 	return netip.Addr{}, false
 }
 
-// portIntervals are port ranges as elements of an interval set; ranges that overlap or touch become one.
-func portIntervals(ranges []tables.PortRange) []element {
+// portIntervals are port ranges that neither overlap nor touch as elements of an interval set.
+func portIntervals(merged []tables.PortRange) []element {
 	var elements []element
-	for _, r := range mergedPorts(ranges) {
+	for _, r := range merged {
 		elements = append(elements, element{key: portKey(r.First)})
 		if r.Last < 65535 {
 			elements = append(elements, element{key: portKey(r.Last + 1), end: true})

@@ -162,7 +162,7 @@ func (l *layout) prerouting() []*ruleBuilder {
 		port := cmp.Or(l.settings.VXLANPort, vxlanPort)
 		b := r.add()
 		b.protocol(unix.IPPROTO_UDP, false)
-		b.ports(destination, []tables.PortRange{{First: port, Last: port}}, false)
+		b.portRange(destination, tables.PortRange{First: port, Last: port}, false)
 		b.drop()
 	}
 	for fam := range families {

@@ -153,13 +153,8 @@ func (r *ruleBuilder) transport(reg, offset, length uint32) {
 	r.add(&expr.Payload{DestRegister: reg, Base: expr.PayloadBaseTransportHeader, Offset: offset, Len: length})
 }
 
-// nets matches addresses in (invert: outside) the CIDRs, all of which are of the family.
-func (r *ruleBuilder) nets(fam family, e end, nets []netip.Prefix, invert bool) {
-	nets = greatestOf(nets)
-	if len(nets) == 1 {
-		r.net(fam, e, nets[0], invert)
-		return
-	}
+// netSet matches addresses in (invert: outside) CIDRs of the family that do not overlap, by an anonymous set.
+func (r *ruleBuilder) netSet(fam family, e end, nets []netip.Prefix, invert bool) {
 	r.address(fam, e, register)
 	spec := addressSpec(fam, false)
 	spec.flags = unix.NFT_SET_INTERVAL
@@ -183,14 +178,19 @@ func (r *ruleBuilder) net(fam family, e end, p netip.Prefix, invert bool) {
 	r.compare(invert, p.Masked().Addr().AsSlice()...)
 }
 
-// ports matches ports in (invert: outside) the ranges. A packet without ports matches neither way.
-func (r *ruleBuilder) ports(e end, ranges []tables.PortRange, invert bool) {
+// portRange matches ports in (invert: outside) one range. A packet without ports matches neither way.
+func (r *ruleBuilder) portRange(e end, ports tables.PortRange, invert bool) {
 	r.transport(register, e.portOffset(), 2)
-	merged := mergedPorts(ranges)
-	if len(merged) == 1 && merged[0].First == merged[0].Last {
-		r.compare(invert, []byte(portKey(merged[0].First))...)
+	if ports.First == ports.Last {
+		r.compare(invert, []byte(portKey(ports.First))...)
 		return
 	}
+	r.add(&expr.Range{Op: operator(invert), Register: register, FromData: []byte(portKey(ports.First)), ToData: []byte(portKey(ports.Last))})
+}
+
+// portRangeSet matches ports in (invert: outside) ranges that do not overlap, by an anonymous set.
+func (r *ruleBuilder) portRangeSet(e end, merged []tables.PortRange, invert bool) {
+	r.transport(register, e.portOffset(), 2)
 	kind := nftables.TypeInetService
 	r.anonymousSet(setSpec{keyType: kind.GetNFTMagic(), keyLen: kind.Bytes, flags: unix.NFT_SET_INTERVAL}, portIntervals(merged), invert)
 }

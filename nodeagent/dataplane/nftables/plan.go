@@ -24,8 +24,10 @@ const chunk = 1 << 20
 //	       endpoints, then base chains: all that packets can notice
 //	late   chains that nothing refers to any more (lists, then tiers, then programs), then such sets
 //
-// Everything goes in one transaction of the kernel when it is small. What is great is divided: early as it grows, and
-// late alone; main never.
+// What is small goes in one transaction of the kernel, unless an endpoint is led to a chain that is new: then early goes
+// alone. The kernel lets a packet see rules as they were when it entered the base chain, but sets and maps as they are.
+// One that is on its way while such a transaction takes effect would be led to a new chain by the map and find it still
+// empty. What is great is divided in any case: early as it grows, and late alone; main never is.
 type transaction struct {
 	d       *Driver
 	desired *tables.Policy
@@ -37,11 +39,12 @@ type transaction struct {
 	digests     map[item]digest // of programs in this transaction
 	failed      map[item]error
 
-	adds, deletes map[string][]element // of sets, to be added to main
-	wantedChains  map[string]bool      // when everything is compared
-	wantedSets    map[string]bool
-	rebuild       bool // start over with an empty table
-	typesChanged  bool // a set has another type: look at all programs
+	pending      map[string]*pendingElements // by set, to be added to main
+	wantedChains map[string]bool             // when everything is compared
+	wantedSets   map[string]bool
+	rebuild      bool // start over with an empty table
+	newChains    bool // early makes chains that the verdict maps of main lead to
+	typesChanged bool // a set has another type: look at all programs
 
 	lateLists, lateTiers map[string]bool // candidates: nothing may refer to them any more
 	lateChains, lateSets []string
@@ -53,7 +56,7 @@ func newTransaction(d *Driver, desired *tables.Policy, kernel *found) *transacti
 	tx := &transaction{
 		d: d, desired: desired, kernel: kernel, state: d.state,
 		early: newBatch(), main: newBatch(), digests: map[item]digest{}, failed: map[item]error{},
-		adds: map[string][]element{}, deletes: map[string][]element{},
+		pending:   map[string]*pendingElements{},
 		lateLists: map[string]bool{}, lateTiers: map[string]bool{}, orphaned: map[string]*memberSet{}, scan: map[string]*scanned{},
 	}
 	if kernel != nil {

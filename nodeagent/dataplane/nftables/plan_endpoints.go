@@ -170,6 +170,7 @@ func (tx *transaction) makeList(ctx context.Context, d direction, wish []tables.
 	}
 	list.refs = 1
 	tx.state.lists[name] = list
+	tx.newChains = true
 	return name, tx.ensureChain(ctx, item{kind: kindSettings}, name, nil, list.digest(), func() []*ruleBuilder { return list.rules(&tx.setID) })
 }
 
@@ -229,7 +230,7 @@ func (tx *transaction) planRemoval() {
 
 // finish sends what was planned.
 func (tx *transaction) finish(ctx context.Context) error {
-	tx.flushAllElements()
+	tx.flushElements()
 	late := newBatch()
 	late.item = item{}
 	if tx.full() {
@@ -243,7 +244,7 @@ func (tx *transaction) finish(ctx context.Context) error {
 	for _, name := range tx.lateSets {
 		late.deleteSet(name)
 	}
-	if tx.rebuild || tx.early.bytes()+tx.main.bytes() <= chunk {
+	if tx.rebuild || !tx.newChains && tx.early.bytes()+tx.main.bytes() <= chunk {
 		tx.early.append(tx.main)
 		tx.main = tx.early
 	} else if err := tx.d.send(ctx, tx.early, tx.digests); err != nil {

@@ -22,6 +22,21 @@ type scanned struct {
 	present [families]map[string]struct{}
 }
 
+// pendingElements are elements of one set that are to be added and deleted.
+type pendingElements struct {
+	item          item // the set, as the tables know it
+	adds, deletes []element
+}
+
+func (tx *transaction) pendingOf(it item, name string) *pendingElements {
+	p := tx.pending[name]
+	if p == nil {
+		p = &pendingElements{item: it}
+		tx.pending[name] = p
+	}
+	return p
+}
+
 // planSets makes sets and their members.
 func (tx *transaction) planSets(ctx context.Context) error {
 	if tx.full() {
@@ -125,11 +140,11 @@ func (tx *transaction) planMember(m tables.Member, wanted, had bool, perSet map[
 		}
 		return
 	}
-	name := setName(m.Set, set.typ, familyOf(m.Prefix.Addr()))
+	p := tx.pendingOf(item{tables.KindSet, m.Set}, setName(m.Set, set.typ, familyOf(m.Prefix.Addr())))
 	if step > 0 {
-		tx.adds[name] = append(tx.adds[name], element{key: memberKey(m, set.typ)})
+		p.adds = append(p.adds, element{key: memberKey(m, set.typ)})
 	} else {
-		tx.deletes[name] = append(tx.deletes[name], element{key: memberKey(m, set.typ)})
+		p.deletes = append(p.deletes, element{key: memberKey(m, set.typ)})
 	}
 }
 
@@ -156,17 +171,19 @@ func (tx *transaction) planNets(perSet map[string]changes) {
 	for id, c := range perSet {
 		for fam := range families {
 			name := setName(id, tables.Nets, fam)
-			tx.planIntervals(name, fam, c)
+			tx.planIntervals(item{tables.KindSet, id}, name, fam, c)
 		}
 	}
 }
 
-func (tx *transaction) planIntervals(name string, fam family, c changes) {
+func (tx *transaction) planIntervals(it item, name string, fam family, c changes) {
 	for _, p := range ofFamily(c.sorted(-1), fam) {
-		tx.deletes[name] = append(tx.deletes[name], intervalOf(p)...)
+		e := tx.pendingOf(it, name)
+		e.deletes = append(e.deletes, intervalOf(p)...)
 	}
 	for _, p := range ofFamily(c.sorted(1), fam) {
-		tx.adds[name] = append(tx.adds[name], intervalOf(p)...)
+		e := tx.pendingOf(it, name)
+		e.adds = append(e.adds, intervalOf(p)...)
 	}
 }
 
@@ -224,7 +241,8 @@ func (tx *transaction) compareElements(id string, s *scanned) error {
 			if ok {
 				s.present[fam][e.key] = struct{}{}
 			} else {
-				tx.deletes[name] = append(tx.deletes[name], e)
+				p := tx.pendingOf(item{tables.KindSet, id}, name)
+				p.deletes = append(p.deletes, e)
 			}
 		}
 	}
@@ -276,9 +294,10 @@ func (tx *transaction) scanMembers(ctx context.Context) error {
 			continue
 		}
 		name := setName(m.Set, s.set.typ, fam)
-		tx.adds[name] = append(tx.adds[name], element{key: key})
-		if len(tx.adds[name]) >= group {
-			tx.flushElements(m.Set, name)
+		p := tx.pendingOf(item{tables.KindSet, m.Set}, name)
+		p.adds = append(p.adds, element{key: key})
+		if len(p.adds) >= group {
+			tx.flushAdds(name, p)
 			if err := tx.sendEarly(ctx); err != nil {
 				return err
 			}
@@ -346,34 +365,27 @@ func (tx *transaction) isNew(name string) bool {
 	return !exists
 }
 
-// flushElements turns the gathered elements of a set into messages.
-func (tx *transaction) flushElements(id, name string) {
+// flushAdds turns the gathered elements of a set into messages: early ones if the set is new.
+func (tx *transaction) flushAdds(name string, p *pendingElements) {
 	b := tx.main
 	if tx.full() && tx.isNew(name) {
 		b = tx.early
 	}
-	b.item = item{tables.KindSet, id}
-	b.elements(unix.NFT_MSG_NEWSETELEM, name, 0, tx.adds[name])
-	delete(tx.adds, name)
+	b.item = p.item
+	b.elements(unix.NFT_MSG_NEWSETELEM, name, 0, p.adds)
+	p.adds = nil
 }
 
-// flushAllElements puts what is left of members into the batches: deletions first, so that intervals make room.
-func (tx *transaction) flushAllElements() {
-	if len(tx.adds)+len(tx.deletes) == 0 {
-		return
+// flushElements puts what is left of members into the batches: deletions first, so that intervals make room.
+func (tx *transaction) flushElements() {
+	names := slices.Sorted(maps.Keys(tx.pending))
+	for _, name := range names {
+		p := tx.pending[name]
+		tx.main.item = p.item
+		tx.main.elements(unix.NFT_MSG_DELSETELEM, name, 0, p.deletes)
 	}
-	owners := map[string]string{}
-	for id, set := range tx.state.sets {
-		for fam := range families {
-			owners[setName(id, set.typ, fam)] = id
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(tx.deletes)) {
-		tx.main.item = item{tables.KindSet, owners[name]}
-		tx.main.elements(unix.NFT_MSG_DELSETELEM, name, 0, tx.deletes[name])
-	}
-	for _, name := range slices.Sorted(maps.Keys(tx.adds)) {
-		tx.flushElements(owners[name], name)
+	for _, name := range names {
+		tx.flushAdds(name, tx.pending[name])
 	}
 }
 
@@ -403,8 +415,8 @@ func (tx *transaction) planPools(context.Context) error {
 			look(p)
 		}
 		for fam := range families {
-			tx.planIntervals(poolSet(fam), fam, all)
-			tx.planIntervals(natSet(fam), fam, nat)
+			tx.planIntervals(item{kind: kindSettings}, poolSet(fam), fam, all)
+			tx.planIntervals(item{kind: kindSettings}, natSet(fam), fam, nat)
 		}
 		return nil
 	}

@@ -183,28 +183,92 @@ func ofFamily(nets []netip.Prefix, fam family) []netip.Prefix {
 	return out
 }
 
-// variants renders the rule for one family, or for both when fam is families: once for each pair of a way in which the
-// source's port and one in which the destination's port can match.
+// A list of CIDRs or ports becomes as many rules when it is short, and an anonymous set when it is not. The kernel looks
+// through all sets of a table, one by one, for each set that is made and for each rule that names one; so thousands of
+// short lists must not be sets.
+const (
+	maxListed   = 4
+	maxVariants = 16
+)
+
+// way is one of the ways in which a part of a rule can match.
+type way func(*ruleBuilder)
+
+// variants renders the rule for one family, or for both when fam is families: once for each combination of ways in
+// which its lists of CIDRs and ports can match. The ways exclude one another, named ports apart.
 func (r renderer) variants(rule *tables.Rule, fam family) []*ruleBuilder {
-	var out []*ruleBuilder
-	for src := range portWays(&rule.Source) {
-		for dst := range portWays(&rule.Destination) {
-			b := r.builder()
-			r.common(b, rule, fam)
-			r.entity(b, &rule.Source, fam, source, src)
-			r.entity(b, &rule.Destination, fam, destination, dst)
-			b.action(rule.Action)
-			out = append(out, b)
+	ways := r.ways(rule, fam, maxListed)
+	if combinations(ways) > maxVariants {
+		ways = r.ways(rule, fam, 1)
+	}
+	out := make([]*ruleBuilder, 0, combinations(ways))
+	var combine func(chosen []way)
+	combine = func(chosen []way) {
+		if len(chosen) < len(ways) {
+			for _, w := range ways[len(chosen)] {
+				combine(append(chosen, w))
+			}
+			return
+		}
+		b := r.builder()
+		r.common(b, rule, fam)
+		r.entity(b, &rule.Source, fam, source)
+		r.entity(b, &rule.Destination, fam, destination)
+		for _, w := range chosen {
+			w(b)
+		}
+		b.action(rule.Action)
+		out = append(out, b)
+	}
+	combine(make([]way, 0, len(ways)))
+	return out
+}
+
+func combinations(ways [][]way) int {
+	n := 1
+	for _, w := range ways {
+		n *= len(w)
+	}
+	return n
+}
+
+// ways are the ways in which each list of the rule can match; lists of more than listed are one way, as a set.
+func (r renderer) ways(rule *tables.Rule, fam family, listed int) [][]way {
+	var out [][]way
+	for at, e := range [...]*tables.Entity{source: &rule.Source, destination: &rule.Destination} {
+		if list := ofFamily(e.Nets, fam); len(list) > 0 {
+			out = append(out, netWays(fam, end(at), greatestOf(list), listed))
+		}
+		if len(e.Ports)+len(e.PortSets) > 0 {
+			out = append(out, r.portWays(e, fam, end(at), listed))
 		}
 	}
 	return out
 }
 
-// portWays is the number of alternatives by which a port can match: the listed ports, and each set of named ports.
-func portWays(e *tables.Entity) int {
-	ways := len(e.PortSets)
-	if len(e.Ports) > 0 || ways == 0 {
-		ways++
+func netWays(fam family, at end, list []netip.Prefix, listed int) []way {
+	if len(list) > listed {
+		return []way{func(b *ruleBuilder) { b.netSet(fam, at, list, false) }}
+	}
+	ways := make([]way, 0, len(list))
+	for _, p := range list {
+		ways = append(ways, func(b *ruleBuilder) { b.net(fam, at, p, false) })
+	}
+	return ways
+}
+
+func (r renderer) portWays(e *tables.Entity, fam family, at end, listed int) []way {
+	var ways []way
+	merged := mergedPorts(e.Ports)
+	if len(merged) > listed {
+		ways = append(ways, func(b *ruleBuilder) { b.portRangeSet(at, merged, false) })
+	} else {
+		for _, p := range merged {
+			ways = append(ways, func(b *ruleBuilder) { b.portRange(at, p, false) })
+		}
+	}
+	for _, id := range e.PortSets {
+		ways = append(ways, func(b *ruleBuilder) { b.portSet(fam, at, r.set(id, fam), false) })
 	}
 	return ways
 }
@@ -232,13 +296,14 @@ func (r renderer) common(b *ruleBuilder, rule *tables.Rule, fam family) {
 	}
 }
 
-// entity matches one end of a packet; way chooses among the alternatives for its port.
-func (r renderer) entity(b *ruleBuilder, e *tables.Entity, fam family, at end, way int) {
-	if nets := ofFamily(e.Nets, fam); len(nets) > 0 {
-		b.nets(fam, at, nets, false)
-	}
-	if nets := ofFamily(e.NotNets, fam); len(nets) > 0 {
-		b.nets(fam, at, nets, true)
+// entity matches what must hold of one end of a packet in any case.
+func (r renderer) entity(b *ruleBuilder, e *tables.Entity, fam family, at end) {
+	if list := greatestOf(ofFamily(e.NotNets, fam)); len(list) > maxListed {
+		b.netSet(fam, at, list, true)
+	} else {
+		for _, p := range list {
+			b.net(fam, at, p, true)
+		}
 	}
 	for _, id := range e.Sets {
 		b.address(fam, at, register)
@@ -248,17 +313,15 @@ func (r renderer) entity(b *ruleBuilder, e *tables.Entity, fam family, at end, w
 		b.address(fam, at, register)
 		b.lookUp(register, r.set(id, fam), 0, true)
 	}
-	if len(e.NotPorts) > 0 {
-		b.ports(at, e.NotPorts, true)
+	if list := mergedPorts(e.NotPorts); len(list) > maxListed {
+		b.portRangeSet(at, list, true)
+	} else {
+		for _, p := range list {
+			b.portRange(at, p, true)
+		}
 	}
 	for _, id := range e.NotPortSets {
 		b.portSet(fam, at, r.set(id, fam), true)
-	}
-	switch {
-	case way < len(e.PortSets):
-		b.portSet(fam, at, r.set(e.PortSets[way], fam), false)
-	case len(e.Ports) > 0:
-		b.ports(at, e.Ports, false)
 	}
 }
 
