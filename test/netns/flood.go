@@ -1,8 +1,10 @@
 package netns
 
 import (
+	"errors"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -69,20 +71,27 @@ func (n *NS) CountUDP(at netip.AddrPort) *Counter {
 func (c *Counter) count() {
 	defer close(c.done)
 	buffer := make([]byte, 2048)
+	idle := false
 	for {
 		_, from, err := c.socket.ReadFromUDPAddrPort(buffer)
-		if err != nil {
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded) && !idle:
+			idle = true // there may be more to read: only a time without any packet is the end
+			_ = c.socket.SetReadDeadline(time.Now().Add(quiet))
+		case err != nil:
 			return
+		default:
+			idle = false
+			c.mu.Lock()
+			c.from[from.Addr().Unmap()]++
+			c.mu.Unlock()
 		}
-		c.mu.Lock()
-		c.from[from.Addr().Unmap()]++
-		c.mu.Unlock()
 	}
 }
 
 // From ends the count, once no packet has arrived for a moment, and returns the number of packets from an address.
 func (c *Counter) From(a netip.Addr) int64 {
-	_ = c.socket.SetReadDeadline(time.Now().Add(quiet))
+	_ = c.socket.SetReadDeadline(time.Now())
 	<-c.done
 	_ = c.socket.Close()
 	c.mu.Lock()
