@@ -8,26 +8,35 @@ import (
 // batch is one transaction in one of the kernel's tables.
 type batch struct {
 	table string
-	// flush: chains that are made, or emptied where they exist.
-	flush []string
-	// rules: commands that fill chains.
-	rules []string
+	// written are chains that are made, or emptied where they exist, and filled.
+	written []written
 	// hooks: commands that change rules in others' chains.
 	hooks []string
-	// remove: chains that nothing refers to any more; they are emptied first, since they may refer to one another.
-	remove []string
+	// removed are chains that nothing refers to any more. They are emptied first, since they may refer to one another.
+	removed []string
+}
+
+// written is a chain and the commands that fill it.
+type written struct {
+	name  string
+	lines []string
 }
 
 func newBatch(table string) *batch { return &batch{table: table} }
 
 func (b *batch) empty() bool {
-	return len(b.flush)+len(b.rules)+len(b.hooks)+len(b.remove) == 0
+	return len(b.written)+len(b.hooks)+len(b.removed) == 0
 }
 
 // write makes a chain hold its rules.
 func (b *batch) write(c *chain, content digest) {
-	b.flush = append(b.flush, c.name)
-	b.rules = append(b.rules, c.lines(content)...)
+	b.written = append(b.written, written{c.name, c.lines(content)})
+}
+
+// remove takes a chain away, whatever was to be written to it.
+func (b *batch) remove(name string) {
+	b.written = slices.DeleteFunc(b.written, func(w written) bool { return w.name == name })
+	b.removed = append(b.removed, name)
 }
 
 // text is the input of iptables-restore. All chains are named before any rule can refer to them.
@@ -40,13 +49,21 @@ func (b *batch) text() string {
 		s.WriteByte('\n')
 	}
 	line("*", b.table)
-	for _, name := range slices.Concat(b.flush, b.remove) {
+	for _, w := range b.written {
+		line(":", w.name, " - [0:0]")
+	}
+	for _, name := range b.removed {
 		line(":", name, " - [0:0]")
 	}
-	for _, command := range slices.Concat(b.rules, b.hooks) {
+	for _, w := range b.written {
+		for _, command := range w.lines {
+			line(command)
+		}
+	}
+	for _, command := range b.hooks {
 		line(command)
 	}
-	for _, name := range b.remove {
+	for _, name := range b.removed {
 		line("-X ", name)
 	}
 	line("COMMIT")

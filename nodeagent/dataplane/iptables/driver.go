@@ -43,6 +43,8 @@ type Driver struct {
 	resync   atomic.Bool
 	// state is what the kernel has; nil when that is not known.
 	state *state
+	// alone: the rules of other variants, of which an earlier process may have left some, are taken away.
+	alone bool
 	// refused programs are not tried again before they change or everything is compared.
 	refused map[item]refusedItem
 }
@@ -137,6 +139,7 @@ func (d *Driver) Apply(ctx context.Context, desired *tables.Policy) error {
 		var problems error
 		if problems, err = d.attempt(ctx, desired, kernel); err == nil {
 			desired.Clean()
+			d.removeOtherVariants(ctx)
 			return problems
 		}
 		if r := (*refusedError)(nil); !errors.As(err, &r) {
@@ -145,6 +148,25 @@ func (d *Driver) Apply(ctx context.Context, desired *tables.Policy) error {
 	}
 	d.resync.Store(true)
 	return fmt.Errorf("applying policy to iptables: %w", err)
+}
+
+// removeOtherVariants takes away what an earlier process left of another variant, once the chosen one is in force: its
+// rules would be in force too, and never change again.
+func (d *Driver) removeOtherVariants(ctx context.Context) {
+	if d.alone {
+		return
+	}
+	found, err := installed(ctx)
+	for _, p := range found {
+		if p.variant != d.programs.variant {
+			err = errors.Join(err, p.removeRules(ctx))
+		}
+	}
+	if err != nil {
+		d.options.Log.Warn("rules of another variant of iptables may be left", "error", err)
+		return
+	}
+	d.alone = true
 }
 
 // attempt works out what has to change, and changes it. kernel is what was just read, or nil to go by the state and the
@@ -216,7 +238,7 @@ func (tx *transaction) blame(ctx context.Context, fam family, err error) error {
 		return err
 	}
 	remove := newBatch(filterTable)
-	remove.remove = []string{trialChain}
+	remove.remove(trialChain)
 	refused := &refusedError{}
 	// The chains that set marks may not be there yet.
 	alone := strings.NewReplacer(goTo(allowChain), goReturn, goTo(passChain), goReturn)

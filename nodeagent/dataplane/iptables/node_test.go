@@ -2,6 +2,7 @@ package iptables
 
 import (
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"testing"
 
@@ -83,7 +84,7 @@ func newNode(t testing.TB, variant Variant) *node {
 	}
 	n.Do(func() {
 		var err error
-		if n.driver, err = New(Options{WorkloadPrefix: testPrefix, Variant: n.variant}); err != nil {
+		if n.driver, err = New(Options{WorkloadPrefix: testPrefix, Variant: n.variant, Log: slog.New(slog.NewTextHandler(n.t.Output(), nil))}); err != nil {
 			t.Errorf("opening the driver: %v", err)
 		}
 	})
@@ -113,7 +114,9 @@ func (n *node) reopen() {
 		n.t.Fatalf("closing the driver: %v", err)
 	}
 	var err error
-	n.Do(func() { n.driver, err = New(Options{WorkloadPrefix: testPrefix, Variant: n.variant}) })
+	n.Do(func() {
+		n.driver, err = New(Options{WorkloadPrefix: testPrefix, Variant: n.variant, Log: slog.New(slog.NewTextHandler(n.t.Output(), nil))})
+	})
 	if err != nil {
 		n.t.Fatalf("opening the driver again: %v", err)
 	}

@@ -127,8 +127,7 @@ func (tx *transaction) ensureChain(at place, c *chain) bool {
 func (tx *transaction) removeChain(at place, name string) {
 	if _, exists := tx.state.chains[at][name]; exists {
 		delete(tx.state.chains[at], name)
-		b := tx.batch(at)
-		b.remove = append(b.remove, name)
+		tx.batch(at).remove(name)
 	}
 }
 

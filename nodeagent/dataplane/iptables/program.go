@@ -196,20 +196,22 @@ func (r renderer) common(rule *tables.Rule) ([]string, bool) {
 // entity matches one end of a packet but for the ports that are listed.
 func (r renderer) entity(e *tables.Entity, at end) ([]string, bool) {
 	var out []string
+	addressed := false // a rule has one address for each end
 	if len(e.Nets) > 0 {
 		nets := greatestOf(ofFamily(e.Nets, r.fam))
 		if len(nets) == 0 {
 			return nil, false
 		}
 		if nets[0].Bits() > 0 {
-			out = append(out, r.nets(nets, at, false))
+			addressed = len(nets) == 1
+			out = append(out, r.nets(nets, at, false, addressed))
 		}
 	}
 	if nets := greatestOf(ofFamily(e.NotNets, r.fam)); len(nets) > 0 {
 		if nets[0].Bits() == 0 {
 			return nil, false
 		}
-		out = append(out, r.nets(nets, at, true))
+		out = append(out, r.nets(nets, at, true, len(nets) == 1 && !addressed))
 	}
 	for _, id := range e.Sets {
 		out = append(out, inSet(r.set(id), at.set))
@@ -224,10 +226,9 @@ func (r renderer) entity(e *tables.Entity, at end) ([]string, bool) {
 	return out, true
 }
 
-// nets matches addresses in (invert: outside) CIDRs, by a set when there are several: that costs one look-up, and
-// iptables names only one CIDR in a rule.
-func (r renderer) nets(nets []netip.Prefix, at end, invert bool) string {
-	if len(nets) == 1 {
+// nets matches addresses in (invert: outside) CIDRs: directly, or by a set, which costs one look-up for any number.
+func (r renderer) nets(nets []netip.Prefix, at end, invert, directly bool) string {
+	if directly {
 		return negated(invert) + at.option + " " + nets[0].String()
 	}
 	name := listName(nets, r.fam)

@@ -57,7 +57,9 @@ func (p programs) removeRules(ctx context.Context) error {
 			for _, r := range s.others {
 				b.hooks = append(b.hooks, "-D "+r.chain+" "+r.rule)
 			}
-			b.remove = slices.Sorted(maps.Keys(s.chains))
+			for _, name := range slices.Sorted(maps.Keys(s.chains)) {
+				b.remove(name)
+			}
 			if err := p.apply(ctx, fam, b); err != nil {
 				return fmt.Errorf("removing rules of the variant %s from table %s: %w", p.variant, table, err)
 			}
