@@ -140,14 +140,18 @@ type EntityMatch struct {
 	// +optional
 	NotNets []string `json:"notNets,omitempty"`
 
-	// Ports and NamedPorts together: the port must be one of them. A named port matches a packet to (or from) an
-	// address whose endpoint has a port of that name and the packet's protocol with that number.
+	// Ports, NamedPorts and PortSets together: the port must be one of them. A named port matches a packet to (or from) an
+	// address whose endpoint has a port of that name and the packet's protocol with that number. PortSets are IDs of sets of
+	// ports: the packet's address, protocol and port are a member of one.
 	// +listType=atomic
 	// +optional
 	Ports []PortRange `json:"ports,omitempty"`
 	// +listType=atomic
 	// +optional
 	NamedPorts []string `json:"namedPorts,omitempty"`
+	// +listType=atomic
+	// +optional
+	PortSets []string `json:"portSets,omitempty"`
 
 	// NotPorts and NotNamedPorts together: the port must be none of them.
 	// +listType=atomic

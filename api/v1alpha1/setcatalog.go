@@ -35,22 +35,47 @@ type SetCatalogSpec struct {
 	Sets []Set `json:"sets,omitempty"`
 }
 
-// Set is a set of addresses: those of the endpoints with one of the identities, and the CIDRs.
+// Set is a set of addresses: those of the endpoints with one of the identities, and the CIDRs. Or, if it is one of ports,
+// a set of addresses each with a protocol and a port.
 type Set struct {
-	// ID is 16 hexadecimal digits, a hash of the selector that the set stands for.
+	// ID is 16 hexadecimal digits, a hash of what the set stands for.
 	ID string `json:"id"`
 
 	// Selector that the set stands for, for people to read.
 	// +optional
 	Selector string `json:"selector,omitempty"`
 
+	// Service whose ready endpoints the set holds, "namespace/name", for people to read.
+	// +optional
+	Service string `json:"service,omitempty"`
+
+	// OfPorts: the set holds members, and neither identities nor CIDRs. Rules name it among portSets.
+	// +optional
+	OfPorts bool `json:"ofPorts,omitempty"`
+
 	// Identities in the set, in order.
 	// +listType=atomic
 	// +optional
 	Identities []string `json:"identities,omitempty"`
 
-	// CIDRs in the set (of network sets), canonical and in order.
+	// CIDRs in the set (of network sets and of the endpoints of services), canonical and in order.
 	// +listType=atomic
 	// +optional
 	CIDRs []string `json:"cidrs,omitempty"`
+
+	// Members of a set of ports, in order of protocol and port.
+	// +listType=atomic
+	// +optional
+	Members []PortMembers `json:"members,omitempty"`
+}
+
+// PortMembers are the addresses that a set of ports holds with one protocol and port.
+type PortMembers struct {
+	// Protocol is the IANA protocol number: 6 TCP, 17 UDP, 132 SCTP.
+	Protocol int32 `json:"protocol"`
+	// Port number, 1 to 65535.
+	Port int32 `json:"port"`
+	// Addresses without prefix length, in order.
+	// +listType=atomic
+	Addresses []string `json:"addresses"`
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -25,7 +26,7 @@ import (
 func Kinds() []client.Object {
 	return []client.Object{
 		&corev1.Namespace{}, &corev1.ServiceAccount{}, &corev1.Node{}, &corev1.Pod{},
-		&networkingv1.NetworkPolicy{},
+		&discoveryv1.EndpointSlice{}, &networkingv1.NetworkPolicy{},
 		&v3.Tier{}, &v3.NetworkPolicy{}, &v3.GlobalNetworkPolicy{},
 		&v3.NetworkSet{}, &v3.GlobalNetworkSet{},
 		&v3.IPPool{}, &v3.IPAMBlock{}, &v3.FelixConfiguration{},

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -17,6 +18,8 @@ func Trim(in any) (any, error) {
 		return trimPod(obj), nil
 	case *corev1.Node:
 		return trimNode(obj), nil
+	case *discoveryv1.EndpointSlice:
+		return trimSlice(obj), nil
 	case *corev1.ServiceAccount:
 		obj.Secrets, obj.ImagePullSecrets = nil, nil
 	}
@@ -73,6 +76,25 @@ func trimNode(in *corev1.Node) *corev1.Node {
 		Spec:       corev1.NodeSpec{PodCIDRs: in.Spec.PodCIDRs},
 		Status:     corev1.NodeStatus{Addresses: in.Status.Addresses},
 	}
+}
+
+// trimSlice keeps to which service the endpoints belong, their addresses and ports, and whether they are ready.
+func trimSlice(in *discoveryv1.EndpointSlice) *discoveryv1.EndpointSlice {
+	out := &discoveryv1.EndpointSlice{TypeMeta: in.TypeMeta, ObjectMeta: trimMeta(&in.ObjectMeta), AddressType: in.AddressType}
+	out.Labels, out.Annotations = nil, nil
+	if service := in.Labels[discoveryv1.LabelServiceName]; service != "" {
+		out.Labels = map[string]string{discoveryv1.LabelServiceName: service}
+	}
+	for i := range in.Endpoints {
+		e := &in.Endpoints[i]
+		out.Endpoints = append(out.Endpoints, discoveryv1.Endpoint{
+			Addresses: e.Addresses, Conditions: discoveryv1.EndpointConditions{Ready: e.Conditions.Ready},
+		})
+	}
+	for i := range in.Ports {
+		out.Ports = append(out.Ports, discoveryv1.EndpointPort{Protocol: in.Ports[i].Protocol, Port: in.Ports[i].Port})
+	}
+	return out
 }
 
 func trimMeta(in *metav1.ObjectMeta) metav1.ObjectMeta {

@@ -5,6 +5,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	v3 "github.com/manul-net/manul/api/v3"
@@ -52,6 +53,23 @@ func TestTrim(t *testing.T) {
 					Containers: []corev1.Container{{Name: "c", Ports: ports[:1]}},
 				},
 				Status: corev1.PodStatus{Phase: corev1.PodRunning},
+			},
+		},
+		"endpoint slice": {
+			&discoveryv1.EndpointSlice{
+				ObjectMeta:  metav1.ObjectMeta{Namespace: "b", Name: "s-x", Labels: map[string]string{discoveryv1.LabelServiceName: "s", discoveryv1.LabelManagedBy: "m"}},
+				AddressType: discoveryv1.AddressTypeIPv4,
+				Endpoints: []discoveryv1.Endpoint{{
+					Addresses: []string{"10.48.0.1"}, Conditions: discoveryv1.EndpointConditions{Ready: new(true), Serving: new(true)},
+					NodeName: new("n"), TargetRef: &corev1.ObjectReference{Name: "pod"},
+				}},
+				Ports: []discoveryv1.EndpointPort{{Name: new("http"), Port: new(int32(80)), Protocol: new(corev1.ProtocolTCP)}},
+			},
+			&discoveryv1.EndpointSlice{
+				ObjectMeta:  metav1.ObjectMeta{Namespace: "b", Name: "s-x", Labels: map[string]string{discoveryv1.LabelServiceName: "s"}},
+				AddressType: discoveryv1.AddressTypeIPv4,
+				Endpoints:   []discoveryv1.Endpoint{{Addresses: []string{"10.48.0.1"}, Conditions: discoveryv1.EndpointConditions{Ready: new(true)}}},
+				Ports:       []discoveryv1.EndpointPort{{Port: new(int32(80)), Protocol: new(corev1.ProtocolTCP)}},
 			},
 		},
 		"node": {

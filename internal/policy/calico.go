@@ -32,7 +32,7 @@ func NetworkPolicy(p *v3.NetworkPolicy) *Compiled {
 	if errs := validate.NetworkPolicy(p); len(errs) > 0 {
 		return c.failClosed(ReasonInvalid, errs)
 	}
-	return c.compileRules(p.Spec.Ingress, p.Spec.Egress, nil)
+	return c.compileRules(p.Spec.Ingress, p.Spec.Egress)
 }
 
 // GlobalNetworkPolicy compiles a GlobalNetworkPolicy.
@@ -59,7 +59,10 @@ func GlobalNetworkPolicy(p *v3.GlobalNetworkPolicy) *Compiled {
 	if errs := validate.GlobalNetworkPolicy(p); len(errs) > 0 {
 		return c.failClosed(ReasonInvalid, errs)
 	}
-	return c.compileRules(p.Spec.Ingress, p.Spec.Egress, hostOnly(&p.Spec))
+	if errs := hostOnly(&p.Spec); len(errs) > 0 {
+		return c.failClosed(ReasonNotSupported, errs)
+	}
+	return c.compileRules(p.Spec.Ingress, p.Spec.Egress)
 }
 
 // hostOnly finds what only means something on host endpoints.
@@ -100,10 +103,9 @@ func directions(types []v3.PolicyType, ingressRules, egressRules bool) (ingress,
 	return ingress, egress
 }
 
-// compileRules compiles the rules of the directions in which the policy applies. unsupported is what is known already to
-// be asked for in vain.
-func (c *Compiled) compileRules(ingress, egress []v3.Rule, unsupported field.ErrorList) *Compiled {
-	r := &ruleCompiler{namespace: c.Ref.Namespace, sets: c.Sets, unsupported: unsupported}
+// compileRules compiles the rules of the directions in which the policy applies.
+func (c *Compiled) compileRules(ingress, egress []v3.Rule) *Compiled {
+	r := &ruleCompiler{namespace: c.Ref.Namespace, sets: c.Sets}
 	spec := field.NewPath("spec")
 	if c.Ingress {
 		c.Program.Ingress = r.rules(spec.Child("ingress"), ingress)
@@ -111,11 +113,10 @@ func (c *Compiled) compileRules(ingress, egress []v3.Rule, unsupported field.Err
 	if c.Egress {
 		c.Program.Egress = r.rules(spec.Child("egress"), egress)
 	}
-	if len(r.unsupported) > 0 {
-		clear(c.Sets)
-		return c.failClosed(ReasonNotSupported, r.unsupported)
-	}
 	c.Finding = accepted()
+	if len(r.http) > 0 {
+		c.Finding = httpNotEnforced(r.http)
+	}
 	return c
 }
 

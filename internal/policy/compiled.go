@@ -81,12 +81,34 @@ type Compiled struct {
 	Finding Finding
 }
 
-// Set is what a set stands for.
+// Set is what a set stands for: a selector, or the ready endpoints of a service.
 type Set struct {
-	// Selector of endpoints and network sets (see EndpointLabels).
+	// Selector of endpoints and network sets (see EndpointLabels); nil: a service.
 	Selector *selector.Selector
 	// Namespace in which alone the selector finds something; empty when it may find something anywhere.
 	Namespace string
+
+	// Service whose ready endpoints are in the set.
+	Service Service
+	// Ports: the endpoints' ports and protocols count as well as their addresses.
+	Ports bool
+}
+
+// Service names a service.
+type Service struct{ Namespace, Name string }
+
+// String is "namespace/name".
+func (s Service) String() string { return s.Namespace + "/" + s.Name }
+
+// ID of the set: a hash of what it stands for. No selector reads like the words for a service.
+func (s Set) ID() string {
+	switch {
+	case s.Selector != nil:
+		return SetID(s.Selector)
+	case s.Ports:
+		return hash("ports of service " + s.Service.String())
+	}
+	return hash("addresses of service " + s.Service.String())
 }
 
 // Compare puts the policies of a tier in the order of their evaluation.
@@ -101,6 +123,8 @@ func Compare(a, b *Compiled) int {
 const (
 	// ReasonAccepted: the policy was compiled as it is written.
 	ReasonAccepted = "Accepted"
+	// ReasonHTTPNotEnforced: the policy was compiled, but its rules with http match nothing.
+	ReasonHTTPNotEnforced = "HTTPNotEnforced"
 	// ReasonInvalidSelector: the policy's own selector cannot be understood, so that it selects nothing.
 	ReasonInvalidSelector = "InvalidSelector"
 	// ReasonInvalid: the policy breaks a rule. It drops everything that it could have decided on.

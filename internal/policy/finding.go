@@ -24,6 +24,23 @@ func joinProblems(errs field.ErrorList) string {
 	return strings.Join(parts, "; ")
 }
 
+// httpNotEnforced is the finding on a policy some of whose rules ask for a look into requests.
+func httpNotEnforced(rules []*field.Path) Finding {
+	var names []string
+	for i, path := range rules {
+		if i == maxProblems {
+			names = append(names, fmt.Sprintf("%d more", len(rules)-i))
+			break
+		}
+		names = append(names, path.String())
+	}
+	return Finding{
+		Accepted: true, Reason: ReasonHTTPNotEnforced,
+		Message: "the policy is valid and was compiled, but there is no proxy that could enforce a match on HTTP requests: " +
+			strings.Join(names, ", ") + ` match nothing; to allow by port, leave "http" out`,
+	}
+}
+
 // selectNothing is for a policy whose own selector cannot be understood.
 func (c *Compiled) selectNothing(errs field.ErrorList) *Compiled {
 	c.Selector = nil

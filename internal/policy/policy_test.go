@@ -62,7 +62,14 @@ func text(c *Compiled, rules []v1alpha1.Rule) string {
 			m    v1alpha1.EntityMatch
 		}{{"from", r.Source}, {"to", r.Destination}} {
 			for _, id := range end.m.Sets {
-				add("%s [%s]", end.name, c.Sets[id].Selector)
+				if s := c.Sets[id]; s.Selector == nil {
+					add("%s service %s", end.name, s.Service)
+				} else {
+					add("%s [%s]", end.name, s.Selector)
+				}
+			}
+			for _, id := range end.m.PortSets {
+				add("%s ports of service %s", end.name, c.Sets[id].Service)
 			}
 			for _, id := range end.m.NotSets {
 				add("%s ![%s]", end.name, c.Sets[id].Selector)
@@ -130,6 +137,12 @@ func TestPeers(t *testing.T) {
 			KindGlobalNetworkPolicy, "{action: Allow, source: {serviceAccounts: {names: [r], selector: 'trust != ''low'''}}}",
 			"Allow from [has(serviceaccount//projectcalico.org/name) && serviceaccount//projectcalico.org/name == 'r' && serviceaccount//trust != 'low']",
 		},
+		"a service is of the policy's namespace": {
+			KindNetworkPolicy, "{action: Allow, source: {services: {name: s}}}", "Allow from service n/s",
+		},
+		"a service of another namespace": {
+			KindGlobalNetworkPolicy, "{action: Allow, source: {services: {name: s, namespace: o}}}", "Allow from service o/s",
+		},
 		"nets and a selector must both hold": {
 			KindGlobalNetworkPolicy, "{action: Deny, destination: {nets: [10.0.0.0/8], selector: has(a)}}", "Deny to [has(a)] to [10.0.0.0/8]",
 		},
@@ -143,6 +156,32 @@ func TestPeers(t *testing.T) {
 				t.Errorf("rule (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+func TestServicesBringTheirPortsOnEgress(t *testing.T) {
+	c := compile(t, KindNetworkPolicy, "{egress: [{action: Allow, destination: {services: {name: s}}}, {action: Deny, protocol: TCP, destination: {services: {name: s, namespace: o}}}]}")
+	want := "Allow to ports of service n/s\nDeny protocol 6 to ports of service o/s"
+	if diff := cmp.Diff(want, text(c, c.Program.Egress)); diff != "" || !c.Finding.Accepted || len(c.Sets) != 2 {
+		t.Errorf("%+v, %d sets, rules (-want +got):\n%s", c.Finding, len(c.Sets), diff)
+	}
+}
+
+func TestRulesWithHTTPMatchNothing(t *testing.T) {
+	c := compile(t, KindNetworkPolicy, `{ingress: [{action: Allow, protocol: TCP, source: {selector: app == 'a'}, http: {methods: [GET]}}, {action: Pass}]}`)
+	if got := text(c, c.Program.Ingress); got != "Pass" || len(c.Sets) != 0 {
+		t.Errorf("got %q and %d sets, want the other rule alone", got, len(c.Sets))
+	}
+	if f := c.Finding; !f.Accepted || f.Reason != ReasonHTTPNotEnforced || !strings.Contains(f.Message, "spec.ingress[0] match nothing") {
+		t.Errorf("got %+v", f)
+	}
+}
+
+func TestPerformanceHintsChangeNothing(t *testing.T) {
+	without := compile(t, KindGlobalNetworkPolicy, "{ingress: [{action: Deny, source: {selector: app == 'a'}}]}")
+	with := compile(t, KindGlobalNetworkPolicy, "{performanceHints: [AssumeNeededOnEveryNode], ingress: [{action: Deny, source: {selector: app == 'a'}}]}")
+	if diff := cmp.Diff(without.Program, with.Program); diff != "" || without.Finding != with.Finding || without.Selector.String() != with.Selector.String() {
+		t.Errorf("the hint changes what is compiled (-without +with):\n%s", diff)
 	}
 }
 
@@ -220,13 +259,9 @@ func TestWhatCannotBeCompiledFailsClosed(t *testing.T) {
 			KindNetworkPolicy, "{ingress: [{action: Allow}, {action: Allow, source: {selector: app = 'x'}}]}",
 			ReasonInvalid, "spec.ingress[1].source.selector",
 		},
-		"services": {
-			KindNetworkPolicy, "{egress: [{action: Allow, destination: {services: {name: s}}}]}",
-			ReasonNotSupported, "spec.egress[0].destination.services",
-		},
-		"http": {
-			KindNetworkPolicy, "{ingress: [{action: Allow, http: {methods: [GET]}}]}",
-			ReasonNotSupported, "spec.ingress[0].http",
+		"a service without its namespace": {
+			KindGlobalNetworkPolicy, "{egress: [{action: Allow, destination: {services: {name: s}}}]}",
+			ReasonInvalid, "spec.egress[0].destination.services.namespace",
 		},
 		"policies of host endpoints": {
 			KindGlobalNetworkPolicy, "{applyOnForward: true, preDNAT: true, ingress: [{action: Deny}]}",

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"slices"
 
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -18,30 +19,31 @@ type ruleCompiler struct {
 	namespace string
 	// sets collects the sets that rules name.
 	sets map[string]Set
-	// unsupported collects fields that are not implemented.
-	unsupported field.ErrorList
+	// http collects the rules that match on HTTP requests. No packet tells what request it is part of, so they match nothing.
+	http []*field.Path
 }
 
 func (c *ruleCompiler) rules(path *field.Path, rules []v3.Rule) []v1alpha1.Rule {
 	out := make([]v1alpha1.Rule, 0, len(rules))
 	for i := range rules {
-		out = append(out, c.rule(path.Index(i), &rules[i]))
+		if rules[i].HTTP != nil {
+			c.http = append(c.http, path.Index(i))
+			continue
+		}
+		out = append(out, c.rule(&rules[i]))
 	}
 	return out
 }
 
-func (c *ruleCompiler) rule(path *field.Path, r *v3.Rule) v1alpha1.Rule {
-	if r.HTTP != nil {
-		c.unsupported = append(c.unsupported, field.Forbidden(path.Child("http"), "matches on HTTP requests are not supported: use ports"))
-	}
+func (c *ruleCompiler) rule(r *v3.Rule) v1alpha1.Rule {
 	out := v1alpha1.Rule{
 		Action:      v1alpha1.Action(r.Action),
 		Protocol:    protocol(r.Protocol),
 		NotProtocol: protocol(r.NotProtocol),
 		ICMP:        icmp(r.ICMP),
 		NotICMP:     icmp(r.NotICMP),
-		Source:      c.entity(path.Child("source"), &r.Source),
-		Destination: c.entity(path.Child("destination"), &r.Destination),
+		Source:      c.entity(&r.Source, false),
+		Destination: c.entity(&r.Destination, true),
 	}
 	if r.IPVersion != nil {
 		out.IPVersion = int32(*r.IPVersion)
@@ -58,13 +60,21 @@ func (c *ruleCompiler) rule(path *field.Path, r *v3.Rule) v1alpha1.Rule {
 	return out
 }
 
-func (c *ruleCompiler) entity(path *field.Path, e *v3.EntityRule) v1alpha1.EntityMatch {
-	if e.Services != nil {
-		c.unsupported = append(c.unsupported, field.Forbidden(path.Child("services"), "services are not supported: select the pods behind the service by their labels"))
-	}
+// entity compiles one end of a rule. A service is matched by its endpoints' addresses alone where packets come from, and
+// with their ports where packets go to.
+func (c *ruleCompiler) entity(e *v3.EntityRule, destination bool) v1alpha1.EntityMatch {
 	out := v1alpha1.EntityMatch{Nets: nets(e.Nets), NotNets: nets(e.NotNets)}
 	if peer := c.peer(e); peer.Selector != nil {
 		out.Sets = []string{c.set(peer)}
+	}
+	if e.Services != nil {
+		service := Service{Namespace: cmp.Or(e.Services.Namespace, c.namespace), Name: e.Services.Name}
+		id := c.set(Set{Service: service, Ports: destination})
+		if destination {
+			out.PortSets = []string{id}
+		} else {
+			out.Sets = []string{id}
+		}
 	}
 	if e.NotSelector != "" {
 		out.NotSets = []string{c.set(Set{Selector: parsed(e.NotSelector)})}
@@ -105,7 +115,7 @@ func (c *ruleCompiler) peer(e *v3.EntityRule) Set {
 
 // set names the set s.
 func (c *ruleCompiler) set(s Set) string {
-	id := SetID(s.Selector)
+	id := s.ID()
 	c.sets[id] = s
 	return id
 }

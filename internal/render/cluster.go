@@ -70,7 +70,10 @@ type Cluster struct {
 	sets        map[string]*set
 	shards      map[string]*shard
 	networkSets map[objectName]*networkSet
-	identities  map[string]*identity
+	services    map[policy.Service]*service
+	// slices: to which service an endpoint slice belongs.
+	slices     map[objectName]*service
+	identities map[string]*identity
 	// membership finds the members of sets.
 	membership *labelindex.Index[member, *set]
 	// keys are the label keys in use, by namespace; those in use everywhere under the empty name.
@@ -113,6 +116,8 @@ func New() *Cluster {
 		sets:             map[string]*set{},
 		shards:           map[string]*shard{},
 		networkSets:      map[objectName]*networkSet{},
+		services:         map[policy.Service]*service{},
+		slices:           map[objectName]*service{},
 		identities:       map[string]*identity{},
 		keys:             map[string]map[string]*keyUse{},
 		pending: pending{

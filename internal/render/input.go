@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
@@ -20,7 +21,7 @@ const defaultFelix = "default"
 
 // Set takes in an object as it is now. The object is kept and must not be changed afterwards.
 //
-// Of the users' objects it takes Pod, Namespace, ServiceAccount, Node and NetworkPolicy of Kubernetes and, of
+// Of the users' objects it takes Pod, Namespace, ServiceAccount, Node, EndpointSlice and NetworkPolicy of Kubernetes and, of
 // projectcalico.org, NetworkPolicy, GlobalNetworkPolicy, Tier, IPPool, NetworkSet, GlobalNetworkSet, IPAMBlock and
 // FelixConfiguration; also the rendered objects as they are in the API. Any other type is an error.
 func (c *Cluster) Set(obj runtime.Object) error {
@@ -33,6 +34,8 @@ func (c *Cluster) Set(obj runtime.Object) error {
 		c.setAccount(objectName{o.Namespace, o.Name}, true, o.Labels)
 	case *corev1.Node:
 		c.setNode(o)
+	case *discoveryv1.EndpointSlice:
+		c.setSlice(o)
 	case *networkingv1.NetworkPolicy:
 		c.setPolicy(policy.KubernetesNetworkPolicy(o))
 	case *v3.NetworkPolicy:
@@ -80,6 +83,8 @@ func (c *Cluster) Delete(obj runtime.Object) error {
 		c.setAccount(objectName{o.Namespace, o.Name}, false, nil)
 	case *corev1.Node:
 		c.deleteNode(o.Name)
+	case *discoveryv1.EndpointSlice:
+		c.deleteSlice(objectName{o.Namespace, o.Name})
 	case *networkingv1.NetworkPolicy:
 		c.deletePolicy(PolicyRef{Kind: policy.KindKubernetesNetworkPolicy, Namespace: o.Namespace, Name: o.Name})
 	case *v3.NetworkPolicy:

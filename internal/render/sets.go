@@ -22,6 +22,8 @@ type set struct {
 	shard       *shard
 	identities  map[*identity]struct{}
 	networkSets map[*networkSet]struct{}
+	// service whose endpoints the set holds; nil if it stands for a selector.
+	service *service
 	// written is the version of the shard at which the set was first seen in the API; empty: not yet.
 	written string
 	// published is the version of NodeEndpoints by which its members were known under identities that the set lists.
@@ -45,20 +47,44 @@ func (c *Cluster) useSet(id string, what policy.Set, p *policyState) {
 			id: id, what: what, policies: map[*policyState]struct{}{},
 			identities: map[*identity]struct{}{}, networkSets: map[*networkSet]struct{}{},
 		}
-		for _, key := range what.Selector.AbsentKeys() {
-			if policy.OwnKey(key) {
-				s.absent = append(s.absent, key)
-			}
-		}
 		s.shard = c.shard(shardOf(id))
 		s.shard.sets[id] = s
 		s.written = s.shard.versionOf(id)
 		c.sets[id] = s
-		c.useKeys(s, 1)
 		c.touch(KindSetCatalog, s.shard.name)
-		c.membership.SetSelector(s, what.Selector)
+		c.fillSet(s)
 	}
 	s.policies[p] = struct{}{}
+}
+
+// fillSet has a set follow what it stands for.
+func (c *Cluster) fillSet(s *set) {
+	if s.what.Selector == nil {
+		s.service = c.service(s.what.Service)
+		s.service.sets[s] = struct{}{}
+		return
+	}
+	for _, key := range s.what.Selector.AbsentKeys() {
+		if policy.OwnKey(key) {
+			s.absent = append(s.absent, key)
+		}
+	}
+	c.useKeys(s, 1)
+	c.membership.SetSelector(s, s.what.Selector)
+}
+
+// emptySet ends that.
+func (c *Cluster) emptySet(s *set) {
+	if s.service != nil {
+		delete(s.service.sets, s)
+		c.dropService(s.service)
+		return
+	}
+	c.membership.DeleteSelector(s)
+	for stranger := range s.identities {
+		delete(stranger.sets, s)
+	}
+	c.useKeys(s, -1)
 }
 
 // leaveSet ends p's use of the set.
@@ -71,11 +97,7 @@ func (c *Cluster) leaveSet(id string, p *policyState) {
 	if len(s.policies) > 0 {
 		return
 	}
-	c.membership.DeleteSelector(s)
-	for stranger := range s.identities {
-		delete(stranger.sets, s)
-	}
-	c.useKeys(s, -1)
+	c.emptySet(s)
 	delete(c.sets, id)
 	delete(s.shard.sets, id)
 	c.touch(KindSetCatalog, s.shard.name)
@@ -120,14 +142,24 @@ func (c *Cluster) memberLeaves(m member, s *set) {
 
 // render is the set as it should be in the API.
 func (s *set) render() v1alpha1.Set {
-	out := v1alpha1.Set{ID: s.id, Selector: s.what.Selector.String()}
-	for i := range s.identities {
-		out.Identities = append(out.Identities, i.id)
-	}
-	slices.Sort(out.Identities)
+	out := v1alpha1.Set{ID: s.id}
 	var nets []netip.Prefix
-	for n := range s.networkSets {
-		nets = append(nets, n.nets...)
+	switch {
+	case s.service == nil:
+		out.Selector = s.what.Selector.String()
+		for i := range s.identities {
+			out.Identities = append(out.Identities, i.id)
+		}
+		slices.Sort(out.Identities)
+		for n := range s.networkSets {
+			nets = append(nets, n.nets...)
+		}
+	case s.what.Ports:
+		out.Service, out.OfPorts = s.what.Service.String(), true
+		out.Members = s.service.members()
+	default:
+		out.Service = s.what.Service.String()
+		nets = s.service.nets()
 	}
 	slices.SortFunc(nets, comparePrefixes)
 	for _, net := range slices.Compact(nets) {

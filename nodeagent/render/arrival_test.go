@@ -50,6 +50,15 @@ func drawWorld(t *rapid.T) *world {
 		})
 		w.catalogs[shard] = spec
 	}
+	portSets := some("sets of ports", "aa9", "dd1")
+	for _, id := range portSets {
+		set := v1alpha1.Set{ID: id, OfPorts: true}
+		for _, port := range []int32{80, 81} {
+			set.Members = append(set.Members, v1alpha1.PortMembers{Protocol: 6, Port: port, Addresses: some("members", "10.48.0.1", "10.48.1.1", "fd00::1")})
+		}
+		shard := "sets-" + id[:2]
+		w.catalogs[shard] = v1alpha1.SetCatalogSpec{Sets: append(w.catalogs[shard].Sets, set)}
+	}
 	programs := some("programs", "gnp.a", "gnp.b", "np.x.c")
 	for _, name := range programs {
 		var rules []v1alpha1.Rule
@@ -57,6 +66,9 @@ func drawWorld(t *rapid.T) *world {
 			r := v1alpha1.Rule{Action: rapid.SampledFrom([]v1alpha1.Action{v1alpha1.Allow, v1alpha1.Deny}).Draw(t, "action")}
 			if len(sets) > 0 {
 				r.Source.Sets = some("source", sets...)
+			}
+			if len(portSets) > 0 {
+				r.Destination.PortSets = some("port sets", portSets...)
 			}
 			r.Destination.NamedPorts = some("named ports", "http", "dns")
 			rules = append(rules, r)

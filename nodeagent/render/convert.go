@@ -152,8 +152,9 @@ func (f *form) entity(what string, in *v1alpha1.EntityMatch) (tables.Entity, err
 		PortSets:    portSets(in.NamedPorts),
 		NotPortSets: portSets(in.NotNamedPorts),
 	}
-	f.sets = slices.Concat(f.sets, in.Sets, in.NotSets)
+	f.sets = slices.Concat(f.sets, in.Sets, in.NotSets, in.PortSets)
 	f.portSets = slices.Concat(f.portSets, out.PortSets, out.NotPortSets)
+	out.PortSets = append(out.PortSets, in.PortSets...)
 	var errs [4]error
 	out.Nets, errs[0] = prefixes(in.Nets)
 	out.NotNets, errs[1] = prefixes(in.NotNets)
@@ -197,6 +198,27 @@ func prefixes(in []string) ([]netip.Prefix, error) {
 		out = append(out, p.Masked())
 	}
 	slices.SortFunc(out, netip.Prefix.Compare)
+	return slices.Compact(out), problem
+}
+
+// setPorts reads the members of a set of ports, in order and without repetition. What can't be read is left out and told.
+func setPorts(in []v1alpha1.PortMembers) ([]port, error) {
+	var out []port
+	var problem error
+	for _, m := range in {
+		if m.Protocol < 1 || m.Protocol > 255 || m.Port < 1 || m.Port > 65535 {
+			problem = errors.Join(problem, fmt.Errorf("members: got protocol %d and port %d, want 1 to 255 and 1 to 65535", m.Protocol, m.Port))
+			continue
+		}
+		addrs, err := addresses(m.Addresses)
+		problem = errors.Join(problem, err)
+		for _, addr := range addrs {
+			out = append(out, port{addr: addr, protocol: uint8(m.Protocol), number: uint16(m.Port)})
+		}
+	}
+	slices.SortFunc(out, func(a, b port) int {
+		return cmp.Or(a.addr.Compare(b.addr), cmp.Compare(a.protocol, b.protocol), cmp.Compare(a.number, b.number))
+	})
 	return slices.Compact(out), problem
 }
 

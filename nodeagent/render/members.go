@@ -96,7 +96,7 @@ func (m *members) removeAddr(id identity, addr netip.Addr) {
 }
 
 // attach makes members of all that belong to a set that is in use from now on.
-func (m *members) attach(id string, x *set) {
+func (m *members) attach(id string, x *content) {
 	for _, who := range x.identities {
 		if m.users[who] == nil {
 			m.users[who] = map[string]int{}
@@ -111,9 +111,12 @@ func (m *members) attach(id string, x *set) {
 	for _, n := range x.nets {
 		m.include(tables.Member{Set: id, Prefix: n})
 	}
+	for _, p := range x.ports {
+		m.include(portMember(id, p))
+	}
 }
 
-func (m *members) detach(id string, x *set) {
+func (m *members) detach(id string, x *content) {
 	for _, who := range x.identities {
 		if m.users[who][id]--; m.users[who][id] > 0 {
 			continue
@@ -129,10 +132,13 @@ func (m *members) detach(id string, x *set) {
 	for _, n := range x.nets {
 		m.exclude(tables.Member{Set: id, Prefix: n})
 	}
+	for _, p := range x.ports {
+		m.exclude(portMember(id, p))
+	}
 }
 
 // touch counts all members of a set as changed.
-func (m *members) touch(id string, x *set) {
+func (m *members) touch(id string, x *content) {
 	for _, who := range x.identities {
 		for addr := range m.addrs[who] {
 			m.table.MarkDirty(single(id, addr))
@@ -140,6 +146,9 @@ func (m *members) touch(id string, x *set) {
 	}
 	for _, n := range x.nets {
 		m.table.MarkDirty(tables.Member{Set: id, Prefix: n})
+	}
+	for _, p := range x.ports {
+		m.table.MarkDirty(portMember(id, p))
 	}
 }
 

@@ -160,3 +160,35 @@ func TestOneEndpointTouchesItsSetsOnly(t *testing.T) {
 		t.Error("the member stays")
 	}
 }
+
+func TestSetOfPorts(t *testing.T) {
+	s := New(self)
+	catalog := func(members ...v1alpha1.PortMembers) *v1alpha1.SetCatalogSpec {
+		return &v1alpha1.SetCatalogSpec{Sets: []v1alpha1.Set{{ID: "aa1", OfPorts: true, Members: members}}}
+	}
+	s.SetProgram("gnp.a", 1, &v1alpha1.PolicyProgramSpec{Ingress: []v1alpha1.Rule{{
+		Action: v1alpha1.Allow, Destination: v1alpha1.EntityMatch{PortSets: []string{"aa1"}},
+	}}})
+	s.SetNodeState(stateOf("u1", "gnp.a"))
+	if !kernelOf(s).Unknown {
+		t.Fatal("a program is in force before its set of ports is known")
+	}
+	s.SetCatalog("sets-aa", catalog()) // a service without a ready endpoint
+	if typ, _ := s.Policy().Sets.Get("aa1"); typ != tables.NamedPorts || kernelOf(s).Unknown {
+		t.Errorf("empty set of ports: type %d, endpoint %+v", typ, kernelOf(s))
+	}
+	s.SetCatalog("sets-aa", catalog(
+		v1alpha1.PortMembers{Protocol: 17, Port: 53, Addresses: []string{"10.48.1.1"}}, v1alpha1.PortMembers{Protocol: 6, Port: 70000},
+	))
+	var got []tables.Member
+	for m := range s.Policy().Members.All() {
+		got = append(got, m)
+	}
+	want := []tables.Member{{Set: "aa1", Prefix: netip.MustParsePrefix("10.48.1.1/32"), Protocol: 17, Port: 53}}
+	if d := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Prefix{})); d != "" {
+		t.Errorf("members (-want +got):\n%s", d)
+	}
+	if got := s.Problems()[Item{KindSetCatalog, "sets-aa"}]; !strings.Contains(got, "port 70000") {
+		t.Errorf("problem: %q", got)
+	}
+}

@@ -11,15 +11,38 @@ import (
 
 // set is what is known of one set of the catalog.
 type set struct {
-	identities []identity
-	nets       []netip.Prefix
+	content
 	// current: the catalog has the set. One that is gone is kept while an accepted form names it.
 	current bool
 	// refs counts the accepted forms that name the set, used those of them that are in the tables.
 	refs, used int
 }
 
-func (x *set) kind() tables.SetType {
+// content of a set: identities and nets, or ports if it is one of ports.
+type content struct {
+	identities []identity
+	nets       []netip.Prefix
+	ports      []port
+	ofPorts    bool
+}
+
+func newContent(in *v1alpha1.Set) (content, error) {
+	if in.OfPorts {
+		ports, err := setPorts(in.Members)
+		return content{ports: ports, ofPorts: true}, err
+	}
+	nets, err := prefixes(in.CIDRs)
+	return content{identities: intern(in.Identities), nets: nets}, err
+}
+
+func (x *content) equal(y *content) bool {
+	return x.ofPorts == y.ofPorts && slices.Equal(x.identities, y.identities) && slices.Equal(x.nets, y.nets) && slices.Equal(x.ports, y.ports)
+}
+
+func (x *content) kind() tables.SetType {
+	if x.ofPorts {
+		return tables.NamedPorts
+	}
 	for _, n := range x.nets {
 		if !n.IsSingleIP() {
 			return tables.Nets
@@ -35,12 +58,12 @@ func (s *State) SetCatalog(shard string, spec *v1alpha1.SetCatalogSpec) bool {
 	ids := make([]string, 0, len(spec.Sets))
 	for i := range spec.Sets {
 		news := &spec.Sets[i]
-		nets, err := prefixes(news.CIDRs)
+		now, err := newContent(news)
 		if err != nil {
 			problem = fmt.Errorf("set %s: %w", news.ID, err)
 		}
 		ids = append(ids, news.ID)
-		concerns = s.setSet(news.ID, intern(news.Identities), nets) || concerns
+		concerns = s.setSet(news.ID, &now) || concerns
 	}
 	s.problem(KindSetCatalog, shard, problem)
 	slices.Sort(ids)
@@ -71,14 +94,14 @@ func (s *State) replaceShard(shard string, ids []string) bool {
 	return concerns
 }
 
-func (s *State) setSet(id string, identities []identity, nets []netip.Prefix) bool {
+func (s *State) setSet(id string, now *content) bool {
 	x := s.sets[id]
 	if x == nil {
 		x = &set{}
 		s.sets[id] = x
 	}
-	if !slices.Equal(x.identities, identities) || !slices.Equal(x.nets, nets) {
-		s.changeSet(id, x, identities, nets)
+	if !x.equal(now) {
+		s.changeSet(id, x, now)
 	}
 	concerns := x.used > 0
 	if !x.current {
@@ -105,17 +128,17 @@ func (s *State) retry(name string) bool {
 }
 
 // changeSet adds the new members before it takes the old ones away: those that stay do not change.
-func (s *State) changeSet(id string, x *set, identities []identity, nets []netip.Prefix) {
-	old := *x
-	x.identities, x.nets = identities, nets
+func (s *State) changeSet(id string, x *set, now *content) {
+	old := x.content
+	x.content = *now
 	if x.used == 0 {
 		return
 	}
-	s.members.attach(id, x)
+	s.members.attach(id, now)
 	s.members.detach(id, &old)
 	if s.policy.Sets.Set(id, x.kind()) {
 		// The kernel's set of another type begins empty.
-		s.members.touch(id, x)
+		s.members.touch(id, now)
 	}
 }
 
@@ -124,7 +147,7 @@ func (s *State) useSet(id string) {
 	x.used++
 	if x.used == 1 {
 		s.policy.Sets.Set(id, x.kind())
-		s.members.attach(id, x)
+		s.members.attach(id, &x.content)
 	}
 }
 
@@ -132,7 +155,7 @@ func (s *State) unuseSet(id string) {
 	x := s.sets[id]
 	x.used--
 	if x.used == 0 {
-		s.members.detach(id, x)
+		s.members.detach(id, &x.content)
 		s.policy.Sets.Delete(id)
 	}
 }

@@ -86,7 +86,7 @@ func freeAddress(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close() //nolint:errcheck // nothing was sent
+	defer func() { _ = l.Close() }() // nothing was sent
 	return l.Addr().String()
 }
 
@@ -100,7 +100,7 @@ func ask(t *testing.T, address, path string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer resp.Body.Close() //nolint:errcheck // read to its end
+	defer func() { _ = resp.Body.Close() }() // read to its end
 	body, err := io.ReadAll(resp.Body)
 	if err == nil && resp.StatusCode != http.StatusOK {
 		err = fmt.Errorf("asking %s: %s: %s", path, resp.Status, body)

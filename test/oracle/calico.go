@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	v3 "github.com/manul-net/manul/api/v3"
@@ -70,6 +71,15 @@ func (w *World) calicoPolicy(namespace, tier string, order *float64, types []v3.
 }
 
 func (w *World) ruleMatches(namespace string, r *v3.Rule, p Packet) bool {
+	if r.HTTP != nil {
+		return false // nobody looks into requests
+	}
+	if s := r.Source.Services; s != nil && !w.isBehind(namespace, s, p.Source, nil) {
+		return false
+	}
+	if s := r.Destination.Services; s != nil && !w.isBehind(namespace, s, p.Destination, &p) {
+		return false
+	}
 	version := 6
 	if p.Source.Is4() {
 		version = 4
@@ -118,6 +128,39 @@ func (w *World) entityMatches(namespace string, e *v3.EntityRule, addr netip.Add
 	}
 	for _, o := range owners {
 		if w.isPeer(namespace, e, o) {
+			return true
+		}
+	}
+	return false
+}
+
+// isBehind tells whether an address is that of a ready endpoint of a service and, if a packet is given, whether it goes to
+// one of the endpoint's ports.
+func (w *World) isBehind(namespace string, s *v3.ServiceMatch, addr netip.Addr, p *Packet) bool {
+	if s.Namespace != "" {
+		namespace = s.Namespace
+	}
+	for _, slice := range w.EndpointSlices {
+		if slice.Namespace != namespace || slice.Labels["kubernetes.io/service-name"] != s.Name {
+			continue
+		}
+		for _, endpoint := range slice.Endpoints {
+			ready := endpoint.Conditions.Ready == nil || *endpoint.Conditions.Ready
+			if ready && slices.Contains(endpoint.Addresses, addr.String()) && (p == nil || hasEndpointPort(slice.Ports, *p)) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func hasEndpointPort(ports []discoveryv1.EndpointPort, p Packet) bool {
+	for _, port := range ports {
+		protocol := corev1.ProtocolTCP
+		if port.Protocol != nil {
+			protocol = *port.Protocol
+		}
+		if port.Port != nil && int(*port.Port) == p.DestinationPort && kubernetesProtocol(protocol) == p.Protocol {
 			return true
 		}
 	}

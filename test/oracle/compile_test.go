@@ -61,6 +61,9 @@ func objects(w *oracle.World) []runtime.Object {
 	for _, o := range w.GlobalNetworkSets {
 		add(o)
 	}
+	for _, o := range w.EndpointSlices {
+		add(o)
+	}
 	return out
 }
 

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 
 	v3 "github.com/manul-net/manul/api/v3"
@@ -26,6 +27,7 @@ type World struct {
 	Tiers              []*v3.Tier
 	NetworkSets        []*v3.NetworkSet
 	GlobalNetworkSets  []*v3.GlobalNetworkSet
+	EndpointSlices     []*discoveryv1.EndpointSlice
 }
 
 // Packet is the first packet of a connection.

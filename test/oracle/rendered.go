@@ -127,7 +127,8 @@ func (r *Rendered) matchesEntity(m *v1alpha1.EntityMatch, addr netip.Addr, port,
 	if len(m.Nets) > 0 && !inAny(m.Nets, addr) || inAny(m.NotNets, addr) {
 		return false
 	}
-	if len(m.Ports)+len(m.NamedPorts) > 0 && !inRanges(m.Ports, port) && !r.hasPort(m.NamedPorts, addr, port, protocol) {
+	if len(m.Ports)+len(m.NamedPorts)+len(m.PortSets) > 0 && !inRanges(m.Ports, port) &&
+		!r.hasPort(m.NamedPorts, addr, port, protocol) && !r.inPortSets(m.PortSets, addr, port, protocol) {
 		return false
 	}
 	return !inRanges(m.NotPorts, port) && !r.hasPort(m.NotNamedPorts, addr, port, protocol)
@@ -159,6 +160,22 @@ func (r *Rendered) remote(addr netip.Addr) []v1alpha1.RemoteEndpoint {
 		}
 	}
 	return out
+}
+
+func (r *Rendered) inPortSets(ids []string, addr netip.Addr, port, protocol int) bool {
+	for _, catalog := range r.Catalogs {
+		for _, s := range catalog.Spec.Sets {
+			if !slices.Contains(ids, s.ID) {
+				continue
+			}
+			for _, m := range s.Members {
+				if int(m.Protocol) == protocol && int(m.Port) == port && slices.Contains(m.Addresses, addr.String()) {
+					return true
+				}
+			}
+		}
+	}
+	return false
 }
 
 // InSet tells whether an address is in a set.

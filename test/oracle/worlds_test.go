@@ -71,6 +71,7 @@ func drawWorld(t *rapid.T) *oracle.World {
 		ObjectMeta: metav1.ObjectMeta{Name: "extra"},
 		Spec:       v3.TierSpec{Order: &order, DefaultAction: pick(t, []v3.Action{v3.Deny, v3.Pass, ""}, "default action")},
 	})
+	w.EndpointSlices = drawSlices(t)
 	for i := range rapid.IntRange(0, 2).Draw(t, "Kubernetes policies") {
 		w.KubernetesPolicies = append(w.KubernetesPolicies, drawKubernetesPolicy(t, i))
 	}
@@ -132,7 +133,7 @@ func drawNetworkPolicy(t *rapid.T, i int) *v3.NetworkPolicy {
 		Spec: v3.NetworkPolicySpec{
 			Tier: pick(t, []string{"", "default", "extra", "kube-admin", "missing"}, "tier"), Order: drawOrder(t), Types: drawTypes(t),
 			Selector: maybeSelector(t, 50, "selector"), ServiceAccountSelector: maybeSelector(t, 20, "account selector"),
-			Ingress: drawRules(t, true), Egress: drawRules(t, true),
+			Ingress: drawRules(t, true, true), Egress: drawRules(t, false, true),
 		},
 	}
 }
@@ -144,7 +145,7 @@ func drawGlobalPolicy(t *rapid.T, i int) *v3.GlobalNetworkPolicy {
 			Tier: pick(t, []string{"", "extra", "kube-admin", "kube-baseline"}, "tier"), Order: drawOrder(t), Types: drawTypes(t),
 			Selector: maybeSelector(t, 50, "selector"), NamespaceSelector: maybeSelector(t, 30, "namespace selector"),
 			ServiceAccountSelector: maybeSelector(t, 20, "account selector"),
-			Ingress:                drawRules(t, false), Egress: drawRules(t, false),
+			Ingress:                drawRules(t, true, false), Egress: drawRules(t, false, false),
 		},
 	}
 }
@@ -161,10 +162,17 @@ func drawTypes(t *rapid.T) []v3.PolicyType {
 	return pick(t, [][]v3.PolicyType{nil, nil, {v3.PolicyTypeIngress}, {v3.PolicyTypeEgress}, {v3.PolicyTypeIngress, v3.PolicyTypeEgress}}, "types")
 }
 
-func drawRules(t *rapid.T, namespaced bool) []v3.Rule {
+func drawRules(t *rapid.T, ingress, namespaced bool) []v3.Rule {
 	var out []v3.Rule
 	for range rapid.IntRange(0, 3).Draw(t, "rules") {
-		out = append(out, drawRule(t, namespaced))
+		r := drawRule(t, namespaced)
+		if chance(t, 15, "services") {
+			towardsService(t, &r, ingress, namespaced)
+		}
+		if ingress && r.Action == v3.Allow && (r.Protocol == nil || r.Protocol.StrVal == "TCP") && chance(t, 10, "http") {
+			r.HTTP = &v3.HTTPMatch{Methods: []string{"GET"}}
+		}
+		out = append(out, r)
 	}
 	return out
 }
