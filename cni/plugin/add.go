@@ -50,7 +50,7 @@ func (c *call) add() (*types100.Result, error) {
 	if err != nil {
 		return nil, types.NewError(types.ErrInvalidNetNS, err.Error(), "")
 	}
-	defer netns.Close() //nolint:errcheck // nothing was written to it
+	defer netns.Close() // nothing was written to it
 
 	ctx, cancel := context.WithTimeoutCause(context.Background(), addTimeout, fmt.Errorf("no answer within %v", addTimeout))
 	defer cancel()

@@ -57,7 +57,7 @@ func (c *call) check(prev *types100.Result) error {
 	if err != nil {
 		return mismatch("%v", err)
 	}
-	defer pod.Close() //nolint:errcheck // only looked at
+	defer pod.Close() // only looked at
 	return a.verify(pod)
 }
 

@@ -118,13 +118,13 @@ func transfer(from, to ns.NetNS, addr string) error {
 	if err != nil {
 		return err
 	}
-	defer l.Close() //nolint:errcheck // the transfer decides
+	defer l.Close() // the transfer decides
 	go func() {
 		conn, err := l.Accept()
 		if err != nil {
 			return
 		}
-		defer conn.Close() //nolint:errcheck // the transfer decides
+		defer conn.Close() // the transfer decides
 		buf := make([]byte, 4)
 		if _, err := conn.Read(buf); err == nil {
 			_, _ = conn.Write(buf)
@@ -135,7 +135,7 @@ func transfer(from, to ns.NetNS, addr string) error {
 		if err != nil {
 			return err
 		}
-		defer conn.Close() //nolint:errcheck // the transfer decides
+		defer conn.Close() // the transfer decides
 		_ = conn.SetDeadline(time.Now().Add(3 * time.Second))
 		if _, err := conn.Write([]byte("ping")); err != nil {
 			return err

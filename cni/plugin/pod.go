@@ -23,7 +23,7 @@ func openNetns(path string) (ns.NetNS, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("opening the host's network namespace: %w", err), pod.Close())
 	}
-	defer own.Close() //nolint:errcheck // only looked at
+	defer own.Close() // only looked at
 	var a, b unix.Stat_t
 	if err := errors.Join(unix.Fstat(int(pod.Fd()), &a), unix.Fstat(int(own.Fd()), &b)); err != nil {
 		return nil, errors.Join(fmt.Errorf("comparing network namespaces: %w", err), pod.Close())
@@ -51,7 +51,7 @@ func peerOf(netnsPath, ifName string) (int, error) {
 		}
 		return 0, fmt.Errorf("opening the pod's network namespace: %w", err)
 	}
-	defer pod.Close() //nolint:errcheck // only looked at
+	defer pod.Close() // only looked at
 	h, err := podHandle(pod)
 	if err != nil {
 		return 0, err

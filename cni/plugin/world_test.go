@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 			slog.Error("making folder for the plugin", "error", err)
 			return 1
 		}
-		defer os.RemoveAll(dir) //nolint:errcheck // below the temporary folder
+		defer os.RemoveAll(dir) // below the temporary folder
 		bin := filepath.Join(dir, "manul")
 		build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", bin, "github.com/manul-net/manul/cni")
 		build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false")

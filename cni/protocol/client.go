@@ -86,7 +86,7 @@ func (c Client) do(ctx context.Context, req *Request) (*Response, error) {
 	if err != nil {
 		return nil, &UnreachableError{c.Socket, err}
 	}
-	defer conn.Close() //nolint:errcheck // nothing hangs on it once the answer is read
+	defer conn.Close() // nothing hangs on it once the answer is read
 	// Unblocks reading and writing when ctx ends, by deadline or otherwise.
 	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
 

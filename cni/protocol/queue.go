@@ -44,7 +44,7 @@ func (q Queue) Locked(ctx context.Context, f func() error) error {
 	if err != nil {
 		return fmt.Errorf("opening queue of deferred DELs: %w", err)
 	}
-	defer lock.Close() //nolint:errcheck // closing ends the lock
+	defer lock.Close() // closing ends the lock
 	if err := Flock(ctx, lock); err != nil {
 		return fmt.Errorf("locking queue of deferred DELs: %w", err)
 	}
@@ -135,7 +135,7 @@ func (q Queue) names() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer dir.Close() //nolint:errcheck // only read from
+	defer dir.Close() // only read from
 	all, err := dir.Readdirnames(2 * MaxDeferred)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
@@ -178,7 +178,7 @@ func load(path string) (DelRequest, error) {
 	if err != nil {
 		return r, err
 	}
-	defer f.Close() //nolint:errcheck // only read from
+	defer f.Close() // only read from
 	data, err := io.ReadAll(io.LimitReader(f, maxEntrySize))
 	if err != nil {
 		return r, err

@@ -154,7 +154,7 @@ func (s *server) accept(ctx, requests context.Context, l net.Listener, underway 
 
 // serve answers the one request of a connection.
 func (s *server) serve(ctx context.Context, conn net.Conn) {
-	defer conn.Close() //nolint:errcheck // the answer is written, or the peer gone
+	defer conn.Close() // the answer is written, or the peer gone
 	_ = conn.SetDeadline(time.Now().Add(s.ExchangeTimeout))
 	req, err := protocol.ReadRequest(conn)
 	if errors.Is(err, io.ErrUnexpectedEOF) {

@@ -45,12 +45,12 @@ func (n *testNode) forward() (apiServer string) {
 				return
 			}
 			go func() {
-				defer conn.Close() //nolint:errcheck // the other end sees it
+				defer conn.Close() // the other end sees it
 				other, err := new(net.Dialer).DialContext(n.t.Context(), "tcp", to)
 				if err != nil {
 					return
 				}
-				defer other.Close() //nolint:errcheck // the other end sees it
+				defer other.Close() // the other end sees it
 				go func() { _, _ = io.Copy(conn, other); _ = conn.Close() }()
 				_, _ = io.Copy(other, conn)
 			}()
@@ -82,7 +82,7 @@ func (n *testNode) probe(address, path string) (code int, err error) {
 		conn, err = new(net.Dialer).DialContext(n.t.Context(), "tcp", address)
 		return err
 	})
-	defer conn.Close() //nolint:errcheck // read to its end
+	defer conn.Close() // read to its end
 	if _, err := fmt.Fprintf(conn, "GET %s HTTP/1.0\r\n\r\n", path); err != nil {
 		return 0, err
 	}

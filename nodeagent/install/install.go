@@ -27,7 +27,7 @@ func Plugin(from, dir string) error {
 	if err != nil {
 		return fmt.Errorf("installing the CNI plugin: %w", err)
 	}
-	defer in.Close() //nolint:errcheck // only read
+	defer in.Close() // only read
 	if err := replace(to, 0o755, in); err != nil {
 		return fmt.Errorf("installing the CNI plugin: %w", err)
 	}
@@ -87,7 +87,7 @@ func sameContent(a, b string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	defer x.Close() //nolint:errcheck // only read
+	defer x.Close() // only read
 	y, err := os.Open(b)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
@@ -95,7 +95,7 @@ func sameContent(a, b string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	defer y.Close() //nolint:errcheck // only read
+	defer y.Close() // only read
 	info, err := y.Stat()
 	if err != nil || info.Mode().Perm() != 0o755 {
 		return false, err

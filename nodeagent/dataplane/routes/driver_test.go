@@ -331,7 +331,7 @@ func TestItems(t *testing.T) {
 	}
 	err := n.driver.Apply(t.Context(), r)
 	var names []string
-	joined, _ := err.(interface{ Unwrap() []error }) //nolint:errorlint // errors.Join has no other way
+	joined, _ := err.(interface{ Unwrap() []error }) // errors.Join has no other way
 	if joined == nil {
 		t.Fatalf("Apply = %v, want joined errors", err)
 	}
