@@ -10,7 +10,7 @@ VERSION ?= v0.1.0
 TOOLS := $(MANUL_CACHE)/tools/$(shell sha256sum go.tools.mod | cut -c1-12)
 CLUSTER := $(CURDIR)/out/cluster
 LDFLAGS := -s -w -X main.version=$(VERSION)
-MODULES := . test/cluster test/e2e
+MODULES := . hack/ociimage test/cluster test/e2e
 # Packages that start a program only once at a time, so that two cores are not asked for more than they have.
 GOTEST := $(TOOLS)/gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg
 
@@ -57,7 +57,7 @@ kubernetes: packages ## build Kubernetes once, into the cache
 	$(CLUSTER) build
 
 lint: tools ## lint all modules
-	set -e; for m in $(MODULES); do (cd $$m && $(TOOLS)/golangci-lint run -c $(CURDIR)/.golangci.yml ./...); done
+	set -e; for m in $(MODULES); do (cd $$m && $(TOOLS)/golangci-lint run --allow-parallel-runners -c $(CURDIR)/.golangci.yml ./...); done
 	test -z "$$(gofmt -l $$(git ls-files '*.go'))"
 	$(MAKE) --no-print-directory vulncheck
 
