@@ -133,10 +133,13 @@ func (tx *transaction) removeChain(at place, name string) {
 
 // planPrograms makes the chains of programs.
 func (tx *transaction) planPrograms() error {
-	names := tx.desired.Programs.Dirty()
+	names := slices.Collect(tx.desired.Programs.Dirty())
 	if tx.full() || tx.typesChanged {
-		names = maps.Keys(maps.Collect(tx.desired.Programs.All()))
+		for name := range tx.desired.Programs.All() {
+			names = append(names, name)
+		}
 	}
+	slices.Sort(names)
 	changed := map[string]bool{}
 	look := func(name string) error {
 		before := tx.state.programs[name].shapes
@@ -144,7 +147,7 @@ func (tx *transaction) planPrograms() error {
 		changed[name] = changed[name] || tx.state.programs[name].shapes != before
 		return err
 	}
-	for _, name := range slices.Sorted(names) {
+	for _, name := range slices.Compact(names) {
 		if err := look(name); err != nil {
 			return err
 		}

@@ -3,6 +3,7 @@ package iptables
 import (
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -111,14 +112,15 @@ func TestRandomStates(t *testing.T) { eachVariant(t, testRandomStates) }
 func testRandomStates(t *testing.T, variant Variant) {
 	ns, fresh := netns.New(t), netns.New(t)
 	apply := func(rt *rapid.T, in *netns.NS, d *Driver, p *tables.Policy) {
-		for {
+		for range 1000 {
 			var err error
 			in.Do(func() { err = d.Apply(t.Context(), p) })
 			itemsOnly(rt, err)
-			if len(d.state.leftovers) == 0 || err != nil {
+			if len(d.state.leftovers) == 0 || len(missingSets(p)) > 0 {
 				return
 			}
 		}
+		rt.Fatalf("sets stay: %v\n%s", d.state.leftovers, strings.Join(dump(t, in, variant), "\n"))
 	}
 	rapid.Check(t, func(rt *rapid.T) {
 		d, other := openIn(t, ns, variant), openIn(t, fresh, variant)

@@ -22,6 +22,22 @@ func familyOf(a netip.Addr) family {
 	return ipv6
 }
 
+// inUse are the families of a node. One without any IPv6 endpoint needs no IPv6 set and no IPv6 rule: that is half of
+// them. Base chains then drop what IPv6 goes to workloads. The first IPv6 endpoint brings everything; when the last has
+// gone it stays until everything is compared, so that coming and going costs nothing.
+type inUse struct {
+	v6 bool
+}
+
+func (u inUse) families() []family {
+	if u.v6 {
+		return []family{ipv4, ipv6}
+	}
+	return []family{ipv4}
+}
+
+func (u inUse) has(f family) bool { return f == ipv4 || u.v6 }
+
 func (f family) digit() string {
 	if f == ipv4 {
 		return "4"

@@ -78,6 +78,7 @@ func baseChains() []baseChain {
 type layout struct {
 	prefix   string
 	settings tables.Settings
+	inUse    inUse
 	setID    *uint32
 }
 
@@ -88,13 +89,9 @@ func (l *layout) digest(chain string) digest {
 	d.text(l.prefix)
 	d.number(uint64(l.settings.EndpointToHost))
 	d.number(uint64(l.settings.VXLANPort))
-	for _, allowed := range []bool{l.settings.AllowVXLAN, l.settings.AllowIPIP} {
-		n := uint64(0)
-		if allowed {
-			n = 1
-		}
-		d.number(n)
-	}
+	d.flag(l.settings.AllowVXLAN)
+	d.flag(l.settings.AllowIPIP)
+	d.flag(l.inUse.v6)
 	return d.sum()
 }
 
@@ -197,6 +194,11 @@ func (l *layout) forwardIngress() []*ruleBuilder {
 	r := &rules{l: l}
 	r.othersPass(expr.MetaKeyOIFNAME)
 	r.knownPass()
+	if !l.inUse.v6 { // there are no rules for it; nor can a workload send any, for it has no address
+		b := r.add()
+		b.family(ipv6)
+		b.drop()
+	}
 	r.add().dispatch(expr.MetaKeyOIFNAME, ingressMap)
 	r.add().drop()
 	return r.list

@@ -92,6 +92,14 @@ func (d *digester) text(s string) {
 
 func (d *digester) number(n uint64) { d.b = binary.AppendUvarint(d.b, n) }
 
+func (d *digester) flag(on bool) {
+	if on {
+		d.number(1)
+	} else {
+		d.number(0)
+	}
+}
+
 func (d *digester) texts(list []string) {
 	d.number(uint64(len(list)))
 	for _, s := range list {

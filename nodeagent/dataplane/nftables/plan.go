@@ -62,6 +62,9 @@ func newTransaction(d *Driver, desired *tables.Policy, kernel *found) *transacti
 	if kernel != nil {
 		tx.state = newState()
 		tx.wantedChains, tx.wantedSets = map[string]bool{}, map[string]bool{}
+		for _, e := range desired.Endpoints.All() {
+			tx.state.inUse.v6 = tx.state.inUse.v6 || hasIPv6(e)
+		}
 	}
 	return tx
 }
@@ -99,6 +102,8 @@ func (tx *transaction) refused(it item) bool {
 func (tx *transaction) plan(ctx context.Context) error {
 	if tx.full() {
 		tx.prepare()
+	} else if err := tx.checkFamilies(); err != nil {
+		return err
 	}
 	for _, step := range []func(context.Context) error{
 		tx.planSets, tx.planPools, tx.planPrograms, tx.planEndpoints, tx.planBaseChains,
@@ -111,6 +116,19 @@ func (tx *transaction) plan(ctx context.Context) error {
 	return nil
 }
 
+// checkFamilies fails when the first IPv6 endpoint comes: then everything has to be rendered anew.
+func (tx *transaction) checkFamilies() error {
+	if tx.state.inUse.v6 {
+		return nil
+	}
+	for name := range tx.desired.Endpoints.Dirty() {
+		if e, ok := tx.desired.Endpoints.Get(name); ok && hasIPv6(e) {
+			return errors.New("the node has IPv6 endpoints now")
+		}
+	}
+	return nil
+}
+
 // prepare makes what is in the kernel the state, and the table and the driver's own sets if they are not there.
 func (tx *transaction) prepare() {
 	own := ownSets()
@@ -120,7 +138,7 @@ func (tx *transaction) prepare() {
 		}
 	}
 	for id, typ := range tx.desired.Sets.All() {
-		for fam := range families {
+		for _, fam := range tx.state.inUse.families() {
 			have, ok := tx.kernel.sets[setName(id, typ, fam)]
 			tx.rebuild = tx.rebuild || ok && have != memberSpec(typ, fam)
 		}
@@ -274,7 +292,7 @@ func (tx *transaction) planProgram(ctx context.Context, name string) error {
 	both := [directions][]tables.Rule{program.Ingress, program.Egress}
 	var contents [directions]digest
 	for d, rules := range both {
-		content, err := rulesDigest(rules, tx.setType)
+		content, err := rulesDigest(rules, tx.setType, tx.state.inUse)
 		if err != nil {
 			tx.d.refused[it] = refusedItem{err: fmt.Errorf("%s %w", [directions]string{"ingress", "egress"}[d], err)}
 			tx.keepProgram(name)
@@ -299,7 +317,9 @@ func (tx *transaction) planProgram(ctx context.Context, name string) error {
 			}
 			continue
 		}
-		render := func() []*ruleBuilder { return renderer{types: tx.setType, setID: &tx.setID}.program(rules) }
+		render := func() []*ruleBuilder {
+			return renderer{types: tx.setType, inUse: tx.state.inUse, setID: &tx.setID}.program(rules)
+		}
 		if err := tx.ensureChain(ctx, it, chain, nil, contents[d], render); err != nil {
 			return err
 		}
@@ -348,7 +368,7 @@ func (tx *transaction) planBaseChains(ctx context.Context) error {
 	if !tx.full() && !tx.desired.SettingsDirty {
 		return nil
 	}
-	l := &layout{prefix: tx.d.options.WorkloadPrefix, settings: tx.desired.Settings, setID: &tx.setID}
+	l := &layout{prefix: tx.d.options.WorkloadPrefix, settings: tx.desired.Settings, inUse: tx.state.inUse, setID: &tx.setID}
 	for _, base := range baseChains() {
 		render := func() []*ruleBuilder { return base.rules(l) }
 		if err := tx.ensureChain(ctx, item{kind: kindSettings}, base.name, &base.hook, l.digest(base.name), render); err != nil {

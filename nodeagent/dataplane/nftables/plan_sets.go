@@ -70,7 +70,7 @@ func (tx *transaction) planSet(id string) {
 		return
 	}
 	if old != nil {
-		for fam := range families {
+		for _, fam := range tx.state.inUse.families() {
 			tx.lateSets = append(tx.lateSets, setName(id, old.typ, fam))
 		}
 		delete(tx.state.sets, id)
@@ -94,7 +94,7 @@ func (tx *transaction) makeSet(id string, typ tables.SetType) *memberSet {
 	set := newMemberSet(typ)
 	tx.state.sets[id] = set
 	tx.early.item = item{tables.KindSet, id}
-	for fam := range families {
+	for _, fam := range tx.state.inUse.families() {
 		tx.ensureSet(setName(id, typ, fam), memberSpec(typ, fam))
 	}
 	return set
@@ -140,7 +140,11 @@ func (tx *transaction) planMember(m tables.Member, wanted, had bool, perSet map[
 		}
 		return
 	}
-	p := tx.pendingOf(item{tables.KindSet, m.Set}, setName(m.Set, set.typ, familyOf(m.Prefix.Addr())))
+	fam := familyOf(m.Prefix.Addr())
+	if !tx.state.inUse.has(fam) {
+		return
+	}
+	p := tx.pendingOf(item{tables.KindSet, m.Set}, setName(m.Set, set.typ, fam))
 	if step > 0 {
 		p.adds = append(p.adds, element{key: memberKey(m, set.typ)})
 	} else {
@@ -169,7 +173,7 @@ func memberKey(m tables.Member, typ tables.SetType) string {
 // planNets turns what changed in sets of CIDRs into elements.
 func (tx *transaction) planNets(perSet map[string]changes) {
 	for id, c := range perSet {
-		for fam := range families {
+		for _, fam := range tx.state.inUse.families() {
 			name := setName(id, tables.Nets, fam)
 			tx.planIntervals(item{tables.KindSet, id}, name, fam, c)
 		}
@@ -200,7 +204,7 @@ func (tx *transaction) compareSets(ctx context.Context) error {
 		}
 		typ, _ := tx.desired.Sets.Get(id)
 		kept := false
-		for fam := range families {
+		for _, fam := range tx.state.inUse.families() {
 			_, exists := tx.kernel.sets[setName(id, typ, fam)]
 			kept = kept || exists
 		}
@@ -223,7 +227,7 @@ func (tx *transaction) compareSets(ctx context.Context) error {
 
 // compareElements reads a set's elements, deletes those that are no members, and keeps the others to be compared.
 func (tx *transaction) compareElements(id string, s *scanned) error {
-	for fam := range families {
+	for _, fam := range tx.state.inUse.families() {
 		name := setName(id, s.set.typ, fam)
 		if _, exists := tx.kernel.sets[name]; !exists {
 			continue
@@ -290,7 +294,7 @@ func (tx *transaction) scanMembers(ctx context.Context) error {
 		}
 		fam := familyOf(m.Prefix.Addr())
 		key := memberKey(m, s.set.typ)
-		if _, ok := s.present[fam][key]; ok {
+		if _, ok := s.present[fam][key]; ok || !tx.state.inUse.has(fam) {
 			continue
 		}
 		name := setName(m.Set, s.set.typ, fam)
@@ -306,7 +310,7 @@ func (tx *transaction) scanMembers(ctx context.Context) error {
 	for id, s := range tx.scan {
 		if s.set.nets != nil {
 			tx.early.item = item{tables.KindSet, id}
-			for fam := range families {
+			for _, fam := range tx.state.inUse.families() {
 				if err := tx.compareIntervals(setName(id, tables.Nets, fam), s.set.nets.greatest(fam)); err != nil {
 					return err
 				}

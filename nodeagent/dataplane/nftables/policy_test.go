@@ -292,3 +292,40 @@ func (n *node) source(from, to string, fam family, want string) {
 		n.t.Errorf("%s -> %s: the source is %v, want %s's %v", from, to, got, want, addresses[want][fam])
 	}
 }
+
+// A node without IPv6 endpoints has no IPv6 sets and rules, and lets no IPv6 packet to or from a workload; with the
+// first IPv6 endpoint all are there.
+func TestIPv6Begins(t *testing.T) {
+	n := newNode(t)
+	p := newTables()
+	addSets(p)
+	v4 := func(pod string) tables.Endpoint {
+		return tables.Endpoint{Addresses: []netip.Addr{addresses[pod][ipv4]}}
+	}
+	for _, pod := range pods() {
+		p.Endpoints.Set(interfaceOf(pod), v4(pod))
+	}
+	p.Programs.Set("in", tables.Program{Ingress: []tables.Rule{{Action: tables.Deny, Source: tables.Entity{Sets: []string{clientSet}}}, {Action: tables.Allow}}})
+	server := v4(serverPod)
+	server.Ingress = []tables.Tier{tier(tables.Deny, "in")}
+	p.Endpoints.Set(interfaceOf(serverPod), server)
+	n.apply(p)
+	n.verify(
+		tcp(ipv4, clientPod, serverPod, 80, false), tcp(ipv4, otherPod, serverPod, 80, true), tcp(ipv4, outside, serverPod, 80, true),
+		tcp(ipv6, clientPod, otherPod, 80, false), tcp(ipv6, outside, otherPod, 80, false), tcp(ipv6, outside, serverPod, 80, false),
+		tcp(ipv6, otherPod, hostSide, 80, false), tcp(ipv6, otherPod, outside, 80, false),
+	)
+	n.sameAsFresh(p)
+	p.Members.Set(addressMember(clientSet, addresses[otherPod][ipv6]), struct{}{})
+	n.apply(p)
+	server.Addresses = append(server.Addresses, addresses[serverPod][ipv6])
+	p.Endpoints.Set(interfaceOf(serverPod), server)
+	p.Endpoints.Set(interfaceOf(clientPod), unrestricted(clientPod))
+	p.Endpoints.Set(interfaceOf(otherPod), unrestricted(otherPod))
+	n.apply(p)
+	n.verify(
+		tcp(ipv4, clientPod, serverPod, 80, false), tcp(ipv4, otherPod, serverPod, 80, true),
+		tcp(ipv6, clientPod, serverPod, 80, false), tcp(ipv6, otherPod, serverPod, 80, false), tcp(ipv6, outside, serverPod, 80, true),
+	)
+	n.sameAsFresh(p)
+}

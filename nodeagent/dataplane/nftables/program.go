@@ -39,8 +39,9 @@ func shapeOf(rules []tables.Rule) shape {
 type setTypes func(id string) (tables.SetType, bool)
 
 // rulesDigest identifies the chain that rules become, the names of sets included.
-func rulesDigest(rules []tables.Rule, types setTypes) (digest, error) {
+func rulesDigest(rules []tables.Rule, types setTypes, use inUse) (digest, error) {
 	d := newDigester("program")
+	d.flag(use.v6)
 	for i := range rules {
 		r := &rules[i]
 		if r.Action < tables.Allow || r.Action > tables.Log {
@@ -81,6 +82,7 @@ func rulesDigest(rules []tables.Rule, types setTypes) (digest, error) {
 // renderer turns rules into nftables'.
 type renderer struct {
 	types setTypes
+	inUse inUse
 	setID *uint32
 }
 
@@ -106,7 +108,7 @@ func (r renderer) rule(rule *tables.Rule) []*ruleBuilder {
 	if !familyMatters(rule) {
 		return r.variants(rule, families)
 	}
-	for fam := range families {
+	for _, fam := range r.inUse.families() {
 		if canMatch(rule, fam) {
 			out = append(out, r.variants(rule, fam)...)
 		}

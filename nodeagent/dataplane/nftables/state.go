@@ -13,6 +13,7 @@ const interfaceNameLen = 16
 
 // state is what the table in the kernel holds, in digests and names: enough to tell what has to change.
 type state struct {
+	inUse     inUse
 	chains    map[string]digest
 	shapes    [directions]map[string]shape // of programs
 	tiers     map[string]*tierChain        // by chain name
@@ -76,6 +77,11 @@ func (e endpoint) elements(name string) []setElement {
 		list = append(list, setElement{sourceSet(familyOf(a)), element{key: key + string(a.AsSlice())}})
 	}
 	return list
+}
+
+// hasIPv6 tells whether the endpoint sends from an IPv6 address.
+func hasIPv6(e tables.Endpoint) bool {
+	return slices.ContainsFunc(e.Addresses, func(a netip.Addr) bool { return a.IsValid() && !a.Unmap().Is4() })
 }
 
 // interfaceKey is a name as the kernel compares it.
