@@ -51,7 +51,6 @@ const (
 
 func jump(to string) string           { return "-j " + to }
 func goTo(to string) string           { return "-g " + to }
-func in(name string) string           { return "-i " + name }
 func inSet(name, flags string) string { return "-m set --match-set " + name + " " + flags }
 func notInSet(name, flags string) string {
 	return "-m set ! --match-set " + name + " " + flags

@@ -140,6 +140,7 @@ const perMessage = 256
 func (s *ipsets) add(set string, entries []entry) error {
 	return s.change(nl.IPSET_CMD_ADD, set, entries)
 }
+
 func (s *ipsets) del(set string, entries []entry) error {
 	return s.change(nl.IPSET_CMD_DEL, set, entries)
 }

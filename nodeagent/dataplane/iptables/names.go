@@ -12,15 +12,11 @@ import (
 	"github.com/manul-net/manul/nodeagent/tables"
 )
 
-// Limits of the kernel.
-const (
-	// interfaceNameLen is the size of an interface's name, with its terminating zero (IFNAMSIZ).
-	interfaceNameLen = 16
-	// A chain's name has at most 28 characters, a set's at most 31.
-	maxSetName = 31
-)
+// interfaceNameLen is the size of an interface's name in the kernel, with its terminating zero (IFNAMSIZ).
+const interfaceNameLen = 16
 
-// chainPrefix begins the names of all chains that the driver owns, and of none that it does not.
+// chainPrefix begins the names of all chains that the driver owns, and of none that it does not. The kernel takes 28
+// characters for a chain and 31 for a set.
 const chainPrefix = "manul-"
 
 // setPrefix begins the names of all sets of one family that the driver owns, and of none that it does not.

@@ -183,9 +183,9 @@ func (tx *transaction) planProgram(name string) error {
 		}
 		return nil
 	}
-	rendered, err := tx.renderProgram(name, wish)
-	if err != nil {
-		tx.d.refused[it] = refusedItem{err: err}
+	rendered, problem := tx.renderProgram(name, wish)
+	if problem != nil {
+		tx.d.refused[it] = refusedItem{err: problem}
 		tx.keepProgram(name)
 		return nil
 	}

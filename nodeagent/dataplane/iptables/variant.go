@@ -50,7 +50,7 @@ func programsOf(ctx context.Context, variant Variant) (programs, error) {
 	return p, nil
 }
 
-var errNoVariant = errors.New("the variant is not installed") //nolint:gochecknoglobals // a sentinel
+var errNoVariant = errors.New("the variant is not installed")
 
 func exists(program string) bool {
 	_, err := exec.LookPath(program)
