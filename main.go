@@ -15,9 +15,11 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
 	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
 
 	"github.com/manul-net/manul/controllers"
 	"github.com/manul-net/manul/controllers/defaults"
+	"github.com/manul-net/manul/webhooks"
 )
 
 // version is set when the program is linked: -ldflags "-X main.version=v0.1.0".
@@ -32,6 +34,8 @@ func main() {
 
 type flags struct {
 	metrics, health      string
+	webhook              string
+	webhookNamespace     string
 	leaderElect          bool
 	leaderElectNamespace string
 	pool                 string
@@ -53,6 +57,8 @@ func command() *cobra.Command {
 	p := cmd.Flags()
 	p.StringVar(&f.metrics, "metrics-bind-address", "127.0.0.1:8080", "address of the metrics endpoint, host:port; 0 for none")
 	p.StringVar(&f.health, "health-probe-bind-address", "127.0.0.1:8081", "address of /healthz and /readyz, host:port; 0 for none")
+	p.StringVar(&f.webhook, "webhook-bind-address", "0", "address of the admission webhook, host:port; 0 for none")
+	p.StringVar(&f.webhookNamespace, "webhook-namespace", "manul-system", "namespace of the webhook's Service and of the Secret with its certificate")
 	p.BoolVar(&f.leaderElect, "leader-elect", false, "agree with other replicas on the one that writes")
 	p.StringVar(&f.leaderElectNamespace, "leader-elect-namespace", "manul-system", "namespace of the Lease that replicas agree by")
 	p.StringVar(&f.pool, "default-ipv4-pool", "", "CIDR of the address pool to create in a cluster that has none; empty for none")
@@ -85,7 +91,18 @@ func (f *flags) run(ctx context.Context) error {
 		DefaultIPv4Pool:         pool,
 		Version:                 version,
 		Log:                     log,
+		Admission:               f.admission(),
 	})
+}
+
+// admission returns what adds the webhook to the operator; nil for none.
+func (f *flags) admission() func(manager.Manager, func() bool) error {
+	if f.webhook == "0" {
+		return nil
+	}
+	return func(mgr manager.Manager, known func() bool) error {
+		return webhooks.Setup(mgr, webhooks.Options{Address: f.webhook, Namespace: f.webhookNamespace, Ready: known})
+	}
 }
 
 // restConfig says how to reach the API server. There is no limit of requests on this side: a change is written at once,

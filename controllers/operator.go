@@ -57,6 +57,8 @@ type Options struct {
 	// Version of the operator, for people to read.
 	Version string
 	Log     logr.Logger
+	// Admission adds the check of what users write; nil for none. known tells whether the operator knows the cluster.
+	Admission func(mgr manager.Manager, known func() bool) error
 }
 
 // Run is the operator. It returns when ctx ends, with an error when it could not go on or lost the leadership.
@@ -112,6 +114,9 @@ func register(mgr manager.Manager, world *live.World, opts Options) error {
 		func() error { return defaults.SetupPool(mgr, opts.DefaultIPv4Pool) },
 		func() error { return mgr.AddHealthzCheck("ping", healthz.Ping) },
 		func() error { return mgr.AddReadyzCheck("compiled", compiled(world)) },
+	}
+	if opts.Admission != nil {
+		setups = append(setups, func() error { return opts.Admission(mgr, world.IsOpen) })
 	}
 	for _, setup := range setups {
 		if err := setup(); err != nil {

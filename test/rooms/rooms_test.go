@@ -60,7 +60,7 @@ func rooms() []room {
 		{path: "internal/render", project: []string{"api", "internal"}, never: both()},
 		{path: "internal/live", project: []string{"api", "internal"}, never: both()},
 		{path: "controllers", project: []string{"api", "internal"}, never: append(ours("webhooks", "nodeagent"), kernel()...)},
-		{path: "webhooks", project: []string{"api", "internal/validate"}, never: append(ours("controllers", "nodeagent"), kernel()...)},
+		{path: "webhooks", project: []string{"api", "internal/validate", "internal/policy"}, never: append(ours("controllers", "nodeagent"), kernel()...)},
 		{path: "main.go", project: []string{"controllers", "webhooks"}, never: append(ours("nodeagent"), kernel()...)},
 		{path: "nodeagent/delta", never: noIO()},
 		{path: "nodeagent/tables", project: []string{"nodeagent/delta"}, never: noIO()},

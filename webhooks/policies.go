@@ -1,0 +1,103 @@
+package webhooks
+
+import (
+	"context"
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	v3 "github.com/manul-net/manul/api/v3"
+	"github.com/manul-net/manul/internal/policy"
+	"github.com/manul-net/manul/internal/validate"
+)
+
+func writeNetworkPolicy(ctx context.Context, in Cluster, obj client.Object) (verdict, error) {
+	p, ok := obj.(*v3.NetworkPolicy)
+	if !ok {
+		return verdict{}, unexpected(obj)
+	}
+	return checkPolicy(ctx, in, validate.NetworkPolicy(p), p.Namespace, func() *policy.Compiled { return policy.NetworkPolicy(p) }, p.Spec.Tier,
+		p.Spec.Ingress, p.Spec.Egress)
+}
+
+func writeGlobalNetworkPolicy(ctx context.Context, in Cluster, obj client.Object) (verdict, error) {
+	p, ok := obj.(*v3.GlobalNetworkPolicy)
+	if !ok {
+		return verdict{}, unexpected(obj)
+	}
+	return checkPolicy(ctx, in, validate.GlobalNetworkPolicy(p), "", func() *policy.Compiled { return policy.GlobalNetworkPolicy(p) }, p.Spec.Tier,
+		p.Spec.Ingress, p.Spec.Egress)
+}
+
+func writeStagedNetworkPolicy(ctx context.Context, in Cluster, obj client.Object) (verdict, error) {
+	p, ok := obj.(*v3.StagedNetworkPolicy)
+	if !ok {
+		return verdict{}, unexpected(obj)
+	}
+	return checkPolicy(ctx, in, validate.StagedNetworkPolicy(p), p.Namespace, func() *policy.Compiled { return policy.StagedNetworkPolicy(p) }, p.Spec.Tier,
+		p.Spec.Ingress, p.Spec.Egress)
+}
+
+func writeStagedGlobalNetworkPolicy(ctx context.Context, in Cluster, obj client.Object) (verdict, error) {
+	p, ok := obj.(*v3.StagedGlobalNetworkPolicy)
+	if !ok {
+		return verdict{}, unexpected(obj)
+	}
+	return checkPolicy(ctx, in, validate.StagedGlobalNetworkPolicy(p), "", func() *policy.Compiled { return policy.StagedGlobalNetworkPolicy(p) }, p.Spec.Tier,
+		p.Spec.Ingress, p.Spec.Egress)
+}
+
+// writeStagedKubernetesNetworkPolicy: what the API server checks in a NetworkPolicy of networking.k8s.io it does not check
+// in one that is staged, so that the compiler has to say what is wrong.
+func writeStagedKubernetesNetworkPolicy(_ context.Context, _ Cluster, obj client.Object) (verdict, error) {
+	p, ok := obj.(*v3.StagedKubernetesNetworkPolicy)
+	if !ok {
+		return verdict{}, unexpected(obj)
+	}
+	if finding := policy.StagedKubernetesNetworkPolicy(p).Finding; !finding.Accepted {
+		return verdict{errs: field.ErrorList{field.Forbidden(field.NewPath("spec"), finding.Message)}}, nil
+	}
+	return verdict{}, nil
+}
+
+// checkPolicy adds to the mistakes that a policy has by itself what only the cluster shows, and warns of what is legal and
+// surely not meant.
+func checkPolicy(ctx context.Context, in Cluster, errs field.ErrorList, namespace string, compile func() *policy.Compiled,
+	tierName string, ingress, egress []v3.Rule,
+) (verdict, error) {
+	tier, err := tierOf(ctx, in, tierName)
+	if err != nil {
+		return verdict{}, err
+	}
+	if tier == nil {
+		errs = append(errs, field.Invalid(field.NewPath("spec", "tier"), tierName, "there is no tier of this name: create the tier first, or name another"))
+	}
+	if len(errs) > 0 {
+		return verdict{errs: errs}, nil
+	}
+	compiled := compile()
+	warnings := append(unreachable("ingress", ingress), unreachable("egress", egress)...)
+	if !compiled.Finding.Accepted {
+		warnings = append(warnings, compiled.Finding.Message)
+	}
+	if compiled.Selector == nil {
+		return verdict{warnings: warnings}, nil // a staged policy that stands for none
+	}
+	if !compiled.Staged {
+		warnings = append(warnings, withoutRules(compiled, tier, len(ingress), len(egress))...)
+	}
+	selects, err := in.Selects(ctx, compiled, namespace)
+	if err != nil {
+		return verdict{}, err
+	}
+	if !selects {
+		warnings = append(warnings, selectsNone(namespace))
+	}
+	return verdict{warnings: warnings}, nil
+}
+
+// unexpected is a mistake in the table of kinds.
+func unexpected(obj client.Object) error {
+	return fmt.Errorf("the checks of another kind were asked about a %T", obj)
+}

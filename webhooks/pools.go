@@ -1,0 +1,84 @@
+package webhooks
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/manul-net/manul/api/v1alpha1"
+	v3 "github.com/manul-net/manul/api/v3"
+	"github.com/manul-net/manul/internal/validate"
+)
+
+func writePool(ctx context.Context, in Cluster, obj client.Object) (verdict, error) {
+	p, ok := obj.(*v3.IPPool)
+	if !ok {
+		return verdict{}, unexpected(obj)
+	}
+	errs := validate.IPPool(p)
+	pools, err := in.Pools(ctx)
+	if err != nil {
+		return verdict{}, err
+	}
+	return verdict{errs: append(errs, overlap(p, pools)...)}, nil
+}
+
+// overlap finds a pool that has addresses in common with p.
+func overlap(p *v3.IPPool, pools []v3.IPPool) field.ErrorList {
+	own, err := validate.ParseNet(p.Spec.CIDR)
+	if err != nil {
+		return nil // found already, as a mistake in the pool itself
+	}
+	for i := range pools {
+		other, err := netip.ParsePrefix(pools[i].Spec.CIDR)
+		if err != nil || pools[i].Name == p.Name || !own.Overlaps(other) {
+			continue
+		}
+		return field.ErrorList{field.Invalid(field.NewPath("spec", "cidr"), p.Spec.CIDR,
+			fmt.Sprintf("overlaps with pool %q (%s): choose a network outside of it", pools[i].Name, pools[i].Spec.CIDR))}
+	}
+	return nil
+}
+
+func removePool(ctx context.Context, in Cluster, obj client.Object) (verdict, error) {
+	p, ok := obj.(*v3.IPPool)
+	if !ok {
+		return verdict{}, unexpected(obj)
+	}
+	states, err := in.NodeStates(ctx)
+	if err != nil {
+		return verdict{}, err
+	}
+	count, example := inUse(p.Spec.CIDR, states)
+	if count == 0 {
+		return verdict{}, nil
+	}
+	const advice = "pool %q is in use: %d of its addresses are held, such as %s. Set spec.disabled to true, replace the pods that hold addresses, then delete the pool"
+	return refuse(advice, p.Name, count, example), nil
+}
+
+// inUse counts the addresses of a network that pods hold, and gives one as an example.
+func inUse(cidr string, states []v1alpha1.NodeState) (count int, example string) {
+	pool, err := netip.ParsePrefix(cidr)
+	if err != nil {
+		return 0, ""
+	}
+	for i := range states {
+		endpoints := states[i].Status.Endpoints
+		for j := range endpoints {
+			for _, text := range endpoints[j].Addresses {
+				addr, err := netip.ParseAddr(text)
+				if err != nil || !pool.Contains(addr) {
+					continue
+				}
+				if count++; count == 1 {
+					example = fmt.Sprintf("%s by pod %s on node %s", text, endpoints[j].ID, states[i].Name)
+				}
+			}
+		}
+	}
+	return count, example
+}
