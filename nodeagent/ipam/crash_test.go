@@ -23,7 +23,7 @@ func crashBlock() Block { return Block{CIDR: prefix("10.48.0.0/26"), Pool: prefi
 func TestCrashChild(t *testing.T) {
 	path := os.Getenv(crashJournal)
 	if path == "" {
-		t.Skip("this is the child process of TestKilledAtAnyPoint")
+		return // nobody asked for the child process
 	}
 	a, err := Open(path, Options{})
 	if err != nil {

@@ -93,13 +93,13 @@ func TestEveryMutationOfARuleIsNoticed(t *testing.T) {
 	rules := len(compile(t, w).Programs["np.n1.web"].Spec.Ingress)
 	for i := range rules {
 		for name, mutate := range mutations() {
+			r := compile(t, w)
+			program := r.Programs["np.n1.web"].DeepCopy()
+			r.Programs["np.n1.web"] = program
+			if !mutate(&program.Spec.Ingress[i]) {
+				continue // the rule has nothing of that kind
+			}
 			t.Run(strings.ReplaceAll(fmt.Sprintf("rule %d: %s", i, name), " ", "_"), func(t *testing.T) {
-				r := compile(t, w)
-				program := r.Programs["np.n1.web"].DeepCopy()
-				r.Programs["np.n1.web"] = program
-				if !mutate(&program.Spec.Ingress[i]) {
-					t.Skip("the rule has nothing to mutate here")
-				}
 				if _, found := disagreement(w, r, all); !found {
 					t.Errorf("nobody noticed that rule %d has become %+v", i, program.Spec.Ingress[i])
 				}
