@@ -86,7 +86,10 @@ func kinds() []failure {
 		return nil
 	}
 	operator := func(ctx context.Context, c *lab.Cluster) error {
-		_, err := c.Kubectl(ctx, "delete", "pod", "-n", "manul-system", "-l", "app.kubernetes.io/component=operator", "--force", "--grace-period=0")
+		out, err := c.Kubectl(ctx, "delete", "pod", "-n", "manul-system", "-l", "app.kubernetes.io/name=manul-operator", "--force", "--grace-period=0")
+		if err == nil && !strings.Contains(out, "deleted") {
+			return fmt.Errorf("no operator to delete: %s", out)
+		}
 		return err
 	}
 	return []failure{
