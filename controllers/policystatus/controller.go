@@ -95,7 +95,7 @@ func (r *Reporter) Reconcile(ctx context.Context, ref render.PolicyRef) (reconci
 		r.settled(ref)
 	} else if left := r.waitFor(ref, patience(before, &now)); left > 0 {
 		return reconcile.Result{RequeueAfter: left}, nil
-	} else if err := r.writePolicy(ctx, p, before, &now); err != nil {
+	} else if err := r.writePolicy(ctx, ref, p, before, &now); err != nil {
 		return reconcile.Result{}, err
 	}
 	if err := r.writeProgram(ctx, p, &report); err != nil {
@@ -128,22 +128,16 @@ func (p *published) primary() *v3.PolicyStatus {
 func (r *Reporter) published(ctx context.Context, ref render.PolicyRef, program string) (*published, error) {
 	var p published
 	key := types.NamespacedName{Namespace: ref.Namespace, Name: ref.Name}
-	switch ref.Kind {
-	case policy.KindGlobalNetworkPolicy:
-		obj := &v3.GlobalNetworkPolicy{}
-		p.object, p.status = obj, &obj.Status
-	case policy.KindNetworkPolicy:
-		obj := &v3.NetworkPolicy{}
-		p.object, p.status = obj, &obj.Status
-	case policy.KindKubernetesNetworkPolicy:
-		p.object = &networkingv1.NetworkPolicy{}
-	default:
+	if p.object, p.status = empty(ref.Kind); p.object == nil {
 		return nil, fmt.Errorf("reporting on %s: %q is not a kind of policy", ref, ref.Kind)
 	}
 	if err := r.Client.Get(ctx, key, p.object); apierrors.IsNotFound(err) {
 		p.object, p.status = nil, nil
 	} else if err != nil {
 		return nil, fmt.Errorf("reading policy %s: %w", ref, err)
+	}
+	if program == "" {
+		return &p, nil
 	}
 	p.program = &v1alpha1.PolicyProgram{}
 	if err := r.Client.Get(ctx, types.NamespacedName{Name: program}, p.program); apierrors.IsNotFound(err) {
@@ -154,8 +148,32 @@ func (r *Reporter) published(ctx context.Context, ref render.PolicyRef, program 
 	return &p, nil
 }
 
+// empty returns an object of a kind of policies, and its status if the kind has one.
+func empty(kind string) (client.Object, *v3.PolicyStatus) {
+	switch kind {
+	case policy.KindGlobalNetworkPolicy:
+		obj := &v3.GlobalNetworkPolicy{}
+		return obj, &obj.Status
+	case policy.KindNetworkPolicy:
+		obj := &v3.NetworkPolicy{}
+		return obj, &obj.Status
+	case policy.KindKubernetesNetworkPolicy:
+		return &networkingv1.NetworkPolicy{}, nil
+	case policy.KindStagedGlobalNetworkPolicy:
+		obj := &v3.StagedGlobalNetworkPolicy{}
+		return obj, &obj.Status
+	case policy.KindStagedNetworkPolicy:
+		obj := &v3.StagedNetworkPolicy{}
+		return obj, &obj.Status
+	case policy.KindStagedKubernetesNetworkPolicy:
+		obj := &v3.StagedKubernetesNetworkPolicy{}
+		return obj, &obj.Status
+	}
+	return nil, nil
+}
+
 // writePolicy writes the status of the user's object, and the event when it is news that the policy is wrong.
-func (r *Reporter) writePolicy(ctx context.Context, p *published, before, now *v3.PolicyStatus) error {
+func (r *Reporter) writePolicy(ctx context.Context, ref render.PolicyRef, p *published, before, now *v3.PolicyStatus) error {
 	if rejectedAnew(before, now) {
 		c := condition(now, v3.ConditionAccepted)
 		r.Events.Eventf(p.object, nil, corev1.EventTypeWarning, c.Reason, "Compile", "%s", c.Message)
@@ -163,12 +181,9 @@ func (r *Reporter) writePolicy(ctx context.Context, p *published, before, now *v
 	if p.status == nil {
 		return nil
 	}
-	var into client.Object = &v3.GlobalNetworkPolicy{}
-	if p.object.GetNamespace() != "" {
-		into = &v3.NetworkPolicy{}
-	}
-	into.SetName(p.object.GetName())
-	into.SetNamespace(p.object.GetNamespace())
+	into, _ := empty(ref.Kind)
+	into.SetName(ref.Name)
+	into.SetNamespace(ref.Namespace)
 	return r.patchStatus(ctx, into, now)
 }
 

@@ -24,6 +24,8 @@ const (
 	ReasonPending = "Pending"
 	// ReasonFailed: some nodes report why they cannot.
 	ReasonFailed = "Failed"
+	// ReasonStaged: the policy is only tried out.
+	ReasonStaged = "Staged"
 	// ReasonNotAccepted: the policy is not in force as it is written.
 	ReasonNotAccepted = "NotAccepted"
 )
@@ -35,6 +37,9 @@ const (
 	// settle is how long a change of nodes lasts before it is worth a write: a pod that comes to another node puts all its
 	// policies behind for an instant, and must not cost two writes for each of them; nor must every node that gets there.
 	settle = time.Second
+	// leisure is how long the number of endpoints to which a staged policy would apply differs before that is worth a write:
+	// no pod that comes or goes may cost a write for every staged policy.
+	leisure = time.Minute
 	// maxNamed is how many nodes a message names.
 	maxNamed = 5
 )
@@ -51,6 +56,9 @@ func statusOf(report *render.PolicyReport, before []metav1.Condition) v3.PolicyS
 	}
 	meta.SetStatusCondition(&conditions, accepted)
 	meta.SetStatusCondition(&conditions, enforced(report))
+	if report.Staged {
+		return v3.PolicyStatus{Conditions: conditions}
+	}
 	return v3.PolicyStatus{
 		Enforced:   fmt.Sprintf("%d/%d", report.Enforcing, report.Required),
 		Conditions: conditions,
@@ -61,6 +69,9 @@ func enforced(report *render.PolicyReport) metav1.Condition {
 	c := metav1.Condition{Type: v3.ConditionEnforced, Status: metav1.ConditionFalse, ObservedGeneration: report.Generation}
 	c.Message = fmt.Sprintf("%d of %d nodes", report.Enforcing, report.Required)
 	switch {
+	case report.Staged:
+		c.Reason = ReasonStaged
+		c.Message = "a staged policy is not enforced: see the condition Accepted for what it would apply to"
 	case !report.Finding.Accepted:
 		c.Reason = ReasonNotAccepted
 		c.Message = "not in force as it is written: see the condition Accepted"
@@ -112,6 +123,10 @@ func patience(before, now *v3.PolicyStatus) time.Duration {
 	switch {
 	case accepted.Status != metav1.ConditionTrue:
 		return 0 // what the user got wrong is said at once
+	case is.Reason == ReasonStaged && was.ObservedGeneration == is.ObservedGeneration:
+		return leisure
+	case is.Reason == ReasonStaged:
+		return 0
 	case was.ObservedGeneration != is.ObservedGeneration && is.Status != metav1.ConditionTrue:
 		return quick
 	case was.ObservedGeneration == is.ObservedGeneration && (was.Status == metav1.ConditionTrue || was.Status == is.Status):

@@ -38,6 +38,10 @@ func TestEnforced(t *testing.T) {
 			report(1, 0, 7, "a", "b", "c", "d", "e", "f", "g"), metav1.ConditionFalse, ReasonPending,
 			"0 of 7 nodes; waiting for a, b, c, d, e and 2 more",
 		},
+		"staged": {
+			&render.PolicyReport{Finding: policy.Finding{Accepted: true}, Generation: 1, Staged: true}, metav1.ConditionFalse, ReasonStaged,
+			"a staged policy is not enforced: see the condition Accepted for what it would apply to",
+		},
 		"rejected": {rejected(1, "no"), metav1.ConditionFalse, ReasonNotAccepted, "not in force as it is written: see the condition Accepted"},
 		"a node fails": {
 			&render.PolicyReport{
@@ -57,6 +61,11 @@ func TestEnforced(t *testing.T) {
 
 func TestPatience(t *testing.T) {
 	status := func(r *render.PolicyReport) v3.PolicyStatus { return statusOf(r, nil) }
+	staged := func(generation int64, endpoints int) v3.PolicyStatus {
+		r := report(generation, 0, 0)
+		r.Staged, r.Finding = true, r.Finding.Staged(endpoints, 1)
+		return statusOf(r, nil)
+	}
 	for name, tc := range map[string]struct {
 		before, now v3.PolicyStatus
 		want        time.Duration
@@ -67,6 +76,9 @@ func TestPatience(t *testing.T) {
 		"edited, not in force yet":          {status(report(1, 2, 2)), status(report(2, 0, 2)), quick},
 		"edited, in force already":          {status(report(1, 2, 2)), status(report(2, 2, 2)), 0},
 		"edited, rejected":                  {status(report(1, 2, 2)), status(rejected(2, "no")), 0},
+		"staged, new":                       {v3.PolicyStatus{}, staged(1, 1), 0},
+		"staged, edited":                    {staged(1, 1), staged(2, 1), 0},
+		"staged, one pod more":              {staged(1, 1), staged(1, 2), leisure},
 		"pending, further":                  {status(report(1, 0, 2)), status(report(1, 1, 2)), settle},
 		"pending, done":                     {status(report(1, 0, 2)), status(report(1, 2, 2)), 0},
 		"in force, a pod on another node":   {status(report(1, 2, 2)), status(report(1, 2, 3)), settle},

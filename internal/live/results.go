@@ -5,11 +5,9 @@ import (
 	"maps"
 	"slices"
 
-	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/manul-net/manul/api/v1alpha1"
-	v3 "github.com/manul-net/manul/api/v3"
 	"github.com/manul-net/manul/internal/policy"
 	"github.com/manul-net/manul/internal/render"
 )
@@ -52,12 +50,10 @@ func (w *World) forget(gone runtime.Object) {
 		w.forgetKey(render.Key{Kind: render.KindPolicyProgram, Name: o.Name})
 	case *v1alpha1.SetCatalog:
 		w.forgetKey(render.Key{Kind: render.KindSetCatalog, Name: o.Name})
-	case *v3.GlobalNetworkPolicy:
-		delete(w.policies, render.PolicyRef{Kind: policy.KindGlobalNetworkPolicy, Name: o.Name})
-	case *v3.NetworkPolicy:
-		delete(w.policies, render.PolicyRef{Kind: policy.KindNetworkPolicy, Namespace: o.Namespace, Name: o.Name})
-	case *networkingv1.NetworkPolicy:
-		delete(w.policies, render.PolicyRef{Kind: policy.KindKubernetesNetworkPolicy, Namespace: o.Namespace, Name: o.Name})
+	default:
+		if ref, ok := policy.RefOf(gone); ok {
+			delete(w.policies, ref)
+		}
 	}
 }
 

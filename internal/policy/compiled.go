@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"math"
+	"strconv"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -20,6 +21,10 @@ const (
 	KindGlobalNetworkPolicy     = "GlobalNetworkPolicy"
 	KindNetworkPolicy           = "NetworkPolicy"
 	KindKubernetesNetworkPolicy = "KubernetesNetworkPolicy"
+
+	KindStagedGlobalNetworkPolicy     = "StagedGlobalNetworkPolicy"
+	KindStagedNetworkPolicy           = "StagedNetworkPolicy"
+	KindStagedKubernetesNetworkPolicy = "StagedKubernetesNetworkPolicy"
 )
 
 // DefaultTier is the tier of policies that name none.
@@ -77,8 +82,13 @@ type Compiled struct {
 	// Sets that the rules name, by ID.
 	Sets map[string]Set
 
+	// Staged: the policy is tried out. It has neither program nor sets and decides nothing.
+	Staged bool
+
 	// Finding is what became of the policy.
 	Finding Finding
+	// problems that the finding tells of.
+	problems string
 }
 
 // Set is what a set stands for: a selector, or the ready endpoints of a service.
@@ -147,6 +157,21 @@ type Finding struct {
 
 func accepted() Finding {
 	return Finding{Accepted: true, Reason: ReasonAccepted, Message: "the policy is valid and was compiled"}
+}
+
+// Staged is the finding on a staged policy that would apply to so many endpoints on so many nodes.
+func (f Finding) Staged(endpoints, nodes int) Finding {
+	if f.Accepted {
+		f.Message += "; would apply to " + count(endpoints, "endpoint") + " on " + count(nodes, "node") + "; not enforced"
+	}
+	return f
+}
+
+func count(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return strconv.Itoa(n) + " " + what
 }
 
 // TierNotFound is the finding on a policy whose tier does not exist.

@@ -32,6 +32,19 @@ func compile(t *testing.T, kind, spec string) *Compiled {
 		read(&p)
 		p.Namespace = ""
 		return GlobalNetworkPolicy(&p)
+	case KindStagedNetworkPolicy:
+		var p v3.StagedNetworkPolicy
+		read(&p)
+		return StagedNetworkPolicy(&p)
+	case KindStagedGlobalNetworkPolicy:
+		var p v3.StagedGlobalNetworkPolicy
+		read(&p)
+		p.Namespace = ""
+		return StagedGlobalNetworkPolicy(&p)
+	case KindStagedKubernetesNetworkPolicy:
+		var p v3.StagedKubernetesNetworkPolicy
+		read(&p)
+		return StagedKubernetesNetworkPolicy(&p)
 	default:
 		var p networkingv1.NetworkPolicy
 		read(&p)
@@ -312,6 +325,57 @@ func TestAPolicyWithAnUnreadableSelectorSelectsNothing(t *testing.T) {
 		if c.Selector != nil || c.Finding.Accepted || c.Finding.Reason != ReasonInvalidSelector || !strings.Contains(c.Finding.Message, tc.field) {
 			t.Errorf("%s %s: got selector %v and %+v", tc.kind, tc.spec, c.Selector, c.Finding)
 		}
+	}
+}
+
+func TestStagedPolicies(t *testing.T) {
+	for name, tc := range map[string]struct{ kind, spec, selects, reason, message string }{
+		"to be set": {
+			KindStagedNetworkPolicy, "{selector: app == 'a', ingress: [{action: Allow, source: {selector: app == 'b'}}]}",
+			"app == 'a' && " + inN, ReasonAccepted, "valid",
+		},
+		"being learned": {
+			KindStagedGlobalNetworkPolicy, "{stagedAction: Learn, namespaceSelector: has(x)}",
+			"has(namespace//projectcalico.org/name) && has(namespace//x)", ReasonAccepted, "valid",
+		},
+		"of Kubernetes": {
+			KindStagedKubernetesNetworkPolicy, "{podSelector: {matchLabels: {app: a}}, ingress: [{}]}",
+			"app == 'a' && " + inN + " && projectcalico.org/orchestrator == 'k8s'", ReasonAccepted, "valid",
+		},
+		"a deletion": {
+			KindStagedNetworkPolicy, "{stagedAction: Delete, tier: security}", "", ReasonAccepted, "deleting the NetworkPolicy called p; not enforced",
+		},
+		"ignored": {
+			KindStagedKubernetesNetworkPolicy, "{stagedAction: Ignore, podSelector: {}}", "", ReasonAccepted, "ignored",
+		},
+		"a deletion that says what the policy would be": {
+			KindStagedGlobalNetworkPolicy, "{stagedAction: Delete, selector: has(a)}", "", ReasonInvalid, "spec.selector: Forbidden",
+		},
+		"an action that does not exist": {
+			KindStagedKubernetesNetworkPolicy, "{stagedAction: Replace}", "", ReasonInvalid, "spec.stagedAction: Unsupported",
+		},
+		"a rule that is wrong": {
+			KindStagedNetworkPolicy, "{selector: app == 'a', ingress: [{action: Allow, destination: {ports: [1]}}]}",
+			"app == 'a' && " + inN, ReasonInvalid, "spec.ingress[0].destination.ports: Forbidden: ports need protocol TCP, UDP or SCTP in the same rule; a staged policy is not enforced",
+		},
+		"a selector that is wrong": {KindStagedGlobalNetworkPolicy, "{selector: '('}", "", ReasonInvalidSelector, "spec.selector"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := compile(t, tc.kind, tc.spec)
+			selects := ""
+			if c.Selector != nil {
+				selects = c.Selector.String()
+			}
+			if diff := cmp.Diff(tc.selects, selects); diff != "" {
+				t.Errorf("selects (-want +got):\n%s", diff)
+			}
+			if c.Finding.Reason != tc.reason || c.Finding.Accepted != (tc.reason == ReasonAccepted) || !strings.Contains(c.Finding.Message, tc.message) {
+				t.Errorf("got %+v, want %s with %q", c.Finding, tc.reason, tc.message)
+			}
+			if c.Ref.Kind != tc.kind || !c.Staged || len(c.Sets)+len(c.Program.Ingress)+len(c.Program.Egress) > 0 {
+				t.Errorf("%v, staged %t, has %d sets and program %+v", c.Ref, c.Staged, len(c.Sets), c.Program)
+			}
+		})
 	}
 }
 

@@ -13,8 +13,10 @@ import (
 type PolicyReport struct {
 	// Finding on the policy itself: accepted or not, and why.
 	Finding policy.Finding
-	// Program is the name of its PolicyProgram.
+	// Program is the name of its PolicyProgram; empty for a staged policy.
 	Program string
+	// Staged: the policy is tried out and decides nothing. It is required of no node.
+	Staged bool
 	// Generation of the policy that the report is about.
 	Generation int64
 
@@ -64,7 +66,10 @@ func (c *Cluster) Policy(ref PolicyRef) (PolicyReport, bool) {
 	if p == nil {
 		return PolicyReport{}, false
 	}
-	report := PolicyReport{Finding: c.finding(p), Program: p.program, Generation: p.compiled.Generation}
+	report := PolicyReport{Finding: c.finding(p), Program: p.program, Staged: p.compiled.Staged, Generation: p.compiled.Generation}
+	if report.Staged {
+		return report, true
+	}
 	if o := c.observedPrograms[p.program]; o != nil && o.current {
 		report.RenderedVersion, report.ProgramGeneration = o.version, o.object.Generation
 	}

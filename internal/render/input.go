@@ -5,7 +5,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
-	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/manul-net/manul/api/v1alpha1"
@@ -22,7 +21,7 @@ const defaultFelix = "default"
 // Set takes in an object as it is now. The object is kept and must not be changed afterwards.
 //
 // Of the users' objects it takes Pod, Namespace, ServiceAccount, Node, EndpointSlice and NetworkPolicy of Kubernetes and, of
-// projectcalico.org, NetworkPolicy, GlobalNetworkPolicy, Tier, IPPool, NetworkSet, GlobalNetworkSet, IPAMBlock and
+// projectcalico.org, NetworkPolicy, GlobalNetworkPolicy, the three staged kinds, Tier, IPPool, NetworkSet, GlobalNetworkSet, IPAMBlock and
 // FelixConfiguration; also the rendered objects as they are in the API. Any other type is an error.
 func (c *Cluster) Set(obj runtime.Object) error {
 	switch o := obj.(type) {
@@ -36,12 +35,6 @@ func (c *Cluster) Set(obj runtime.Object) error {
 		c.setNode(o)
 	case *discoveryv1.EndpointSlice:
 		c.setSlice(o)
-	case *networkingv1.NetworkPolicy:
-		c.setPolicy(policy.KubernetesNetworkPolicy(o))
-	case *v3.NetworkPolicy:
-		c.setPolicy(policy.NetworkPolicy(o))
-	case *v3.GlobalNetworkPolicy:
-		c.setPolicy(policy.GlobalNetworkPolicy(o))
 	case *v3.Tier:
 		c.setTier(o)
 	case *v3.IPPool:
@@ -67,6 +60,10 @@ func (c *Cluster) Set(obj runtime.Object) error {
 	case *v1alpha1.SetCatalog:
 		c.observeCatalog(o.Name, o)
 	default:
+		if p := policy.Compile(obj); p != nil {
+			c.setPolicy(p)
+			return nil
+		}
 		return fmt.Errorf("taking in an object of type %T: the compiler knows no such type", obj)
 	}
 	return nil
@@ -85,12 +82,6 @@ func (c *Cluster) Delete(obj runtime.Object) error {
 		c.deleteNode(o.Name)
 	case *discoveryv1.EndpointSlice:
 		c.deleteSlice(objectName{o.Namespace, o.Name})
-	case *networkingv1.NetworkPolicy:
-		c.deletePolicy(PolicyRef{Kind: policy.KindKubernetesNetworkPolicy, Namespace: o.Namespace, Name: o.Name})
-	case *v3.NetworkPolicy:
-		c.deletePolicy(PolicyRef{Kind: policy.KindNetworkPolicy, Namespace: o.Namespace, Name: o.Name})
-	case *v3.GlobalNetworkPolicy:
-		c.deletePolicy(PolicyRef{Kind: policy.KindGlobalNetworkPolicy, Name: o.Name})
 	case *v3.Tier:
 		c.deleteTier(o.Name)
 	case *v3.IPPool:
@@ -116,6 +107,10 @@ func (c *Cluster) Delete(obj runtime.Object) error {
 	case *v1alpha1.SetCatalog:
 		c.observeCatalog(o.Name, nil)
 	default:
+		if ref, ok := policy.RefOf(obj); ok {
+			c.deletePolicy(ref)
+			return nil
+		}
 		return fmt.Errorf("taking note of a deleted object of type %T: the compiler knows no such type", obj)
 	}
 	return nil

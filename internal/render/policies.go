@@ -15,7 +15,8 @@ import (
 // policyState is a policy and where it applies.
 type policyState struct {
 	compiled *policy.Compiled
-	program  string
+	// program is the name of its PolicyProgram; a staged policy has none.
+	program string
 	// inForce: it selects something, and its tier exists.
 	inForce   bool
 	endpoints map[*endpoint]struct{}
@@ -98,11 +99,14 @@ func (c *Cluster) setPolicy(compiled *policy.Compiled) {
 	p := c.policies[compiled.Ref]
 	if p == nil {
 		p = &policyState{
-			compiled: &policy.Compiled{}, program: compiled.Ref.ProgramName(),
+			compiled:  &policy.Compiled{Staged: compiled.Staged},
 			endpoints: map[*endpoint]struct{}{}, nodes: map[*node]struct{}{}, waiting: map[*node]*wait{},
 		}
 		c.policies[compiled.Ref] = p
-		c.programs[p.program] = p
+		if !compiled.Staged {
+			p.program = compiled.Ref.ProgramName()
+			c.programs[p.program] = p
+		}
 	}
 	old := p.compiled
 	p.compiled = compiled
@@ -118,7 +122,7 @@ func (c *Cluster) setPolicy(compiled *policy.Compiled) {
 	if old.Tier != compiled.Tier || old.Order != compiled.Order || old.Ingress != compiled.Ingress || old.Egress != compiled.Egress {
 		c.relist(p)
 	}
-	if old.Finding != compiled.Finding {
+	if old.Finding != compiled.Finding || old.Generation != compiled.Generation {
 		c.dirtyPolicies[compiled.Ref] = struct{}{}
 	}
 	if !same(&old.Program, &compiled.Program) {
@@ -140,9 +144,11 @@ func (c *Cluster) deletePolicy(ref PolicyRef) {
 		c.leaveSet(id, p)
 	}
 	delete(c.policies, ref)
-	delete(c.programs, p.program)
 	delete(c.pending.policies, p)
-	c.touch(KindPolicyProgram, p.program)
+	if !p.compiled.Staged {
+		delete(c.programs, p.program)
+		c.touch(KindPolicyProgram, p.program)
+	}
 	c.dirtyPolicies[ref] = struct{}{}
 }
 
@@ -169,20 +175,31 @@ func (c *Cluster) selectionChanged(p *policyState, e *endpoint, matches bool) {
 }
 
 func (c *Cluster) policyApplies(e *endpoint, p *policyState) {
-	e.policies[p] = struct{}{}
 	p.endpoints[e] = struct{}{}
-	c.unlist(e)
 	e.node.required[p]++
-	if e.node.required[p] == 1 {
+	first := e.node.required[p] == 1
+	if first {
 		p.nodes[e.node] = struct{}{}
+	}
+	if p.compiled.Staged {
+		c.dirtyPolicies[p.compiled.Ref] = struct{}{} // counted, and nothing else
+		return
+	}
+	e.policies[p] = struct{}{}
+	c.unlist(e)
+	if first {
 		c.waitFor(p, e.node)
 	}
 }
 
 func (c *Cluster) policyNoLongerApplies(e *endpoint, p *policyState) {
-	delete(e.policies, p)
 	delete(p.endpoints, e)
-	c.unlist(e)
+	if p.compiled.Staged {
+		c.dirtyPolicies[p.compiled.Ref] = struct{}{}
+	} else {
+		delete(e.policies, p)
+		c.unlist(e)
+	}
 	e.node.required[p]--
 	if e.node.required[p] == 0 {
 		delete(e.node.required, p)
@@ -193,6 +210,9 @@ func (c *Cluster) policyNoLongerApplies(e *endpoint, p *policyState) {
 
 // relist notes that the policy's place in the lists of its endpoints may have changed.
 func (c *Cluster) relist(p *policyState) {
+	if p.compiled.Staged {
+		return // it has none
+	}
 	for e := range p.endpoints {
 		c.unlist(e)
 	}
@@ -244,10 +264,14 @@ func (c *Cluster) tierLists(ordered []*policyState, applies func(*policyState) b
 
 // finding is what became of a policy, its tier considered.
 func (c *Cluster) finding(p *policyState) policy.Finding {
-	if p.compiled.Selector != nil {
-		if _, ok := c.tier(p.compiled.Tier); !ok {
-			return policy.TierNotFound(p.compiled.Tier)
-		}
+	if p.compiled.Selector == nil {
+		return p.compiled.Finding
+	}
+	if _, ok := c.tier(p.compiled.Tier); !ok {
+		return policy.TierNotFound(p.compiled.Tier)
+	}
+	if p.compiled.Staged {
+		return p.compiled.Finding.Staged(len(p.endpoints), len(p.nodes))
 	}
 	return p.compiled.Finding
 }

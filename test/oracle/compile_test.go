@@ -64,6 +64,15 @@ func objects(w *oracle.World) []runtime.Object {
 	for _, o := range w.EndpointSlices {
 		add(o)
 	}
+	for _, o := range w.StagedNetworkPolicies {
+		add(o)
+	}
+	for _, o := range w.StagedGlobalPolicies {
+		add(o)
+	}
+	for _, o := range w.StagedKubernetesPolicies {
+		add(o)
+	}
 	return out
 }
 

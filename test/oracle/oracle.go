@@ -28,6 +28,11 @@ type World struct {
 	NetworkSets        []*v3.NetworkSet
 	GlobalNetworkSets  []*v3.GlobalNetworkSet
 	EndpointSlices     []*discoveryv1.EndpointSlice
+
+	// Staged policies decide nothing, and a tier in which only they apply is as one in which none does: nobody here looks at them.
+	StagedNetworkPolicies    []*v3.StagedNetworkPolicy
+	StagedGlobalPolicies     []*v3.StagedGlobalNetworkPolicy
+	StagedKubernetesPolicies []*v3.StagedKubernetesNetworkPolicy
 }
 
 // Packet is the first packet of a connection.

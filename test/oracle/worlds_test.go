@@ -81,6 +81,7 @@ func drawWorld(t *rapid.T) *oracle.World {
 	for i := range rapid.IntRange(0, 2).Draw(t, "global policies") {
 		w.GlobalPolicies = append(w.GlobalPolicies, drawGlobalPolicy(t, i))
 	}
+	drawStaged(t, w)
 	return w
 }
 

@@ -1,0 +1,46 @@
+package policy
+
+import (
+	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	v3 "github.com/manul-net/manul/api/v3"
+)
+
+// Compile compiles a policy of any kind; nil: obj is no policy.
+func Compile(obj runtime.Object) *Compiled {
+	switch p := obj.(type) {
+	case *networkingv1.NetworkPolicy:
+		return KubernetesNetworkPolicy(p)
+	case *v3.NetworkPolicy:
+		return NetworkPolicy(p)
+	case *v3.GlobalNetworkPolicy:
+		return GlobalNetworkPolicy(p)
+	case *v3.StagedNetworkPolicy:
+		return StagedNetworkPolicy(p)
+	case *v3.StagedGlobalNetworkPolicy:
+		return StagedGlobalNetworkPolicy(p)
+	case *v3.StagedKubernetesNetworkPolicy:
+		return StagedKubernetesNetworkPolicy(p)
+	}
+	return nil
+}
+
+// RefOf names a policy of any kind; false: obj is no policy.
+func RefOf(obj runtime.Object) (Ref, bool) {
+	switch p := obj.(type) {
+	case *networkingv1.NetworkPolicy:
+		return Ref{KindKubernetesNetworkPolicy, p.Namespace, p.Name}, true
+	case *v3.NetworkPolicy:
+		return Ref{KindNetworkPolicy, p.Namespace, p.Name}, true
+	case *v3.GlobalNetworkPolicy:
+		return Ref{KindGlobalNetworkPolicy, "", p.Name}, true
+	case *v3.StagedNetworkPolicy:
+		return Ref{KindStagedNetworkPolicy, p.Namespace, p.Name}, true
+	case *v3.StagedGlobalNetworkPolicy:
+		return Ref{KindStagedGlobalNetworkPolicy, "", p.Name}, true
+	case *v3.StagedKubernetesNetworkPolicy:
+		return Ref{KindStagedKubernetesNetworkPolicy, p.Namespace, p.Name}, true
+	}
+	return Ref{}, false
+}
