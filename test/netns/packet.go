@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"hash/crc32"
 	"net/netip"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -43,7 +44,7 @@ func (p Packet) payload(id uint32) []byte {
 		return p.checksummed(append(append(b, 0, 0), mark...), 6)
 	case unix.IPPROTO_SCTP:
 		const initChunk, fixed = 1, 20
-		b := append(ports, 0, 0, 0, 0, 0, 0, 0, 0, initChunk, 0) // no verification tag; checksum; chunk
+		b := append(slices.Clone(ports), 0, 0, 0, 0, 0, 0, 0, 0, initChunk, 0) // no verification tag; checksum; chunk
 		b = binary.BigEndian.AppendUint16(b, uint16(fixed+len(mark)))
 		b = binary.BigEndian.AppendUint32(b, id|1)              // initiate tag, not 0
 		b = append(b, 0, 0, 0xff, 0xff, 0, 1, 0, 1, 0, 0, 0, 1) // window, streams, sequence number

@@ -28,7 +28,7 @@ func startMonitor(owner uint32, onChange func()) (*monitor, error) {
 		return nil, fmt.Errorf("opening a netlink socket for changes: %w", err)
 	}
 	if err := listen(fd, owner); err != nil {
-		unix.Close(fd)
+		_ = unix.Close(fd)
 		return nil, err
 	}
 	// As a file the socket waits with the runtime's poller, without a thread of its own.

@@ -184,7 +184,7 @@ func itemsOnly(t *rapid.T, err error) {
 	if err == nil {
 		return
 	}
-	joined, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // errors.Join has no other way
+	joined, ok := err.(interface{ Unwrap() []error })
 	if !ok {
 		t.Fatalf("Apply: %v", err)
 	}

@@ -37,7 +37,7 @@ func openSocket() (*socket, error) {
 	}
 	s := &socket{fd: fd}
 	if err := s.setUp(); err != nil {
-		unix.Close(fd)
+		_ = unix.Close(fd)
 		return nil, err
 	}
 	return s, nil

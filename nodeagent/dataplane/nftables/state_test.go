@@ -363,7 +363,7 @@ func TestRefusedProgram(t *testing.T) {
 func (n *node) wantItems(err error, want ...string) {
 	n.t.Helper()
 	var got []string
-	joined, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // errors.Join has no other way
+	joined, ok := err.(interface{ Unwrap() []error })
 	if !ok {
 		n.t.Fatalf("Apply = %v, want joined errors about %v", err, want)
 	}

@@ -1,0 +1,89 @@
+package nftables
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"testing"
+
+	"github.com/manul-net/manul/nodeagent/tables"
+)
+
+// TestRenderVersion fails when rules are rendered in another way than before. Then raise renderVersion and put the new
+// digest here: otherwise an agent would take the chains of an earlier version for its own.
+func TestRenderVersion(t *testing.T) {
+	const version, want = 1, "1e148d71dea61c41"
+	b := newBatch()
+	var setID uint32
+	types := func(id string) (tables.SetType, bool) {
+		typ, ok := map[string]tables.SetType{clientSet: tables.Addresses, netSet: tables.Nets, portsSet: tables.NamedPorts}[id]
+		return typ, ok
+	}
+	add := func(chain string, list []*ruleBuilder) {
+		for _, r := range list {
+			for _, set := range r.sets {
+				b.addSet(anonymousSet, set.id, set.spec)
+				b.elements(1, anonymousSet, set.id, set.elements)
+			}
+			if err := b.addRule(chain, "", r.exprs); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for _, use := range []inUse{{}, {v6: true}} {
+		for _, settings := range []tables.Settings{{}, {EndpointToHost: tables.HostAccept, VXLANPort: 1, AllowIPIP: true}, {AllowVXLAN: true}} {
+			l := &layout{prefix: testPrefix, settings: settings, inUse: use, setID: &setID}
+			for _, base := range baseChains() {
+				add(base.name, base.rules(l))
+			}
+		}
+		add("program", renderer{types: types, inUse: use, setID: &setID}.program(everyRule()))
+	}
+	shapes := func(name string) shape {
+		return map[string]shape{"missing": missing, "empty": empty, "plain": plain, "passing": passing}[name]
+	}
+	for _, fallback := range []tables.Action{tables.Deny, tables.Pass} {
+		name, chain := newTierChain(egress, tier(fallback, "plain", "passing", "empty", "missing"))
+		add(name, chain.rules(shapes, &setID))
+		name, list := newListChain(ingress, []string{name, "other"})
+		add(name, list.rules(&setID))
+	}
+	sum := sha256.Sum256(b.w.b)
+	if got := hex.EncodeToString(sum[:8]); got != want || renderVersion != version {
+		t.Errorf("digest of what is rendered = %s, version %d; want %s, version %d", got, renderVersion, want, version)
+	}
+}
+
+// everyRule are rules with every field.
+func everyRule() []tables.Rule {
+	many := ports(1, 3, 5, 7, 9, 11)
+	nets := prefixes("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fd00::/8", "fe80::/10", "198.51.100.1/32", "0.0.0.0/32")
+	return []tables.Rule{
+		{Action: tables.Allow},
+		{Action: tables.Deny, IPVersion: 4, NotProtocol: protoTCP},
+		{Action: tables.Pass, Protocol: protoICMP, ICMP: &tables.ICMP{Type: 8, Code: -1}, NotICMP: &tables.ICMP{Type: 8, Code: 1}},
+		{Action: tables.Log, IPVersion: 6, ICMP: &tables.ICMP{Type: 128, Code: 0}},
+		{Action: tables.Allow, Protocol: protoTCP, Source: tables.Entity{Sets: []string{clientSet}, NotSets: []string{netSet}, Nets: nets, NotNets: nets[:2], NotPorts: many}, Destination: tables.Entity{Ports: many, PortSets: []string{portsSet}, NotPortSets: []string{portsSet}}},
+		{Action: tables.Allow, Source: tables.Entity{Nets: nets[:2], NotNets: nets, NotPorts: ports(1)}, Destination: tables.Entity{Nets: nets[5:6], Ports: []tables.PortRange{{First: 1, Last: 9}, {First: 20, Last: 65535}}}},
+	}
+}
+
+func TestNames(t *testing.T) {
+	long := "np."
+	for range 30 {
+		long += "namespace."
+	}
+	seen := map[string]string{}
+	for _, name := range []string{"gnp.a", "gnp.a_b", "gnp.a b", "gnp.a/b", long, long + "x", "", "ümlaut"} {
+		chain := programChain(ingress, name)
+		if len(chain) > 200 {
+			t.Errorf("the chain of %q has %d characters", name, len(chain))
+		}
+		if other, ok := seen[chain]; ok {
+			t.Errorf("%q and %q have the same chain %s", name, other, chain)
+		}
+		seen[chain] = name
+	}
+	if got := programChain(egress, "np.shop.web"); got != "pe-np.shop.web" {
+		t.Errorf("programChain = %s", got)
+	}
+}
