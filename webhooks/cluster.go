@@ -3,6 +3,7 @@ package webhooks
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -83,7 +84,7 @@ func inTier(list client.ObjectList, tier string) []string {
 	var found []string
 	add := func(kind, namespace, name, its string) {
 		if its == tier {
-			found = append(found, kind+" "+types.NamespacedName{Namespace: namespace, Name: name}.String())
+			found = append(found, kind+" "+strings.TrimPrefix(namespace+"/"+name, "/"))
 		}
 	}
 	switch list := list.(type) {

@@ -3,6 +3,7 @@ package webhooks
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -66,12 +67,15 @@ func writeStagedKubernetesNetworkPolicy(_ context.Context, _ Cluster, obj client
 func checkPolicy(ctx context.Context, in Cluster, errs field.ErrorList, namespace string, compile func() *policy.Compiled,
 	tierName string, ingress, egress []v3.Rule,
 ) (verdict, error) {
-	tier, err := tierOf(ctx, in, tierName)
-	if err != nil {
-		return verdict{}, err
+	tier, path := &v3.Tier{}, field.NewPath("spec", "tier")
+	if !slices.ContainsFunc(errs, func(e *field.Error) bool { return e.Field == path.String() }) { // no need to look for what can't be
+		var err error
+		if tier, err = tierOf(ctx, in, tierName); err != nil {
+			return verdict{}, err
+		}
 	}
 	if tier == nil {
-		errs = append(errs, field.Invalid(field.NewPath("spec", "tier"), tierName, "there is no tier of this name: create the tier first, or name another"))
+		errs = append(errs, field.Invalid(path, tierName, "there is no tier of this name: create the tier first, or name another"))
 	}
 	if len(errs) > 0 {
 		return verdict{errs: errs}, nil

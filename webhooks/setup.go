@@ -49,7 +49,11 @@ func Setup(mgr manager.Manager, opts Options) error {
 	if err != nil {
 		return err
 	}
-	keeper, err := newKeeper(mgr, opts.Namespace)
+	names := []string{ServiceName + "." + opts.Namespace + ".svc"}
+	if host != "" {
+		names = append(names, host) // an API server that is told a URL calls it by that
+	}
+	keeper, err := newKeeper(mgr, opts.Namespace, names)
 	if err != nil {
 		return err
 	}
@@ -81,7 +85,7 @@ func splitAddress(address string) (host string, port int, err error) {
 }
 
 // newKeeper has a client of its own, without a cache, so that nobody keeps Secrets in memory.
-func newKeeper(mgr manager.Manager, namespace string) (*certs.Keeper, error) {
+func newKeeper(mgr manager.Manager, namespace string, names []string) (*certs.Keeper, error) {
 	scheme := runtime.NewScheme()
 	if err := certs.AddToScheme(scheme); err != nil {
 		return nil, fmt.Errorf("registering the kinds that the webhook's certificate needs: %w", err)
@@ -96,7 +100,7 @@ func newKeeper(mgr manager.Manager, namespace string) (*certs.Keeper, error) {
 			Secret:        types.NamespacedName{Namespace: namespace, Name: SecretName},
 			Configuration: ConfigurationName,
 		},
-		Names:   []string{ServiceName + "." + namespace + ".svc"},
+		Names:   names,
 		Elected: mgr.Elected(),
 		Log:     mgr.GetLogger().WithName("certificate"),
 	}, nil

@@ -21,7 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 )
 
-func names() []string { return []string{"manul-webhook.manul-system.svc"} }
+func names() []string { return []string{"manul-webhook.manul-system.svc", "192.0.2.1"} }
 
 func TestCheck(t *testing.T) {
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)

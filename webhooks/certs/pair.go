@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"net"
 	"time"
 )
 
@@ -38,7 +39,7 @@ type Pair struct {
 	Trusted []byte
 }
 
-// Make makes a certificate for a server with the given names. before is the pair that it follows; nil if it is the first.
+// Make makes a certificate for a server with the given names, addresses among them. before is the pair that it follows; nil if it is the first.
 func Make(now time.Time, names []string, before *Pair) (*Pair, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -52,12 +53,18 @@ func Make(now time.Time, names []string, before *Pair) (*Pair, error) {
 		SerialNumber: serial,
 		// Certificates in one list of trust are told apart by their subject first.
 		Subject:               pkix.Name{CommonName: names[0], SerialNumber: serial.Text(16)},
-		DNSNames:              names,
 		NotBefore:             now.Add(-skew),
 		NotAfter:              now.Add(lifetime),
 		KeyUsage:              x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		BasicConstraintsValid: true,
+	}
+	for _, name := range names {
+		if ip := net.ParseIP(name); ip != nil {
+			template.IPAddresses = append(template.IPAddresses, ip)
+		} else {
+			template.DNSNames = append(template.DNSNames, name)
+		}
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
