@@ -25,8 +25,9 @@ type runError struct {
 func (e *runError) Error() string { return fmt.Sprintf("%s: %v: %s", e.program, e.err, e.said) }
 func (e *runError) Unwrap() error { return e.err }
 
-// run runs a program in the calling thread's network namespace.
-func run(ctx context.Context, input string, program string, args ...string) ([]byte, error) {
+// run runs a program in the calling thread's network namespace. The monitor, unless it is nil, takes the program's
+// changes for the driver's own.
+func run(ctx context.Context, m *monitor, input string, program string, args ...string) ([]byte, error) {
 	var out, complaint bytes.Buffer
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.WaitDelay = killDelay
@@ -34,7 +35,16 @@ func run(ctx context.Context, input string, program string, args ...string) ([]b
 		cmd.Stdin = strings.NewReader(input)
 	}
 	cmd.Stdout, cmd.Stderr = &out, &complaint
-	if err := cmd.Run(); err != nil {
+	err := m.starting(func() (int, error) {
+		if err := cmd.Start(); err != nil {
+			return 0, err
+		}
+		return cmd.Process.Pid, nil
+	})
+	if err == nil {
+		err = cmd.Wait()
+	}
+	if err != nil {
 		if ctx.Err() != nil {
 			err = errors.Join(ctx.Err(), err)
 		}
@@ -47,16 +57,16 @@ func run(ctx context.Context, input string, program string, args ...string) ([]b
 
 // saveTable gives the rules of one of the kernel's tables.
 func (p programs) saveTable(ctx context.Context, fam family, table string) ([]byte, error) {
-	return run(ctx, "", p.save[fam], "-t", table)
+	return run(ctx, p.monitor, "", p.save[fam], "-t", table)
 }
 
 // saveAll gives the rules of all of the kernel's tables that exist; it makes none.
 func (p programs) saveAll(ctx context.Context, fam family) ([]byte, error) {
-	return run(ctx, "", p.save[fam])
+	return run(ctx, p.monitor, "", p.save[fam])
 }
 
 // apply makes what is in a batch true in one transaction. What the batch does not name stays.
 func (p programs) apply(ctx context.Context, fam family, b *batch) error {
-	_, err := run(ctx, b.text(), p.restore[fam], "--noflush", "--wait", lockWait)
+	_, err := run(ctx, p.monitor, b.text(), p.restore[fam], "--noflush", "--wait", lockWait)
 	return err
 }

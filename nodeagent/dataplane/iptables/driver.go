@@ -75,6 +75,12 @@ func New(options Options) (*Driver, error) {
 	if d.sets, err = openIPSets(); err != nil {
 		return nil, fmt.Errorf("opening iptables: %w", err)
 	}
+	if chosen.variant == NFT {
+		if d.programs.monitor, err = startMonitor(func() { d.resync.Store(true) }); err != nil {
+			d.sets.close()
+			return nil, fmt.Errorf("opening iptables: %w", err)
+		}
+	}
 	options.Log.Info("using iptables", "variant", chosen.variant, "program", chosen.restore[ipv4])
 	return d, nil
 }
@@ -94,6 +100,9 @@ func checkPrefix(prefix string) error {
 // Close ends the connection. What is in the kernel stays in force.
 func (d *Driver) Close() error {
 	d.sets.close()
+	if d.programs.monitor != nil {
+		return d.programs.monitor.close()
+	}
 	return nil
 }
 
@@ -103,15 +112,21 @@ func (d *Driver) Variant() Variant { return d.programs.variant }
 // Resync makes the next Apply compare everything with the kernel.
 func (d *Driver) Resync() { d.resync.Store(true) }
 
-// Changed never yields a value: the kernel does not tell of changes of rules in the legacy variant, nor of sets.
-// Foreign changes are found when everything is compared.
-func (d *Driver) Changed() <-chan struct{} { return nil }
+// Changed yields a value when someone else changed the driver's rules or removed a hook, so that another Apply is
+// necessary. In the legacy variant it never does: there the kernel does not tell, nor does it in either of changes of
+// sets. Such changes are found when everything is compared.
+func (d *Driver) Changed() <-chan struct{} {
+	if d.programs.monitor == nil {
+		return nil
+	}
+	return d.programs.monitor.changed
+}
 
 // maxAttempts bounds how often a transaction is tried again without what the kernel refused of it.
 const maxAttempts = 6
 
-// Apply makes the kernel equal to desired. The first call, and the next one after an error or Resync, compares
-// everything with the kernel; others cost in proportion to what changed in desired. What can't be put into force alone
+// Apply makes the kernel equal to desired. The first call, and the next one after an error, a foreign change or
+// Resync, compares everything with the kernel; others cost in proportion to what changed in desired. What can't be put into force alone
 // is reported as tables.ItemErrors, joined, while all else is in force: a refused program's previous form stays in
 // force, and where there is none, endpoints drop what reaches the program. Such a program is tried again when it
 // changes or everything is compared. Unless another error is returned, desired is clean afterwards.
@@ -190,11 +205,11 @@ func (d *Driver) attempt(ctx context.Context, desired *tables.Policy, kernel *fo
 // found is what the kernel holds of the driver's.
 type found struct {
 	tables map[place]*saved
-	sets   map[string]bool
+	sets   map[string]*content
 }
 
 func (d *Driver) read(ctx context.Context) (*found, error) {
-	f := &found{tables: map[place]*saved{}, sets: map[string]bool{}}
+	f := &found{tables: map[place]*saved{}}
 	for fam := range d.families {
 		for _, table := range kernelTables() {
 			out, err := d.programs.saveTable(ctx, fam, table)
@@ -204,14 +219,9 @@ func (d *Driver) read(ctx context.Context) (*found, error) {
 			f.tables[place{fam, table}] = parseSaved(out)
 		}
 	}
-	names, err := d.sets.names()
-	if err != nil {
-		return nil, err
-	}
-	for _, name := range names {
-		f.sets[name] = true
-	}
-	return f, nil
+	var err error
+	f.sets, err = d.sets.list("")
+	return f, err
 }
 
 // refusedError tells that the kernel refused programs; nothing of the transaction is in force.

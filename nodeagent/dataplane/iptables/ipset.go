@@ -204,7 +204,7 @@ func (e entry) attribute() *nl.RtAttr {
 	return data
 }
 
-// names lists all sets of the namespace whose names begin with one of the prefixes of the driver.
+// names lists the driver's sets.
 func (s *ipsets) names() ([]string, error) {
 	const onlyNames = 1 << 1 // IPSET_FLAG_LIST_SETNAME
 	r := s.request(nl.IPSET_CMD_LIST)
@@ -216,7 +216,7 @@ func (s *ipsets) names() ([]string, error) {
 				return
 			}
 			name := unix.ByteSliceToString(value)
-			if strings.HasPrefix(name, setPrefix(ipv4)) || strings.HasPrefix(name, setPrefix(ipv6)) {
+			if ownSet(name) {
 				out = append(out, name)
 			}
 		})
@@ -227,34 +227,61 @@ func (s *ipsets) names() ([]string, error) {
 	return out, nil
 }
 
-// entries lists the elements of a set, and tells its type.
-func (s *ipsets) entries(name string) (setSpec, []entry, error) {
+// content is what a set holds.
+type content struct {
+	spec    setSpec
+	entries []entry
+}
+
+// list reads the driver's sets, or the one that is named. All at once is much less work for the kernel than one by one.
+func (s *ipsets) list(name string) (map[string]*content, error) {
 	r := s.request(nl.IPSET_CMD_LIST)
-	named(r, name)
-	var spec setSpec
-	var list []entry
+	if name != "" {
+		named(r, name)
+	}
+	found := map[string]*content{}
 	err := execute(r, func(message []byte) {
+		var c *content // a great set comes in several messages, of which each has its name, as the first attribute
 		attributes(afterHeader(message), func(typ uint16, value []byte) {
-			switch typ {
-			case nl.IPSET_ATTR_TYPENAME:
-				spec.kind = unix.ByteSliceToString(value)
-			case nl.IPSET_ATTR_FAMILY:
-				if len(value) > 0 && value[0] == unix.AF_INET6 {
-					spec.fam = ipv6
+			switch {
+			case typ == nl.IPSET_ATTR_SETNAME:
+				set := unix.ByteSliceToString(value)
+				if ownSet(set) && found[set] == nil {
+					found[set] = &content{}
 				}
-			case nl.IPSET_ATTR_ADT:
-				attributes(value, func(_ uint16, value []byte) {
-					if e, ok := parseEntry(value); ok {
-						list = append(list, e)
-					}
-				})
+				c = found[set]
+			case c != nil:
+				c.read(typ, value)
 			}
 		})
 	})
 	if err != nil {
-		return spec, nil, fmt.Errorf("reading set %s: %w", name, err)
+		return nil, fmt.Errorf("reading sets %s: %w", name, err)
 	}
-	return spec, list, nil
+	return found, nil
+}
+
+// read takes in an attribute of a set.
+func (c *content) read(typ uint16, value []byte) {
+	switch typ {
+	case nl.IPSET_ATTR_TYPENAME:
+		c.spec.kind = unix.ByteSliceToString(value)
+	case nl.IPSET_ATTR_FAMILY:
+		if value[0] == unix.AF_INET6 {
+			c.spec.fam = ipv6
+		}
+	case nl.IPSET_ATTR_ADT:
+		attributes(value, func(_ uint16, value []byte) {
+			if e, ok := parseEntry(value); ok {
+				c.entries = append(c.entries, e)
+			}
+		})
+	}
+}
+
+// ownSet tells whether a set is the driver's by its name.
+func ownSet(name string) bool {
+	return strings.HasPrefix(name, setPrefix(ipv4)) || strings.HasPrefix(name, setPrefix(ipv6))
 }
 
 func parseEntry(b []byte) (entry, bool) {

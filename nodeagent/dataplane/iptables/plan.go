@@ -183,11 +183,11 @@ func (tx *transaction) planProgram(name string) error {
 		}
 		return nil
 	}
-	rendered, problem := tx.renderProgram(name, wish)
-	if problem != nil {
-		tx.d.refused[it] = refusedItem{err: problem}
+	rendered, err := tx.renderProgram(name, wish)
+	if err != nil {
+		tx.d.refused[it] = refusedItem{err: err}
 		tx.keepProgram(name)
-		return nil
+		return nil //nolint:nilerr // it concerns this program alone, and is remembered
 	}
 	tx.digests[it] = rendered.digest
 	if r, refused := tx.d.refused[it]; refused && r.digest == rendered.digest {

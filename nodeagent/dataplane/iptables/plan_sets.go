@@ -198,28 +198,31 @@ func (tx *transaction) scanMembers(scan map[string]bool) error {
 // ensureExact makes a set hold exactly some entries. What is in the kernel is read if the set may be there.
 func (tx *transaction) ensureExact(name string, spec setSpec, owner item, want []entry) error {
 	tx.owners[name] = owner
-	exists := tx.state.leftovers[name]
+	var have *content
 	if tx.full() {
 		tx.wantedSets[name] = true
-		exists = tx.kernel.sets[name]
+		have = tx.kernel.sets[name]
+		delete(tx.kernel.sets, name) // what is left in the end is not wanted
+	} else if tx.state.leftovers[name] {
+		list, err := tx.d.sets.list(name)
+		if err != nil {
+			return err
+		}
+		have = list[name]
 	}
-	if !exists {
+	if have == nil {
 		tx.newSet(name, spec, owner)
 		tx.adds[name] = want
 		return nil
 	}
-	is, have, err := tx.d.sets.entries(name)
-	if err != nil {
-		return err
-	}
-	if is != spec {
-		return fmt.Errorf("set %s is of type %s, not %s: somebody else made it; remove it", name, is.kind, spec.kind)
+	if have.spec != spec {
+		return fmt.Errorf("set %s is of type %s, not %s: somebody else made it; remove it", name, have.spec.kind, spec.kind)
 	}
 	wanted := make(map[entry]bool, len(want))
 	for _, e := range want {
 		wanted[e] = true
 	}
-	for _, e := range have {
+	for _, e := range have.entries {
 		if !wanted[e] {
 			tx.deletes[name] = append(tx.deletes[name], e)
 		}

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -255,7 +256,7 @@ func testSetsChangeWithoutPrograms(t *testing.T, variant Variant) {
 	p := manyThings()
 	n.apply(p)
 	run := n.driver.programs
-	n.driver.programs = programs{variant: variant, save: [families]string{"false", "false"}, restore: [families]string{"false", "false"}}
+	n.driver.programs = programs{variant: variant, monitor: run.monitor, save: [families]string{"false", "false"}, restore: [families]string{"false", "false"}}
 	p.Members.Delete(addressMember(clientSet, addresses[clientPod][ipv4]))
 	p.Members.Set(addressMember(clientSet, addresses[otherPod][ipv6]), struct{}{})
 	p.Members.Set(member(netSet, "203.0.113.0/24"), struct{}{})
@@ -336,15 +337,24 @@ func testForeignChanges(t *testing.T, variant Variant) {
 			t.Parallel()
 			n := newNode(t, variant)
 			n.shell("iptables -N other; iptables -A other -p tcp --dport 9999 -j DROP; iptables -A FORWARD -j other; iptables -t nat -N KUBE-X; ipset create other hash:ip; ipset add other 10.0.0.1")
+			if variant == NFT {
+				n.wantChange() // of FORWARD
+			}
 			p := manyThings()
 			n.apply(p)
 			n.verify(tcp(ipv4, otherPod, outside, 80, true))
 			want := dump(t, n.NS, variant)
+			n.shell("iptables -A other -p tcp --dport 9998 -j DROP; iptables -D other 2; iptables -t mangle -A FORWARD -j ACCEPT; iptables -t mangle -D FORWARD 1")
+			n.wantNoChange() // neither by the driver nor by what is none of its business
 			n.shell(command)
 			if slices.Equal(want, dump(t, n.NS, variant)) {
 				t.Fatal("the command changed nothing")
 			}
-			n.driver.Resync()
+			if variant == NFT && !strings.Contains(command, "ipset") {
+				n.wantChange()
+			} else {
+				n.driver.Resync()
+			}
 			n.apply(p)
 			n.settle(p)
 			got := dump(t, n.NS, variant)
@@ -361,6 +371,24 @@ func testForeignChanges(t *testing.T, variant Variant) {
 			}
 			n.verify(tcp(ipv4, otherPod, outside, 80, true))
 		})
+	}
+}
+
+func (n *node) wantChange() {
+	n.t.Helper()
+	select {
+	case <-n.driver.Changed():
+	case <-time.After(5 * time.Second):
+		n.t.Fatal("the driver does not notice the change")
+	}
+}
+
+func (n *node) wantNoChange() {
+	n.t.Helper()
+	select {
+	case <-n.driver.Changed():
+		n.t.Error("the driver notices a foreign change where there is none")
+	case <-time.After(20 * time.Millisecond):
 	}
 }
 

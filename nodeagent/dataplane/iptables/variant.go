@@ -28,6 +28,8 @@ type programs struct {
 	variant Variant
 	// save and restore by family: the names of programs.
 	save, restore [families]string
+	// monitor knows the programs that run, if it is not nil.
+	monitor *monitor
 }
 
 // programsOf finds the programs of a variant: those whose names tell it, or the plain ones if they are of the variant.

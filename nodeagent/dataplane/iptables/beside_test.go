@@ -1,0 +1,100 @@
+package iptables
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/manul-net/manul/nodeagent/tables"
+	"github.com/manul-net/manul/test/netns"
+)
+
+// Policy is final: what it allows passes where the host's own rules would drop it. What is none of its business, and
+// traffic to the host that is left to the host's rules, is for these to decide.
+func TestBesideTheHostsRules(t *testing.T) { eachVariant(t, testBesideTheHostsRules) }
+
+func testBesideTheHostsRules(t *testing.T, variant Variant) {
+	n := newNode(t, variant)
+	n.shell("for x in iptables ip6tables; do $x -P FORWARD DROP; $x -A INPUT -p tcp --dport 81 -j DROP; done")
+	p := newTables()
+	p.Settings.EndpointToHost = tables.HostReturn
+	n.apply(p)
+	n.verify(both(func(f family) []probe {
+		return []probe{
+			tcp(f, clientPod, serverPod, 80, true), tcp(f, clientPod, outside, 80, true), tcp(f, outside, clientPod, 80, true),
+			tcp(f, clientPod, hostSide, 80, true), tcp(f, clientPod, hostSide, 81, false), tcp(f, outside, hostSide, 81, false),
+		}
+	})...)
+	p.Settings.EndpointToHost, p.SettingsDirty = tables.HostAccept, true
+	n.apply(p)
+	n.verify(tcp(ipv4, clientPod, hostSide, 81, true), tcp(ipv4, outside, hostSide, 81, false))
+}
+
+// Other bits of the packet mark go through policy as they are, and the driver's own are clear behind it, whatever they
+// were before.
+func TestMarks(t *testing.T) { eachVariant(t, testMarks) }
+
+func testMarks(t *testing.T, variant Variant) {
+	n := newNode(t, variant)
+	for _, before := range []string{"0x4000", "0x3c000", "0x14001", "0x24000"} {
+		n.shell("for x in iptables ip6tables; do $x -t mangle -F; $x -t mangle -A PREROUTING -j MARK --set-mark " + before +
+			"; $x -t mangle -A POSTROUTING -p tcp -m mark ! --mark 0x4000/0x34000 -j DROP; done")
+		p := newTables()
+		p.Programs.Set("in", tables.Program{Ingress: []tables.Rule{rule(tables.Pass, protoTCP, 80, 82), rule(tables.Allow, protoTCP, 81)}})
+		p.Programs.Set("next", tables.Program{Ingress: []tables.Rule{rule(tables.Allow, protoTCP, 80)}})
+		p.Programs.Set("out", tables.Program{Egress: []tables.Rule{rule(tables.Pass, protoTCP, 81), {Action: tables.Allow}}})
+		server, client := unrestricted(serverPod), unrestricted(clientPod)
+		server.Ingress = []tables.Tier{tier(tables.Deny, "in"), tier(tables.Deny, "next")}
+		client.Egress = []tables.Tier{tier(tables.Deny, "out")}
+		p.Endpoints.Set(interfaceOf(serverPod), server)
+		p.Endpoints.Set(interfaceOf(clientPod), client)
+		n.driver.Resync()
+		n.apply(p)
+		n.verify(both(func(f family) []probe {
+			return []probe{
+				tcp(f, clientPod, serverPod, 80, true), tcp(f, clientPod, serverPod, 81, true), tcp(f, clientPod, serverPod, 82, false),
+				tcp(f, clientPod, serverPod, 83, false), tcp(f, otherPod, serverPod, 80, true), tcp(f, clientPod, outside, 81, true),
+			}
+		})...)
+	}
+}
+
+// Left to choose, the driver uses what the kubelet and others use.
+func TestChoice(t *testing.T) {
+	found, err := installed(t.Context())
+	if err != nil || len(found) < 2 {
+		t.Skipf("kernel test: it takes both variants of iptables: %v", err)
+	}
+	plain, err := versionOf(t.Context(), "iptables")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		commands string
+		want     Variant
+	}{
+		"nothing there":           {"true", plain},
+		"kubelet uses legacy":     {"iptables-legacy -w -t mangle -N KUBE-IPTABLES-HINT; iptables-nft -A INPUT -j ACCEPT", Legacy},
+		"kubelet uses nft":        {"iptables-nft -t mangle -N KUBE-IPTABLES-HINT; iptables-legacy -w -A INPUT -j ACCEPT", NFT},
+		"older kubelet":           {"ip6tables-legacy -w -t mangle -N KUBE-KUBELET-CANARY; iptables-nft -A INPUT -j ACCEPT", Legacy},
+		"more rules in legacy":    {"iptables-legacy -w -A INPUT -j ACCEPT; iptables-legacy -w -A INPUT -j ACCEPT; iptables-nft -A INPUT -j ACCEPT", Legacy},
+		"more rules in nft":       {"ip6tables-nft -A INPUT -j ACCEPT", NFT},
+		"our own rules don't say": {`iptables-legacy -w -A INPUT -m comment --comment "manul:hook" -j ACCEPT; iptables-nft -A INPUT -j ACCEPT`, NFT},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ns := netns.New(t)
+			output(t, ns, "sh", "-ec", tc.commands)
+			d := openIn(t, ns, Auto)
+			defer d.Close()
+			if got := d.Variant(); got != tc.want {
+				t.Errorf("chose %q, want %q", got, tc.want)
+			}
+			// Looking made no tables: an empty one would already cost every packet something.
+			if name == "nothing there" {
+				if tables := output(t, ns, "cat", "/proc/thread-self/net/ip_tables_names"); strings.TrimSpace(tables) != "" {
+					t.Errorf("tables were made: %s", tables)
+				}
+			}
+		})
+	}
+}
