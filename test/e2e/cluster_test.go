@@ -14,6 +14,21 @@ import (
 
 // TestCluster brings up one cluster, which all tests share in order: the walk-through installs Manul on it.
 func TestCluster(t *testing.T) {
+	c := up(t, "e2e", "nftables")
+	if !t.Run("Walkthrough", func(t *testing.T) { walk(t, c) }) {
+		return
+	}
+	t.Run("Failures", func(t *testing.T) { failures(t, c) })
+}
+
+// TestBesideIPTables walks through the labs beside a kube-proxy in iptables mode.
+func TestBesideIPTables(t *testing.T) {
+	walk(t, up(t, "e2eiptables", "iptables"))
+}
+
+// up brings up a cluster without a network, for as long as the test runs.
+func up(t *testing.T, name, proxy string) *lab.Cluster {
+	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("a local cluster needs root")
 	}
@@ -25,7 +40,7 @@ func TestCluster(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &lab.Cluster{Project: project, Name: "e2e", Log: writer{t}}
+	c := &lab.Cluster{Project: project, Name: name, Log: writer{t}}
 	ctx := t.Context()
 	if err := c.Down(ctx); err != nil {
 		t.Fatal(err)
@@ -41,16 +56,14 @@ func TestCluster(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	if err := c.Up(ctx, lab.Options{Workers: 2, Proxy: "nftables", CNI: "none", Images: images}); err != nil {
+	if err := c.Up(ctx, lab.Options{Workers: 2, Proxy: proxy, CNI: "none", Images: images}); err != nil {
 		t.Fatal(err)
 	}
-	if !t.Run("Walkthrough", func(t *testing.T) { walk(t, c) }) {
-		return
-	}
-	t.Run("Failures", func(t *testing.T) { failures(t, c) })
+	return c
 }
 
 func walk(t *testing.T, c *lab.Cluster) {
+	t.Helper()
 	shims, err := c.Shims()
 	if err != nil {
 		t.Fatal(err)
