@@ -26,6 +26,16 @@ func (h hook) rule() string {
 	return "-m comment --comment \"" + mark + "hook\" -j " + h.to
 }
 
+// inHookChain tells whether a chain is one that a hook is in.
+func inHookChain(table, chain string) bool {
+	for _, h := range hooks() {
+		if h.table == table && h.from == chain {
+			return true
+		}
+	}
+	return false
+}
+
 // is tells whether a rule that was read is the hook. Some versions print quotes that others leave out.
 func (h hook) is(rule string) bool {
 	bare := func(s string) string { return strings.ReplaceAll(s, "\"", "") }

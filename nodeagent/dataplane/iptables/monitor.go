@@ -44,8 +44,7 @@ func startMonitor(onChange func()) (*monitor, error) {
 		unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, nfnlgrpNftables),
 	)
 	if err != nil {
-		unix.Close(fd)
-		return nil, fmt.Errorf("subscribing to changes of nftables: %w", err)
+		return nil, fmt.Errorf("subscribing to changes of nftables: %w", errors.Join(err, unix.Close(fd)))
 	}
 	// As a file the socket waits with the runtime's poller, without a thread of its own.
 	m := &monitor{file: os.NewFile(uintptr(fd), "nftables changes"), changed: make(chan struct{}, 1), done: make(chan struct{})}
@@ -153,6 +152,5 @@ func concerns(kind int, message []byte) bool {
 	if !slices.Contains(kernelTables(), table) {
 		return false
 	}
-	return chain == "" || strings.HasPrefix(chain, chainPrefix) ||
-		slices.ContainsFunc(hooks(), func(h hook) bool { return h.table == table && h.from == chain })
+	return chain == "" || strings.HasPrefix(chain, chainPrefix) || inHookChain(table, chain)
 }

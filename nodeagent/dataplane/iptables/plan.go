@@ -125,10 +125,17 @@ func (tx *transaction) ensureChain(at place, c *chain) bool {
 
 // removeChain takes away a chain that nothing refers to after this transaction.
 func (tx *transaction) removeChain(at place, name string) {
-	if _, exists := tx.state.chains[at][name]; exists {
-		delete(tx.state.chains[at], name)
-		tx.batch(at).remove(name)
+	if _, exists := tx.state.chains[at][name]; !exists {
+		return
 	}
+	if tx.full() && tx.kernel.tables[at].holds(at.table, name) {
+		// Somebody else's rule leads here, and the kernel would refuse to remove the chain.
+		tx.d.options.Log.Warn("leaving an empty chain to which somebody else's rule leads", "table", at.table, "chain", name)
+		tx.ensureChain(at, newChain(name))
+		return
+	}
+	delete(tx.state.chains[at], name)
+	tx.batch(at).remove(name)
 }
 
 // planPrograms makes the chains of programs.

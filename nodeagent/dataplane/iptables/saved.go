@@ -47,6 +47,16 @@ func parseSaved(out []byte) *saved {
 	return s
 }
 
+// holds tells whether a rule of others, the hooks and their kind apart, leads to a chain.
+func (s *saved) holds(table, chain string) bool {
+	for _, r := range s.others {
+		if (strings.HasSuffix(r.rule, " "+chain) || strings.Contains(r.rule, " "+chain+" ")) && !inHookChain(table, r.chain) {
+			return true
+		}
+	}
+	return false
+}
+
 // leadsToUs tells whether a rule jumps to a chain of the driver's.
 func leadsToUs(rule string) bool {
 	return strings.Contains(" "+rule, " -j "+chainPrefix) || strings.Contains(" "+rule, " -g "+chainPrefix)

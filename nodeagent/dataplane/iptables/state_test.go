@@ -392,6 +392,27 @@ func (n *node) wantNoChange() {
 	}
 }
 
+// A rule of somebody else's that leads to a chain of the driver's does not keep it from working.
+func TestForeignReference(t *testing.T) { eachVariant(t, testForeignReference) }
+
+func testForeignReference(t *testing.T, variant Variant) {
+	n := newNode(t, variant)
+	p := manyThings()
+	n.apply(p)
+	held := programChain(ingress, "np.ns.policy-7")
+	n.shell("iptables -N other; iptables -A other -j " + held)
+	p.Programs.Delete("np.ns.policy-7")
+	for _, pod := range pods() {
+		p.Endpoints.Set(interfaceOf(pod), unrestricted(pod))
+	}
+	n.apply(p)
+	n.verify(tcp(ipv4, clientPod, serverPod, 80, true))
+	n.shell("iptables -F other; iptables -X other")
+	n.driver.Resync()
+	n.apply(p)
+	n.sameAsFresh(p)
+}
+
 // shell runs a command in the node, with iptables and ip6tables of the variant.
 func (n *node) shell(command string) string {
 	n.t.Helper()
