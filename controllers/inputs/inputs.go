@@ -11,6 +11,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -38,14 +39,18 @@ func Kinds() []client.Object {
 
 // Feeder runs on every replica, leader or not, so that a new leader need not compile the cluster first.
 type Feeder struct {
-	Cache cache.Cache
-	World *live.World
-	Log   logr.Logger
+	Cache  cache.Cache
+	Scheme *runtime.Scheme
+	Mapper meta.RESTMapper
+	World  *live.World
+	Log    logr.Logger
 }
 
 // Setup registers the feeder.
 func Setup(mgr manager.Manager, world *live.World) error {
-	feeder := &Feeder{Cache: mgr.GetCache(), World: world, Log: mgr.GetLogger().WithName("inputs")}
+	feeder := &Feeder{
+		Cache: mgr.GetCache(), Scheme: mgr.GetScheme(), Mapper: mgr.GetRESTMapper(), World: world, Log: mgr.GetLogger().WithName("inputs"),
+	}
 	if err := mgr.Add(feeder); err != nil {
 		return fmt.Errorf("adding the compiler's inputs: %w", err)
 	}
@@ -60,23 +65,38 @@ func (f *Feeder) Start(ctx context.Context) error {
 	started := time.Now()
 	var synced []toolscache.DoneChecker
 	for _, kind := range Kinds() {
-		informer, err := f.Cache.GetInformer(ctx, kind, cache.BlockUntilSynced(false))
+		done, err := f.watch(ctx, kind)
 		if err != nil {
-			return fmt.Errorf("watching %T: %w", kind, err)
+			return err
 		}
-		registration, err := informer.AddEventHandler(f.handler())
-		if err != nil {
-			return fmt.Errorf("following %T: %w", kind, err)
-		}
-		synced = append(synced, registration.HasSyncedChecker())
+		synced = append(synced, done)
 	}
+	// An optional kind that is there must be known as well: without its policies traffic would pass that they deny.
+	others := &optional{feeder: f, missing: OptionalKinds(), appeared: make(chan struct{}, 1)}
+	served, err := others.watchServed(ctx)
+	if err != nil {
+		return err
+	}
+	synced = append(synced, served...)
 	if !toolscache.WaitFor(ctx, "", synced...) {
 		return nil // ctx ended
 	}
 	f.World.Open()
 	f.Log.Info("Compiled the cluster", "took", time.Since(started).Round(time.Millisecond))
-	<-ctx.Done()
-	return nil
+	return others.follow(ctx)
+}
+
+// watch passes on what happens to objects of a kind, and returns how to tell that all that existed at first are known.
+func (f *Feeder) watch(ctx context.Context, kind client.Object) (toolscache.DoneChecker, error) {
+	informer, err := f.Cache.GetInformer(ctx, kind, cache.BlockUntilSynced(false))
+	if err != nil {
+		return nil, fmt.Errorf("watching %T: %w", kind, err)
+	}
+	registration, err := informer.AddEventHandler(f.handler())
+	if err != nil {
+		return nil, fmt.Errorf("following %T: %w", kind, err)
+	}
+	return registration.HasSyncedChecker(), nil
 }
 
 // handler passes events on in their order. Within a kind the order is that of the API server; between kinds there is

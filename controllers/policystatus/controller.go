@@ -20,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
+	clusterv1alpha2 "sigs.k8s.io/network-policy-api/apis/v1alpha2"
 
 	"github.com/manul-net/manul/api/v1alpha1"
 	v3 "github.com/manul-net/manul/api/v3"
@@ -159,6 +160,8 @@ func empty(kind string) (client.Object, *v3.PolicyStatus) {
 		return obj, &obj.Status
 	case policy.KindKubernetesNetworkPolicy:
 		return &networkingv1.NetworkPolicy{}, nil
+	case policy.KindClusterNetworkPolicy:
+		return &clusterv1alpha2.ClusterNetworkPolicy{}, nil // its status is of another form: see the PolicyProgram
 	case policy.KindStagedGlobalNetworkPolicy:
 		obj := &v3.StagedGlobalNetworkPolicy{}
 		return obj, &obj.Status

@@ -21,6 +21,7 @@ const (
 	KindGlobalNetworkPolicy     = "GlobalNetworkPolicy"
 	KindNetworkPolicy           = "NetworkPolicy"
 	KindKubernetesNetworkPolicy = "KubernetesNetworkPolicy"
+	KindClusterNetworkPolicy    = "ClusterNetworkPolicy"
 
 	KindStagedGlobalNetworkPolicy     = "StagedGlobalNetworkPolicy"
 	KindStagedNetworkPolicy           = "StagedNetworkPolicy"
@@ -51,6 +52,8 @@ func (r Ref) ProgramName() string {
 		name = "gnp." + r.Name
 	case KindNetworkPolicy:
 		name = "np." + r.Namespace + "." + r.Name
+	case KindClusterNetworkPolicy:
+		name = "cnp." + r.Name
 	default:
 		name = "knp." + r.Namespace + "." + r.Name
 	}

@@ -3,6 +3,7 @@ package policy
 import (
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	clusterv1alpha2 "sigs.k8s.io/network-policy-api/apis/v1alpha2"
 
 	v3 "github.com/manul-net/manul/api/v3"
 )
@@ -12,6 +13,8 @@ func Compile(obj runtime.Object) *Compiled {
 	switch p := obj.(type) {
 	case *networkingv1.NetworkPolicy:
 		return KubernetesNetworkPolicy(p)
+	case *clusterv1alpha2.ClusterNetworkPolicy:
+		return ClusterNetworkPolicy(p)
 	case *v3.NetworkPolicy:
 		return NetworkPolicy(p)
 	case *v3.GlobalNetworkPolicy:
@@ -31,6 +34,8 @@ func RefOf(obj runtime.Object) (Ref, bool) {
 	switch p := obj.(type) {
 	case *networkingv1.NetworkPolicy:
 		return Ref{KindKubernetesNetworkPolicy, p.Namespace, p.Name}, true
+	case *clusterv1alpha2.ClusterNetworkPolicy:
+		return Ref{KindClusterNetworkPolicy, "", p.Name}, true
 	case *v3.NetworkPolicy:
 		return Ref{KindNetworkPolicy, p.Namespace, p.Name}, true
 	case *v3.GlobalNetworkPolicy:

@@ -388,6 +388,7 @@ func TestProgramNames(t *testing.T) {
 		{Ref{KindGlobalNetworkPolicy, "", "a.b"}, "gnp.a.b"},
 		{Ref{KindNetworkPolicy, "n", "a"}, "np.n.a"},
 		{Ref{KindKubernetesNetworkPolicy, "n", "a"}, "knp.n.a"},
+		{Ref{KindClusterNetworkPolicy, "", "a"}, "cnp.a"},
 		{Ref{KindGlobalNetworkPolicy, "", long}, "gnp." + long[:232] + "-" + hash("gnp."+long)},
 	} {
 		if got := tc.ref.ProgramName(); got != tc.want || len(got) > 253 {

@@ -58,7 +58,53 @@ func (c *Cluster) request(e *endpoint) v1alpha1.AddressRequest {
 			}
 		}
 	}
+	if len(out.Pools) == 0 {
+		out.Pools = c.automaticPools(e.node)
+	}
 	return out
+}
+
+// automaticPools are those from which a pod that names none gets its addresses: none listed, any of the node's blocks,
+// as long as the node has no block of a pool that must be named. A pool of which the node has no block would fail the
+// pod, and is left out.
+func (c *Cluster) automaticPools(n *node) []string {
+	var automatic []string
+	manual := false
+	for _, b := range n.leased() {
+		cidr := c.poolOf(b)
+		if c.isManual(cidr) {
+			manual = true
+		} else if !slices.Contains(automatic, cidr) {
+			automatic = append(automatic, cidr)
+		}
+	}
+	switch {
+	case !manual:
+		return nil
+	case len(automatic) == 0:
+		return []string{impossiblePool}
+	}
+	return automatic
+}
+
+func (c *Cluster) isManual(cidr string) bool {
+	for _, p := range c.pools {
+		if p.manual && p.cidr.String() == cidr {
+			return true
+		}
+	}
+	return false
+}
+
+// lease is a block as the node gets to know it. Of a pool that is disabled, all addresses are kept back.
+func (c *Cluster) lease(block netip.Prefix) v1alpha1.BlockLease {
+	l := v1alpha1.BlockLease{CIDR: block.String(), Pool: c.poolOf(block)}
+	for _, p := range c.pools {
+		if p.disabled && p.cidr.String() == l.Pool {
+			l.Reserved = []string{l.CIDR}
+		}
+	}
+	return l
 }
 
 // namedPools are the CIDRs of the pools in a list of names and CIDRs.
@@ -87,6 +133,8 @@ func (c *Cluster) namedPools(text string) []string {
 type pool struct {
 	cidr netip.Prefix
 	nat  bool
+	// disabled: no new addresses. manual: addresses only for pods that name the pool.
+	disabled, manual bool
 }
 
 func (c *Cluster) setPool(o *v3.IPPool) {
@@ -95,7 +143,7 @@ func (c *Cluster) setPool(o *v3.IPPool) {
 		c.deletePool(o.Name)
 		return
 	}
-	p := pool{cidr: cidr.Masked(), nat: o.Spec.NATOutgoing}
+	p := pool{cidr: cidr.Masked(), nat: o.Spec.NATOutgoing, disabled: o.Spec.Disabled, manual: o.Spec.AssignmentMode == v3.AssignmentManual}
 	if c.pools[o.Name] != p {
 		c.pools[o.Name] = p
 		c.touchNodeStates()

@@ -93,7 +93,7 @@ func (n *node) renderNetwork() v1alpha1.NodeNetworkSpec {
 func (c *Cluster) renderState(n *node) v1alpha1.NodeStateSpec {
 	spec := v1alpha1.NodeStateSpec{Pools: c.renderPools(), Settings: c.felix}
 	for _, b := range n.leased() {
-		spec.Blocks = append(spec.Blocks, v1alpha1.BlockLease{CIDR: b.String(), Pool: c.poolOf(b)})
+		spec.Blocks = append(spec.Blocks, c.lease(b))
 	}
 	for _, e := range n.sorted() {
 		c.list(e)

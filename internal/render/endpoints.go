@@ -42,6 +42,15 @@ func isEndpoint(p *corev1.Pod) bool {
 		p.Status.Phase != corev1.PodSucceeded && p.Status.Phase != corev1.PodFailed
 }
 
+// sandboxUID is the UID by which the runtime asks for a pod's network. The API server's object of a static pod is a mirror
+// with a UID of its own; the kubelet starts the pod under the one that the annotation names.
+func sandboxUID(p *corev1.Pod) types.UID {
+	if uid := p.Annotations[corev1.MirrorPodAnnotationKey]; uid != "" {
+		return types.UID(uid)
+	}
+	return p.UID
+}
+
 func (c *Cluster) setPod(p *corev1.Pod) {
 	id := p.Namespace + "/" + p.Name
 	if !isEndpoint(p) {
@@ -49,13 +58,14 @@ func (c *Cluster) setPod(p *corev1.Pod) {
 		return
 	}
 	e := c.endpoints[id]
-	if e != nil && (e.uid != p.UID || e.node.name != p.Spec.NodeName || e.account != c.accounts[objectName{p.Namespace, p.Spec.ServiceAccountName}]) {
+	uid := sandboxUID(p)
+	if e != nil && (e.uid != uid || e.node.name != p.Spec.NodeName || e.account != c.accounts[objectName{p.Namespace, p.Spec.ServiceAccountName}]) {
 		c.deletePod(id) // another pod of the same name
 		e = nil
 	}
 	ports, wishes := namedPorts(&p.Spec), wishesOf(p.Annotations)
 	if e == nil {
-		e = &endpoint{id: id, uid: p.UID, labels: p.Labels, ports: ports, wishes: wishes, policies: map[*policyState]struct{}{}}
+		e = &endpoint{id: id, uid: uid, labels: p.Labels, ports: ports, wishes: wishes, policies: map[*policyState]struct{}{}}
 		c.addEndpoint(e, p)
 		return
 	}

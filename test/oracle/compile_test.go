@@ -64,6 +64,9 @@ func objects(w *oracle.World) []runtime.Object {
 	for _, o := range w.EndpointSlices {
 		add(o)
 	}
+	for _, o := range w.ClusterPolicies {
+		add(o)
+	}
 	for _, o := range w.StagedNetworkPolicies {
 		add(o)
 	}

@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	clusterv1alpha2 "sigs.k8s.io/network-policy-api/apis/v1alpha2"
 
 	v3 "github.com/manul-net/manul/api/v3"
 )
@@ -28,6 +29,7 @@ type World struct {
 	NetworkSets        []*v3.NetworkSet
 	GlobalNetworkSets  []*v3.GlobalNetworkSet
 	EndpointSlices     []*discoveryv1.EndpointSlice
+	ClusterPolicies    []*clusterv1alpha2.ClusterNetworkPolicy
 
 	// Staged policies decide nothing, and a tier in which only they apply is as one in which none does: nobody here looks at them.
 	StagedNetworkPolicies    []*v3.StagedNetworkPolicy
@@ -69,7 +71,7 @@ const (
 	log   action = "Log"
 )
 
-// anyPolicy is what the three kinds of policies have in common.
+// anyPolicy is what the kinds of policies have in common.
 type anyPolicy struct {
 	tier            string
 	order           float64
@@ -89,6 +91,9 @@ func (w *World) policies() []anyPolicy {
 	}
 	for _, p := range w.GlobalPolicies {
 		all = append(all, w.globalPolicy(p))
+	}
+	for _, p := range w.ClusterPolicies {
+		all = append(all, w.clusterPolicy(p))
 	}
 	slices.SortFunc(all, func(a, b anyPolicy) int {
 		return cmp.Or(cmp.Compare(a.order, b.order), strings.Compare(a.tie, b.tie))

@@ -81,6 +81,9 @@ func drawWorld(t *rapid.T) *oracle.World {
 	for i := range rapid.IntRange(0, 2).Draw(t, "global policies") {
 		w.GlobalPolicies = append(w.GlobalPolicies, drawGlobalPolicy(t, i))
 	}
+	for i := range rapid.IntRange(0, 2).Draw(t, "cluster policies") {
+		w.ClusterPolicies = append(w.ClusterPolicies, drawClusterPolicy(t, i))
+	}
 	drawStaged(t, w)
 	return w
 }
