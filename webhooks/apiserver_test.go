@@ -36,8 +36,6 @@ import (
 	"github.com/manul-net/manul/test/apiserver"
 )
 
-func TestMain(m *testing.M) { os.Exit(apiserver.Main(m)) }
-
 const namespace = "manul-system"
 
 // warned collects the warnings that the API server passes on.
@@ -203,9 +201,15 @@ func object(kind, manifest string) *unstructured.Unstructured {
 	return obj
 }
 
-// TestManifests writes manifests to a real API server that asks the webhook.
-func TestManifests(t *testing.T) {
+// TestAPIServer has a real API server ask the webhook.
+func TestAPIServer(t *testing.T) {
 	a := admit(t)
+	t.Run("manifests", func(t *testing.T) { manifests(t, a) })
+	t.Run("agreement", func(t *testing.T) { agreement(t, a) })
+}
+
+// manifests writes one after the other.
+func manifests(t *testing.T, a *admitted) {
 	ctx := t.Context()
 	for _, obj := range []client.Object{
 		&v3.Tier{ObjectMeta: metav1.ObjectMeta{Name: "security"}},
@@ -307,9 +311,8 @@ func TestManifests(t *testing.T) {
 	})
 }
 
-// TestAgreement mutates manifests: what the API server takes and stores, the webhook could read.
-func TestAgreement(t *testing.T) {
-	a := admit(t)
+// agreement mutates manifests: what the API server takes and stores, the webhook could read.
+func agreement(t *testing.T, a *admitted) {
 	random := rand.New(rand.NewPCG(1, 2))
 	h := handler(sample())
 	seeds := map[string]string{

@@ -1,0 +1,114 @@
+package webhooks
+
+import (
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+
+	"github.com/manul-net/manul/api/v1alpha1"
+	v3 "github.com/manul-net/manul/api/v3"
+	"github.com/manul-net/manul/internal/policy"
+)
+
+func holding(t *testing.T, objs ...client.Object) client.Client {
+	t.Helper()
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, v3.AddToScheme, v1alpha1.AddToScheme} {
+		if err := add(scheme); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return fake.NewClientBuilder().WithScheme(scheme).WithObjects(objs...).Build()
+}
+
+func pod(namespace, name string, change func(*corev1.Pod)) *corev1.Pod {
+	p := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: map[string]string{"app": name}},
+		Spec:       corev1.PodSpec{ServiceAccountName: "teller"},
+	}
+	if change != nil {
+		change(p)
+	}
+	return p
+}
+
+func TestSelects(t *testing.T) {
+	c := holding(
+		t,
+		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "bank", Labels: map[string]string{"zone": "inner"}}},
+		&corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: "bank", Name: "teller", Labels: map[string]string{"rank": "low"}}},
+		pod("bank", "web", nil), pod("shop", "till", nil),
+		pod("bank", "host", func(p *corev1.Pod) { p.Spec.HostNetwork = true }),
+		pod("bank", "done", func(p *corev1.Pod) { p.Status.Phase = corev1.PodSucceeded }),
+	)
+	r := &Reader{Cached: c, Live: c}
+	for _, tc := range []struct {
+		spec v3.GlobalNetworkPolicySpec
+		want bool
+	}{
+		{v3.GlobalNetworkPolicySpec{}, true},
+		{v3.GlobalNetworkPolicySpec{Selector: "app == 'web'"}, true},
+		{v3.GlobalNetworkPolicySpec{Selector: "app == 'gone'"}, false},
+		{v3.GlobalNetworkPolicySpec{Selector: "app == 'host'"}, false},
+		{v3.GlobalNetworkPolicySpec{Selector: "app == 'done'"}, false},
+		{v3.GlobalNetworkPolicySpec{NamespaceSelector: "zone == 'inner'"}, true},
+		{v3.GlobalNetworkPolicySpec{NamespaceSelector: "zone == 'inner'", Selector: "app == 'till'"}, false},
+		{v3.GlobalNetworkPolicySpec{ServiceAccountSelector: "rank == 'low'"}, true},
+		{v3.GlobalNetworkPolicySpec{ServiceAccountSelector: "rank == 'high'"}, false},
+	} {
+		got, err := r.Selects(t.Context(), policy.GlobalNetworkPolicy(&v3.GlobalNetworkPolicy{Spec: tc.spec}), "")
+		if err != nil || got != tc.want {
+			t.Errorf("%+v: got %v, %v, want %v", tc.spec, got, err, tc.want)
+		}
+	}
+	for namespace, want := range map[string]bool{"shop": true, "bank": false} {
+		p := &v3.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: namespace}, Spec: v3.NetworkPolicySpec{Selector: "app == 'till'"}}
+		if got, err := r.Selects(t.Context(), policy.NetworkPolicy(p), namespace); err != nil || got != want {
+			t.Errorf("in %s: got %v, %v, want %v", namespace, got, err, want)
+		}
+	}
+}
+
+func TestReader(t *testing.T) {
+	c := holding(
+		t,
+		&v3.Tier{ObjectMeta: metav1.ObjectMeta{Name: "security"}},
+		&v3.GlobalNetworkPolicy{ObjectMeta: metav1.ObjectMeta{Name: "a"}, Spec: v3.GlobalNetworkPolicySpec{Tier: "security"}},
+		&v3.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "n", Name: "b"}, Spec: v3.NetworkPolicySpec{Tier: "security"}},
+		&v3.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "n", Name: "c"}},
+		&v3.StagedNetworkPolicy{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "n", Name: "d"},
+			Spec:       v3.StagedNetworkPolicySpec{NetworkPolicySpec: v3.NetworkPolicySpec{Tier: "security"}},
+		},
+		&v3.StagedGlobalNetworkPolicy{
+			ObjectMeta: metav1.ObjectMeta{Name: "e"},
+			Spec:       v3.StagedGlobalNetworkPolicySpec{GlobalNetworkPolicySpec: v3.GlobalNetworkPolicySpec{Tier: "security"}},
+		},
+		&v3.IPPool{ObjectMeta: metav1.ObjectMeta{Name: "p"}}, &v1alpha1.NodeState{ObjectMeta: metav1.ObjectMeta{Name: "w"}},
+	)
+	// The cache is behind: it has nothing yet.
+	r := &Reader{Cached: holding(t), Live: c}
+	ctx := t.Context()
+	if tier, err := r.Tier(ctx, "security"); err != nil || tier == nil {
+		t.Errorf("a tier that was just made: %v, %v", tier, err)
+	}
+	if tier, err := r.Tier(ctx, "gone"); err != nil || tier != nil {
+		t.Errorf("a tier that is not there: %v, %v", tier, err)
+	}
+	policies, err := r.PoliciesIn(ctx, "security")
+	want := "GlobalNetworkPolicy a, NetworkPolicy n/b, StagedGlobalNetworkPolicy e, StagedNetworkPolicy n/d"
+	if got := strings.Join(policies, ", "); err != nil || got != want {
+		t.Errorf("policies of the tier are %q, %v, want %q", got, err, want)
+	}
+	if pools, err := r.Pools(ctx); err != nil || len(pools) != 1 {
+		t.Errorf("pools are %v, %v", pools, err)
+	}
+	if states, err := r.NodeStates(ctx); err != nil || len(states) != 0 {
+		t.Errorf("node states are %v, %v", states, err)
+	}
+}
