@@ -19,7 +19,8 @@ const (
 // +kubebuilder:validation:Enum=AssumeNeededOnEveryNode
 type PolicyPerformanceHint string
 
-// PerfHintAssumeNeededOnEveryNode has the policy programmed on every node ahead of any endpoint that it selects.
+// PerfHintAssumeNeededOnEveryNode says that every node will have endpoints that the policy selects. It is accepted and has no
+// effect: all nodes know all compiled policies ahead of need, and put those into the kernel that their endpoints need.
 const PerfHintAssumeNeededOnEveryNode PolicyPerformanceHint = "AssumeNeededOnEveryNode"
 
 // Conditions of a policy's status.

@@ -92,6 +92,9 @@ func (r *Reporter) Reconcile(ctx context.Context, ref render.PolicyRef) (reconci
 		return reconcile.Result{}, nil // gone, or not written yet; the compiler tells when that changes
 	}
 	now := statusOf(&report, before.Conditions)
+	if p.conditionsOnly {
+		now.Enforced = ""
+	}
 	if same(before, &now) {
 		r.settled(ref)
 	} else if left := r.waitFor(ref, patience(before, &now)); left > 0 {
@@ -111,6 +114,8 @@ type published struct {
 	object  client.Object           // the user's; nil when it is gone
 	status  *v3.PolicyStatus        // its status; nil when its kind has none
 	program *v1alpha1.PolicyProgram // nil when there is none yet
+	// conditionsOnly: the status of its kind has conditions and nothing else.
+	conditionsOnly bool
 }
 
 // primary is the status that decides when to write: the user's object's, or the program's when the user's has none.
@@ -137,6 +142,9 @@ func (r *Reporter) published(ctx context.Context, ref render.PolicyRef, program 
 	} else if err != nil {
 		return nil, fmt.Errorf("reading policy %s: %w", ref, err)
 	}
+	if cnp, ok := p.object.(*clusterv1alpha2.ClusterNetworkPolicy); ok {
+		p.status, p.conditionsOnly = &v3.PolicyStatus{Conditions: cnp.Status.Conditions}, true
+	}
 	if program == "" {
 		return &p, nil
 	}
@@ -161,7 +169,7 @@ func empty(kind string) (client.Object, *v3.PolicyStatus) {
 	case policy.KindKubernetesNetworkPolicy:
 		return &networkingv1.NetworkPolicy{}, nil
 	case policy.KindClusterNetworkPolicy:
-		return &clusterv1alpha2.ClusterNetworkPolicy{}, nil // its status is of another form: see the PolicyProgram
+		return &clusterv1alpha2.ClusterNetworkPolicy{}, nil // its status is of another form
 	case policy.KindStagedGlobalNetworkPolicy:
 		obj := &v3.StagedGlobalNetworkPolicy{}
 		return obj, &obj.Status

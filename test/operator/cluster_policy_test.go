@@ -80,6 +80,13 @@ func TestClusterPoliciesOfAKindThatComesLater(t *testing.T) {
 		}
 		return nil
 	})
+	k.eventually("the policy says so", func() error {
+		k.get(cnp)
+		if err := condition(cnp, cnp.Status.Conditions, v3.ConditionAccepted, metav1.ConditionTrue); err != nil {
+			return err
+		}
+		return condition(cnp, cnp.Status.Conditions, v3.ConditionEnforced, metav1.ConditionTrue)
+	})
 	e := k.endpointOf("node1", "guarded/a")
 	if len(e.Ingress) != 1 || e.Ingress[0].Tier != "kube-admin" || e.Ingress[0].DefaultAction != v1alpha1.Pass || len(e.Egress) != 0 {
 		t.Errorf("the endpoint is %+v", e)
