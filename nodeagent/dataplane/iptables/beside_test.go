@@ -58,6 +58,25 @@ func testMarks(t *testing.T, variant Variant) {
 	}
 }
 
+func TestKubeProxy(t *testing.T) {
+	for commands, want := range map[string]bool{
+		"true": false, "iptables-nft -t nat -N KUBE-SERVICES": true, "ip6tables-legacy -w -t nat -N KUBE-SERVICES": true, "iptables-nft -t mangle -N KUBE-IPTABLES-HINT": false,
+	} {
+		t.Run(commands, func(t *testing.T) {
+			t.Parallel()
+			ns := netns.New(t)
+			output(t, ns, "sh", "-ec", commands)
+			ns.Must("looking for kube-proxy", func() error {
+				got, err := KubeProxy(t.Context())
+				if got != want {
+					t.Errorf("KubeProxy = %v, want %v", got, want)
+				}
+				return err
+			})
+		})
+	}
+}
+
 // Left to choose, the driver uses what the kubelet and others use.
 func TestChoice(t *testing.T) {
 	found, err := installed(t.Context())

@@ -18,6 +18,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/manul-net/manul/nodeagent/tables"
 )
@@ -55,6 +56,9 @@ type refusedItem struct {
 	err    error
 }
 
+// chooseWait bounds how long New looks at what the node's other programs use.
+const chooseWait = 30 * time.Second
+
 // New chooses the programs and connects to the ipset of the calling thread's network namespace. It changes nothing.
 func New(options Options) (*Driver, error) {
 	if err := checkPrefix(options.WorkloadPrefix); err != nil {
@@ -63,7 +67,9 @@ func New(options Options) (*Driver, error) {
 	if options.Log == nil {
 		options.Log = slog.New(slog.DiscardHandler)
 	}
-	chosen, err := choose(context.Background(), options.Variant)
+	ctx, cancel := context.WithTimeout(context.Background(), chooseWait)
+	defer cancel()
+	chosen, err := choose(ctx, options.Variant)
 	if err != nil {
 		return nil, fmt.Errorf("opening iptables: %w", err)
 	}
