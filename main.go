@@ -128,9 +128,17 @@ func logger(level string) (logr.Logger, error) {
 	if err := l.UnmarshalText([]byte(level)); err != nil {
 		return logr.Logger{}, fmt.Errorf("--log-level %q: want debug, info, warn or error", level)
 	}
-	handler := slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: l})
+	handler := slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: l, ReplaceAttr: readable})
 	log := logr.FromSlogHandler(handler)
 	ctrllog.SetLogger(log)
 	klog.SetLogger(log)
 	return log, nil
+}
+
+// readable writes durations with their unit.
+func readable(_ []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() == slog.KindDuration {
+		return slog.String(a.Key, a.Value.Duration().String())
+	}
+	return a
 }

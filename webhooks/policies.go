@@ -82,7 +82,7 @@ func checkPolicy(ctx context.Context, in Cluster, errs field.ErrorList, namespac
 	}
 	compiled := compile()
 	warnings := append(unreachable("ingress", ingress), unreachable("egress", egress)...)
-	if !compiled.Finding.Accepted {
+	if f := compiled.Finding; !f.Accepted || f.Reason == policy.ReasonHTTPNotEnforced {
 		warnings = append(warnings, compiled.Finding.Message)
 	}
 	if compiled.Selector == nil {

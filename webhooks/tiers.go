@@ -43,7 +43,25 @@ func writeTier(_ context.Context, _ Cluster, obj client.Object) (verdict, error)
 	if !ok {
 		return verdict{}, unexpected(obj)
 	}
-	return verdict{errs: validate.Tier(t)}, nil
+	errs := validate.Tier(t)
+	if order, ok := builtInOrder(t.Name); ok && t.Spec.Order != nil && *t.Spec.Order != order {
+		errs = append(errs, field.Invalid(field.NewPath("spec", "order"), *t.Spec.Order,
+			fmt.Sprintf("tier %q is built in, and its order is %.0f: make a tier of your own with this order", t.Name, order)))
+	}
+	return verdict{errs: errs}, nil
+}
+
+// builtInOrder returns the order of a built-in tier.
+func builtInOrder(name string) (float64, bool) {
+	switch name {
+	case "kube-admin":
+		return 1_000, true
+	case policy.DefaultTier:
+		return 1_000_000, true
+	case "kube-baseline":
+		return 10_000_000, true
+	}
+	return 0, false
 }
 
 func removeTier(ctx context.Context, in Cluster, obj client.Object) (verdict, error) {

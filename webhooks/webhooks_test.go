@@ -123,6 +123,8 @@ func TestWrites(t *testing.T) {
 		{"StagedKubernetesNetworkPolicy", "spec: {ingress: [{from: [{ipBlock: {cidr: ten}}]}]}", "spec.ingress[0].from[0].ipBlock"},
 		{"StagedKubernetesNetworkPolicy", "spec: {podSelector: {}}", ""},
 		{"Tier", "spec: {defaultAction: Allow}", "spec.defaultAction"},
+		{"Tier", "metadata: {name: default}\nspec: {order: 5}", `spec.order: Invalid value: 5: tier "default" is built in, and its order is 1000000`},
+		{"Tier", "metadata: {name: default}\nspec: {order: 1000000}", ""},
 		{"Tier", "spec: {order: 1}", ""},
 		{"IPPool", "spec: {cidr: 10.49.0.0/16}", ""},
 		{"IPPool", "spec: {cidr: 10.48.128.0/17}", `spec.cidr: Invalid value: "10.48.128.0/17": overlaps with pool "used" (10.48.0.0/16)`},
@@ -186,6 +188,7 @@ func TestWarnings(t *testing.T) {
 		{"NetworkPolicy", "{types: [Ingress, Egress], ingress: [" + rule + "]}", "without rules for egress the policy denies"},
 		{"NetworkPolicy", "{tier: platform}", ""},
 		{"GlobalNetworkPolicy", "{tier: security}", `tier "security"`},
+		{"NetworkPolicy", "{ingress: [{action: Allow, protocol: TCP, http: {methods: [GET]}}]}", "spec.ingress[0]"},
 		{"StagedNetworkPolicy", "{}", ""},
 		{"StagedNetworkPolicy", "{stagedAction: Delete}", ""},
 	} {

@@ -7,7 +7,7 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:resource:scope=Cluster,path=nodeendpoints,singular=nodeendpoints
-// +kubebuilder:printcolumn:name="Addresses",type=string,JSONPath=`.spec.endpoints[*].addresses[0]`
+// +kubebuilder:printcolumn:name="Endpoints",type=integer,JSONPath=`.spec.count`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 type NodeEndpoints struct {
 	metav1.TypeMeta   `json:",inline"`
@@ -27,6 +27,10 @@ type NodeEndpointsList struct {
 
 // NodeEndpointsSpec lists the endpoints of a node that hold addresses.
 type NodeEndpointsSpec struct {
+	// Count of the endpoints, for people to read.
+	// +optional
+	Count int32 `json:"count,omitempty"`
+
 	// Endpoints in order of ID.
 	// +listType=map
 	// +listMapKey=id

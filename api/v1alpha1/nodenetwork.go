@@ -6,8 +6,8 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:resource:scope=Cluster,path=nodenetworks
-// +kubebuilder:printcolumn:name="Addresses",type=string,JSONPath=`.spec.addresses[*]`
-// +kubebuilder:printcolumn:name="Blocks",type=string,JSONPath=`.spec.blocks[*]`
+// +kubebuilder:printcolumn:name="Addresses",type=string,JSONPath=`.spec.addresses`
+// +kubebuilder:printcolumn:name="Blocks",type=string,JSONPath=`.spec.blocks`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 type NodeNetwork struct {
 	metav1.TypeMeta   `json:",inline"`

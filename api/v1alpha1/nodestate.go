@@ -13,7 +13,8 @@ import (
 // +kubebuilder:resource:scope=Cluster,path=nodestates
 // +kubebuilder:printcolumn:name="Endpoints",type=integer,JSONPath=`.status.summary.endpoints`
 // +kubebuilder:printcolumn:name="Policies",type=integer,JSONPath=`.status.summary.policies`
-// +kubebuilder:printcolumn:name="Blocks",type=string,JSONPath=`.spec.blocks[*].cidr`
+// +kubebuilder:printcolumn:name="Sets",type=integer,JSONPath=`.status.summary.sets`
+// +kubebuilder:printcolumn:name="Routes",type=integer,JSONPath=`.status.summary.routes`
 // +kubebuilder:printcolumn:name="Dataplane",type=string,JSONPath=`.status.dataplane`
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=='Ready')].status`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
@@ -128,6 +129,10 @@ type AddressRequest struct {
 	// +listType=set
 	// +optional
 	Fixed []string `json:"fixed,omitempty"`
+
+	// Impossible says why the endpoint can get no address at all, with the annotation at fault and what to do.
+	// +optional
+	Impossible string `json:"impossible,omitempty"`
 }
 
 // BlockLease is an address block that the node may give addresses from.

@@ -8,7 +8,7 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:resource:scope=Cluster,path=setcatalogs
-// +kubebuilder:printcolumn:name="Sets",type=string,JSONPath=`.spec.sets[*].id`
+// +kubebuilder:printcolumn:name="Sets",type=integer,JSONPath=`.spec.count`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 type SetCatalog struct {
 	metav1.TypeMeta   `json:",inline"`
@@ -28,6 +28,10 @@ type SetCatalogList struct {
 
 // SetCatalogSpec holds the sets of one shard.
 type SetCatalogSpec struct {
+	// Count of the sets, for people to read.
+	// +optional
+	Count int32 `json:"count,omitempty"`
+
 	// Sets in order of ID.
 	// +listType=map
 	// +listMapKey=id

@@ -2,6 +2,7 @@ package render
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -24,22 +25,18 @@ func wishesOf(annotations map[string]string) addressWishes {
 	return addressWishes{annotations[annotationIPv4Pools], annotations[annotationIPv6Pools], annotations[annotationAddresses]}
 }
 
-// impossiblePool stands for pools that do not exist. No block comes from it, so that a pod that asks for them gets a
-// failure on its node that says so, and not an address from elsewhere.
-const impossiblePool = "0.0.0.0/32"
-
 // request says which addresses an endpoint may get: what the pod asks for counts before what its namespace does.
 func (c *Cluster) request(e *endpoint) v1alpha1.AddressRequest {
 	var out v1alpha1.AddressRequest
 	if e.wishes.addresses != "" {
 		var list []string
 		if err := json.Unmarshal([]byte(e.wishes.addresses), &list); err != nil || len(list) == 0 {
-			return v1alpha1.AddressRequest{Pools: []string{impossiblePool}}
+			return impossible("annotation %s: %q is no JSON list of addresses: write it like [\"10.48.0.7\"]", annotationAddresses, e.wishes.addresses)
 		}
 		for _, text := range list {
 			addr, err := netip.ParseAddr(strings.TrimSpace(text))
 			if err != nil {
-				return v1alpha1.AddressRequest{Pools: []string{impossiblePool}}
+				return impossible("annotation %s: %q is no IP address: write it like [\"10.48.0.7\"]", annotationAddresses, text)
 			}
 			if !slices.Contains(out.Fixed, addr.String()) {
 				out.Fixed = append(out.Fixed, addr.String())
@@ -51,23 +48,33 @@ func (c *Cluster) request(e *endpoint) v1alpha1.AddressRequest {
 	if wishes.v4Pools == "" && wishes.v6Pools == "" {
 		wishes = wishesOf(e.namespace.annotations())
 	}
-	for _, text := range [2]string{wishes.v4Pools, wishes.v6Pools} {
-		for _, p := range c.namedPools(text) {
+	for _, wish := range [2]struct{ annotation, text string }{{annotationIPv4Pools, wishes.v4Pools}, {annotationIPv6Pools, wishes.v6Pools}} {
+		pools, problem := c.namedPools(wish.annotation, wish.text)
+		if problem != "" {
+			return v1alpha1.AddressRequest{Impossible: problem}
+		}
+		for _, p := range pools {
 			if !slices.Contains(out.Pools, p) {
 				out.Pools = append(out.Pools, p)
 			}
 		}
 	}
 	if len(out.Pools) == 0 {
-		out.Pools = c.automaticPools(e.node)
+		pools, problem := c.automaticPools(e.node)
+		return v1alpha1.AddressRequest{Pools: pools, Impossible: problem}
 	}
 	return out
+}
+
+// impossible is a request that can't be met: the pod gets no address, and is told why.
+func impossible(format string, args ...any) v1alpha1.AddressRequest {
+	return v1alpha1.AddressRequest{Impossible: fmt.Sprintf(format, args...)}
 }
 
 // automaticPools are those from which a pod that names none gets its addresses: none listed, any of the node's blocks,
 // as long as the node has no block of a pool that must be named. A pool of which the node has no block would fail the
 // pod, and is left out.
-func (c *Cluster) automaticPools(n *node) []string {
+func (c *Cluster) automaticPools(n *node) (pools []string, problem string) {
 	var automatic []string
 	manual := false
 	for _, b := range n.leased() {
@@ -80,11 +87,12 @@ func (c *Cluster) automaticPools(n *node) []string {
 	}
 	switch {
 	case !manual:
-		return nil
+		return nil, ""
 	case len(automatic) == 0:
-		return []string{impossiblePool}
+		return nil, "the node has blocks only of pools with assignmentMode Manual: name one of them in annotation " + annotationIPv4Pools +
+			", or make a pool that gives addresses to pods that name none"
 	}
-	return automatic
+	return automatic, ""
 }
 
 func (c *Cluster) isManual(cidr string) bool {
@@ -107,26 +115,26 @@ func (c *Cluster) lease(block netip.Prefix) v1alpha1.BlockLease {
 	return l
 }
 
-// namedPools are the CIDRs of the pools in a list of names and CIDRs.
-func (c *Cluster) namedPools(text string) []string {
+// namedPools are the CIDRs of the pools in a list of names and CIDRs, or what is wrong with the list.
+func (c *Cluster) namedPools(annotation, text string) (pools []string, problem string) {
 	if text == "" {
-		return nil
+		return nil, ""
 	}
-	var list, out []string
-	if err := json.Unmarshal([]byte(text), &list); err != nil {
-		return []string{impossiblePool}
+	var list []string
+	if err := json.Unmarshal([]byte(text), &list); err != nil || len(list) == 0 {
+		return nil, fmt.Sprintf("annotation %s: %q is no JSON list of pools: write it like [\"default-ipv4-ippool\"]", annotation, text)
 	}
 	for _, name := range list {
 		if p, ok := c.pools[name]; ok {
-			out = append(out, p.cidr.String())
+			pools = append(pools, p.cidr.String())
 		} else if cidr, err := netip.ParsePrefix(name); err == nil {
-			out = append(out, cidr.Masked().String())
+			pools = append(pools, cidr.Masked().String())
 		}
 	}
-	if len(out) == 0 {
-		return []string{impossiblePool}
+	if len(pools) == 0 {
+		return nil, fmt.Sprintf("annotation %s: there is no IPPool %s: name one of kubectl get ippools", annotation, strings.Join(list, ", "))
 	}
-	return out
+	return pools, ""
 }
 
 // pool is an address pool.

@@ -79,6 +79,7 @@ func (n *node) renderEndpoints() v1alpha1.NodeEndpointsSpec {
 			ID: e.id, Identities: e.identities(), Addresses: addresses, Ports: e.ports,
 		})
 	}
+	spec.Count = int32(len(spec.Endpoints))
 	return spec
 }
 

@@ -114,6 +114,7 @@ blocks:
 - 10.48.2.0/26
 - 10.48.10.0/26`,
 		KindNodeEndpoints: fmt.Sprintf(`
+count: 1
 endpoints:
 - addresses:
   - 10.48.2.1
@@ -161,8 +162,8 @@ endpoints:
   identity: %s
   uid: fixed
 - addresses:
-    pools:
-    - 0.0.0.0/32
+    impossible: 'annotation cni.projectcalico.org/ipv4pools: there is no IPPool no-such-pool:
+      name one of kubectl get ippools'
   id: b/unlucky
   identity: %s
   uid: unlucky
@@ -224,6 +225,7 @@ spec: {ingress: [{action: Allow, source: {selector: app == 'web'}}]}`)...)
 	}
 	id := program.Spec.Ingress[0].Source.Sets[0]
 	want := fmt.Sprintf(`
+count: 1
 sets:
 - cidrs:
   - 10.0.0.0/8

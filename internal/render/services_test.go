@@ -73,7 +73,7 @@ func TestSetsHoldTheReadyEndpointsOfServices(t *testing.T) {
   ofPorts: true
   service: a/mail`,
 	} {
-		if diff := cmp.Diff("sets:\n- "+want, spec(t, c, KindSetCatalog, shardOf(id))); diff != "" {
+		if diff := cmp.Diff("count: 1\nsets:\n- "+want, spec(t, c, KindSetCatalog, shardOf(id))); diff != "" {
 			t.Errorf("catalog (-want +got):\n%s", diff)
 		}
 	}

@@ -52,6 +52,7 @@ func (s *shard) render() v1alpha1.SetCatalogSpec {
 	for _, set := range sets {
 		spec.Sets = append(spec.Sets, set.render())
 	}
+	spec.Count = int32(len(spec.Sets))
 	return spec
 }
 

@@ -55,7 +55,7 @@ func (a *Agent) giveAddresses() {
 		if _, ok := a.held[owner{e.ID, string(e.UID)}]; ok {
 			continue
 		}
-		if _, err := a.Addresses.Allocate(e.ID, string(e.UID), e.Addresses); err != nil {
+		if err := a.allocate(e); err != nil {
 			problems[e.ID] = err
 			if old := a.addressErrors[e.ID]; old == nil || old.Error() != err.Error() {
 				a.Log.Warn("no address for pod", "pod", e.ID, "error", err)
@@ -78,6 +78,19 @@ func (a *Agent) giveAddresses() {
 		a.Log.Error("addresses in use are not known", "error", err)
 	}
 }
+
+func (a *Agent) allocate(e *v1alpha1.Endpoint) error {
+	if e.Addresses.Impossible != "" {
+		return impossibleError(e.Addresses.Impossible)
+	}
+	_, err := a.Addresses.Allocate(e.ID, string(e.UID), e.Addresses)
+	return err
+}
+
+// impossibleError is why a pod can get no address, whatever time goes by.
+type impossibleError string
+
+func (e impossibleError) Error() string { return string(e) }
 
 // lookAtAddresses brings the addresses that pods hold into the tables.
 func (a *Agent) lookAtAddresses() error {

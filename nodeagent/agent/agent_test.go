@@ -131,6 +131,28 @@ func TestAddNamesWhatIsMissing(t *testing.T) {
 	}
 }
 
+// Waiting does not mend an annotation.
+func TestAddRefusesAtOnceWhatCannotBe(t *testing.T) {
+	bubble(t, func(t *testing.T, l *lab) {
+		s := l.state(1, nil, "n/a")
+		s.Spec.Endpoints[0].Addresses.Impossible = "annotation x: there is no IPPool y"
+		l.sync(s)
+		began := time.Now()
+		_, err := l.agent.Add(t.Context(), addRequest("n/a", "uid-n/a", "c1"))
+		var e *protocol.Error
+		if !errors.As(err, &e) || e.Code != protocol.CodeNoAddress || !strings.Contains(err.Error(), "there is no IPPool y") {
+			t.Errorf("error %v, want the reason", err)
+		}
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("took %s", took)
+		}
+		l.set(l.state(2, nil, "n/a"))
+		if _, err := l.agent.Add(t.Context(), addRequest("n/a", "uid-n/a", "c2")); err != nil {
+			t.Errorf("after the annotation was mended: %v", err)
+		}
+	})
+}
+
 func TestDelIsIdempotentAndReleasesDepartedPods(t *testing.T) {
 	bubble(t, func(t *testing.T, l *lab) {
 		l.sync(l.state(1, nil, "n/a"))

@@ -144,6 +144,11 @@ func (a *Agent) do(ctx context.Context, f func() error) error {
 // settle answers the ADDs whose pods are prepared.
 func (a *Agent) settle() {
 	for w := range a.waiters {
+		if never, ok := errors.AsType[impossibleError](a.addressErrors[w.endpoint()]); ok {
+			w.done <- outcome{err: protocol.Errorf(protocol.CodeNoAddress, "pod %s: no address: %v", w.endpoint(), never)}
+			delete(a.waiters, w)
+			continue
+		}
 		if a.unready(w) != "" {
 			continue
 		}
