@@ -33,8 +33,8 @@ func install() Lab {
 			Expect: []Expectation{Succeeds(), Shows("deployment.apps/manul-operator", "daemonset.apps/manul-node")},
 		},
 		{
-			Say:    "The agents put the CNI plugin in place, and the nodes become Ready.",
-			Run:    "kubectl wait --for=condition=Ready node --all --timeout=240s",
+			Say:    "The agents put the CNI plugin in place, and the nodes become Ready. The operator is ready to take policies.",
+			Run:    "kubectl wait --for=condition=Ready node --all --timeout=240s && kubectl -n manul-system rollout status deployment/manul-operator --timeout=120s",
 			Expect: []Expectation{Succeeds(), Count(`^node/\S+ condition met`, 3, "three nodes Ready")},
 		},
 		{

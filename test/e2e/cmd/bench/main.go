@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -21,9 +22,10 @@ import (
 func main() {
 	project := flag.String("project", ".", "the project's folder")
 	n := flag.Int("n", 100, "how many changes, pods and calls are measured")
+	parts := flag.String("parts", "changes,memory,pods,cni,reference", "what is measured")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, *project, *n)
+	err := run(ctx, *project, *n, strings.Split(*parts, ","))
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -36,9 +38,12 @@ type bench struct {
 	*lab.Cluster
 	program string
 	n       int
+	parts   []string
 }
 
-func run(ctx context.Context, project string, n int) error {
+func (b *bench) has(part string) bool { return slices.Contains(b.parts, part) }
+
+func run(ctx context.Context, project string, n int, parts []string) error {
 	project, err := filepath.Abs(project)
 	if err != nil {
 		return fmt.Errorf("finding the project: %w", err)
@@ -59,8 +64,11 @@ func run(ctx context.Context, project string, n int) error {
 		cni string
 		run func(context.Context, *bench, *table) error
 	}{{"none", manul}, {"ptp", reference}} {
-		b := &bench{Cluster: &lab.Cluster{Project: project, Name: "bench", Log: os.Stderr}, program: program, n: n}
-		if err := errors.Join(b.on(ctx, m.cni, images, func() error { return m.run(ctx, b, figures) })); err != nil {
+		b := &bench{Cluster: &lab.Cluster{Project: project, Name: "bench", Log: os.Stderr}, program: program, n: n, parts: parts}
+		if m.cni == "ptp" && !b.has("reference") {
+			continue
+		}
+		if err := b.on(ctx, m.cni, images, func() error { return m.run(ctx, b, figures) }); err != nil {
 			return err
 		}
 	}
@@ -78,6 +86,10 @@ func (b *bench) on(ctx context.Context, cni string, images []string, measure fun
 	}
 	if cni == "none" {
 		if _, err := b.Kubectl(ctx, "apply", "--server-side", "-f", filepath.Join(b.Project, "config", "install.yaml")); err != nil {
+			return err
+		}
+		// Policies are refused until the operator can say whether they are right.
+		if _, err := b.Kubectl(ctx, "rollout", "status", "-n", "manul-system", "deployment/manul-operator", "--timeout=120s"); err != nil {
 			return err
 		}
 	}
@@ -128,25 +140,67 @@ spec:
   ingress: [{action: Allow, source: {selector: 'friend == "yes"'}}]
 `
 
+// standing uses the labels that the measured policies use, as policies of a lived-in cluster do.
+const standing = `
+apiVersion: projectcalico.org/v3
+kind: NetworkPolicy
+metadata: {name: standing, namespace: bench}
+spec: {order: 2, selector: role == "nobody", types: [Ingress], ingress: [{action: Allow, source: {selector: role == "client"}}]}
+`
+
 func manul(ctx context.Context, b *bench, t *table) error {
-	if err := b.changes(ctx, t, "policies", "policy created -> first connection refused", "policy deleted -> first connection accepted"); err != nil {
+	for _, part := range []struct {
+		name string
+		run  func(context.Context, *table) error
+	}{{"changes", b.policies}, {"memory", b.memory}, {"pods", b.podsAndWrites}, {"cni", b.cni}} {
+		if !b.has(part.name) {
+			continue
+		}
+		if err := part.run(ctx, t); err != nil {
+			return err
+		}
+	}
+	info, err := os.Stat(filepath.Join(b.Project, "bin", "manul"))
+	if err != nil {
+		return fmt.Errorf("looking at the plugin: %w", err)
+	}
+	t.value("size of the CNI plugin", float64(info.Size())/(1<<20), "MiB")
+	return nil
+}
+
+// policies measures how soon changes of policies and labels reach packets.
+func (b *bench) policies(ctx context.Context, t *table) error {
+	if err := b.changes(ctx, t, "policies", "policy over a label that no policy used before: created -> first connection refused",
+		"the same, deleted -> first connection accepted"); err != nil {
 		return err
 	}
-	if err := b.Apply(ctx, guard); err != nil {
+	if err := b.apply(ctx, "standing", standing); err != nil {
 		return err
 	}
-	if _, err := b.Kubectl(ctx, "wait", "-n", "bench", "--for=condition=Enforced", "networkpolicies.projectcalico.org/guard", "--timeout=60s"); err != nil {
+	if err := b.changes(ctx, t, "policies", "policy over labels in use: created -> first connection refused", "the same, deleted -> first connection accepted"); err != nil {
+		return err
+	}
+	if err := b.apply(ctx, "guard", guard); err != nil {
 		return err
 	}
 	if err := b.changes(ctx, t, "labels", "peer loses a label -> first connection refused", "peer gains a label -> first connection accepted"); err != nil {
 		return err
 	}
-	if _, err := b.Kubectl(ctx, "delete", "-n", "bench", "networkpolicies.projectcalico.org", "guard"); err != nil {
+	_, err := b.Kubectl(ctx, "delete", "-n", "bench", "networkpolicies.projectcalico.org", "guard", "standing")
+	return err
+}
+
+// apply writes a policy and waits until it is in force.
+func (b *bench) apply(ctx context.Context, name, manifest string) error {
+	if err := b.Apply(ctx, manifest); err != nil {
 		return err
 	}
-	if err := b.memory(ctx, t); err != nil {
-		return err
-	}
+	_, err := b.Kubectl(ctx, "wait", "-n", "bench", "--for=condition=Enforced", "networkpolicies.projectcalico.org/"+name, "--timeout=60s")
+	return err
+}
+
+// podsAndWrites measures the start of pods, and what each costs the API server.
+func (b *bench) podsAndWrites(ctx context.Context, t *table) error {
 	before, err := b.writes(ctx)
 	if err != nil {
 		return err
@@ -159,14 +213,6 @@ func manul(ctx context.Context, b *bench, t *table) error {
 		return err
 	}
 	t.value("writes of manul.dev objects per pod made and removed", float64(after-before)/float64(b.n), "")
-	if err := b.cni(ctx, t); err != nil {
-		return err
-	}
-	info, err := os.Stat(filepath.Join(b.Project, "bin", "manul"))
-	if err != nil {
-		return fmt.Errorf("looking at the plugin: %w", err)
-	}
-	t.value("size of the CNI plugin", float64(info.Size())/(1<<20), "MiB")
 	return nil
 }
 
