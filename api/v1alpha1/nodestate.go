@@ -43,6 +43,12 @@ type NodeStateSpec struct {
 	// +optional
 	Endpoints []Endpoint `json:"endpoints,omitempty"`
 
+	// HostEndpoints are interfaces of the node itself that policies select, in order of their name.
+	// +listType=map
+	// +listMapKey=name
+	// +optional
+	HostEndpoints []HostEndpoint `json:"hostEndpoints,omitempty"`
+
 	// Blocks are the address blocks leased to the node, in order of their CIDR.
 	// +listType=map
 	// +listMapKey=cidr
@@ -89,9 +95,64 @@ type Endpoint struct {
 	// +optional
 	Ports []NamedPort `json:"ports,omitempty"`
 
+	// SourcePrefixes are CIDRs from which the pod may send beside its own addresses.
+	// +listType=atomic
+	// +optional
+	SourcePrefixes []string `json:"sourcePrefixes,omitempty"`
+
 	// Addresses says which addresses the endpoint may get.
 	// +optional
 	Addresses AddressRequest `json:"addresses,omitempty"`
+}
+
+// HostEndpoint is an interface of the node, or all of them, and the policies that apply to it. Ingress is what comes in by
+// the interface, egress what goes out by it.
+type HostEndpoint struct {
+	// Name of the HostEndpoint of projectcalico.org.
+	Name string `json:"name"`
+
+	// Interface is the name of the interface, or "*" for all interfaces that are no pod's. Empty: those that bear one of
+	// the addresses.
+	// +optional
+	Interface string `json:"interface,omitempty"`
+
+	// Addresses that the interface is expected to have.
+	// +listType=atomic
+	// +optional
+	Addresses []string `json:"addresses,omitempty"`
+
+	// Local decides on traffic to and from the node itself.
+	// +optional
+	Local DirectionPolicies `json:"local,omitempty"`
+
+	// DefaultAction is what happens to traffic of the node itself on which no tier decided.
+	// +kubebuilder:validation:Enum=Allow;Deny
+	DefaultAction Action `json:"defaultAction"`
+
+	// Forward decides on traffic that the node passes on. What no tier decides passes.
+	// +optional
+	Forward DirectionPolicies `json:"forward,omitempty"`
+
+	// PreDNAT decides on all that comes in, before the addresses of services are translated. The tiers' default action is
+	// Pass, and what no tier decides passes.
+	// +listType=atomic
+	// +optional
+	PreDNAT []TierPolicies `json:"preDNAT,omitempty"`
+
+	// Untracked decides on all traffic before connections are tracked; what it allows is not tracked. The tiers' default
+	// action is Pass, and what no tier decides passes.
+	// +optional
+	Untracked DirectionPolicies `json:"untracked,omitempty"`
+}
+
+// DirectionPolicies are the policies that apply in each direction, tier by tier in order of evaluation.
+type DirectionPolicies struct {
+	// +listType=atomic
+	// +optional
+	Ingress []TierPolicies `json:"ingress,omitempty"`
+	// +listType=atomic
+	// +optional
+	Egress []TierPolicies `json:"egress,omitempty"`
 }
 
 // TierPolicies are the policies of one tier that apply to an endpoint in one direction.
@@ -178,9 +239,38 @@ type AgentSettings struct {
 	// +optional
 	AllowIPIPFromPods bool `json:"allowIPIPFromPods,omitempty"`
 
+	// FailsafeInbound are ports of the node that host endpoints never close to what comes in, in order.
+	// +listType=atomic
+	// +optional
+	FailsafeInbound []FailsafePort `json:"failsafeInbound,omitempty"`
+	// FailsafeOutbound are ports elsewhere that host endpoints never close to the node, in order.
+	// +listType=atomic
+	// +optional
+	FailsafeOutbound []FailsafePort `json:"failsafeOutbound,omitempty"`
+
+	// Dataplane to use. Absent: the agent goes by the mode of kube-proxy.
+	// +kubebuilder:validation:Enum=nftables;iptables
+	// +optional
+	Dataplane string `json:"dataplane,omitempty"`
+
+	// KeepDeniedConnections lets connections go on that policies have come to deny.
+	// +optional
+	KeepDeniedConnections bool `json:"keepDeniedConnections,omitempty"`
+
 	// IPAMCooldownSeconds is how long an address stays unused after its pod has gone.
 	// +optional
 	IPAMCooldownSeconds int32 `json:"ipamCooldownSeconds,omitempty"`
+}
+
+// FailsafePort is a port that stays open.
+type FailsafePort struct {
+	// Protocol is the IANA protocol number: 6 TCP, 17 UDP, 132 SCTP.
+	Protocol int32 `json:"protocol"`
+	// Port number, 1 to 65535.
+	Port int32 `json:"port"`
+	// Net is the CIDR of the other end. Absent: any.
+	// +optional
+	Net string `json:"net,omitempty"`
 }
 
 // NodeStateStatus is the agent's part: what is in effect on the node.

@@ -224,7 +224,7 @@ func felixOf(spec *v3.FelixConfigurationSpec) felixSettings {
 }
 
 func (c *Cluster) setFelix(s felixSettings) {
-	if c.felix != s {
+	if !same(c.felix, s) {
 		c.felix = s
 		c.touchNodeStates()
 	}

@@ -70,7 +70,7 @@ func (s *State) SetNodeState(spec *v1alpha1.NodeStateSpec) {
 	s.setOwnBlocks(blocks)
 	problem = errors.Join(problem, s.setPools(spec.Pools))
 	s.problem(KindNodeState, s.node, problem)
-	if want := settings(spec.Settings); want != s.policy.Settings {
+	if want := settings(spec.Settings); !want.Equal(s.policy.Settings) {
 		s.policy.Settings, s.policy.SettingsDirty = want, true
 	}
 }

@@ -13,11 +13,12 @@ type ItemError struct {
 
 // The kinds of items.
 const (
-	KindEndpoint = "Endpoint"
-	KindProgram  = "PolicyProgram"
-	KindSet      = "Set"
-	KindPool     = "Pool"
-	KindRoute    = "Route"
+	KindEndpoint     = "Endpoint"
+	KindHostEndpoint = "HostEndpoint"
+	KindProgram      = "PolicyProgram"
+	KindSet          = "Set"
+	KindPool         = "Pool"
+	KindRoute        = "Route"
 )
 
 // Error says which item and why.

@@ -13,6 +13,9 @@ import (
 type Policy struct {
 	// Endpoints by the name of their host-side interface. A workload interface that is not here drops everything.
 	Endpoints *delta.Table[string, Endpoint]
+	// HostEndpoints by the name of their interface. AllInterfaces stands for every interface without an entry of its own
+	// that is neither a workload's nor the loopback interface. An interface without any is not policed.
+	HostEndpoints *delta.Table[string, HostEndpoint]
 	// Programs by name.
 	Programs *delta.Table[string, Program]
 	// Sets by ID. Every set that a program names is here, possibly without members.
@@ -29,17 +32,18 @@ type Policy struct {
 // NewPolicy makes an empty desired state.
 func NewPolicy() *Policy {
 	return &Policy{
-		Endpoints: delta.NewTable[string](func(a, b Endpoint) bool { return reflect.DeepEqual(a, b) }),
-		Programs:  delta.NewTable[string](func(a, b Program) bool { return reflect.DeepEqual(a, b) }),
-		Sets:      delta.NewTable[string](func(a, b SetType) bool { return a == b }),
-		Members:   delta.NewTable[Member](func(_, _ struct{}) bool { return true }),
-		Pools:     delta.NewTable[netip.Prefix](func(a, b Pool) bool { return a == b }),
+		Endpoints:     delta.NewTable[string](func(a, b Endpoint) bool { return reflect.DeepEqual(a, b) }),
+		HostEndpoints: delta.NewTable[string](func(a, b HostEndpoint) bool { return reflect.DeepEqual(a, b) }),
+		Programs:      delta.NewTable[string](func(a, b Program) bool { return reflect.DeepEqual(a, b) }),
+		Sets:          delta.NewTable[string](func(a, b SetType) bool { return a == b }),
+		Members:       delta.NewTable[Member](func(_, _ struct{}) bool { return true }),
+		Pools:         delta.NewTable[netip.Prefix](func(a, b Pool) bool { return a == b }),
 	}
 }
 
 // HasDirty tells whether anything changed since the driver last made the kernel equal to the tables.
 func (p *Policy) HasDirty() bool {
-	return p.SettingsDirty || p.Endpoints.HasDirty() || p.Programs.HasDirty() || p.Sets.HasDirty() ||
+	return p.SettingsDirty || p.Endpoints.HasDirty() || p.HostEndpoints.HasDirty() || p.Programs.HasDirty() || p.Sets.HasDirty() ||
 		p.Members.HasDirty() || p.Pools.HasDirty()
 }
 
@@ -47,6 +51,7 @@ func (p *Policy) HasDirty() bool {
 func (p *Policy) Clean() {
 	p.SettingsDirty = false
 	p.Endpoints.Clean()
+	p.HostEndpoints.Clean()
 	p.Programs.Clean()
 	p.Sets.Clean()
 	p.Members.Clean()
@@ -57,11 +62,37 @@ func (p *Policy) Clean() {
 type Endpoint struct {
 	// Addresses that the workload may send from.
 	Addresses []netip.Addr
+	// SourcePrefixes are CIDRs from which the workload may send beside its addresses.
+	SourcePrefixes []netip.Prefix
 	// Ingress and Egress: the tiers that apply, in order. None: no restriction.
 	Ingress, Egress []Tier
 	// Unknown: the endpoint's policy is not known yet; drop all that a policy could deny.
 	Unknown bool
 }
+
+// AllInterfaces is the key of the host endpoint that stands for all interfaces of the node.
+const AllInterfaces = "*"
+
+// HostEndpoint is what applies to an interface of the node itself. Packets of known connections pass without a look at any
+// of it, and so do failsafe ports.
+type HostEndpoint struct {
+	// Untracked decides on all traffic before connections are tracked; what it allows is not tracked and not looked at again.
+	Untracked Directions
+	// PreDNAT decides on all that comes in, before destination addresses are translated. What it allows and is for the node
+	// itself is not looked at again.
+	PreDNAT []Tier
+	// Forward decides on traffic that the node passes on. What no tier decides passes.
+	Forward Directions
+	// Local decides on traffic to and from the node itself.
+	Local Directions
+	// LocalDefault is Allow or Deny: what happens to traffic of the node itself on which no tier decided.
+	LocalDefault Action
+	// Unknown: the policies are not known yet; traffic of the node itself is dropped, failsafe ports apart.
+	Unknown bool
+}
+
+// Directions are the tiers that apply in each direction, in order.
+type Directions struct{ Ingress, Egress []Tier }
 
 // Tier is an ordered list of programs and what happens when none of them decides.
 type Tier struct {
@@ -157,7 +188,20 @@ type Settings struct {
 	VXLANPort uint16
 	// AllowVXLAN and AllowIPIP let workloads send encapsulated packets.
 	AllowVXLAN, AllowIPIP bool
+	// FailsafeInbound are ports of the node, FailsafeOutbound ports elsewhere, that host endpoints leave open.
+	FailsafeInbound, FailsafeOutbound []FailsafePort
 }
+
+// FailsafePort is a port that host endpoints leave open.
+type FailsafePort struct {
+	Protocol uint8
+	Port     uint16
+	// Net of the other end. Not valid: any.
+	Net netip.Prefix
+}
+
+// Equal tells whether two settings are the same.
+func (s Settings) Equal(o Settings) bool { return reflect.DeepEqual(s, o) }
 
 // HostAction is what happens to allowed traffic from a workload to its own node.
 type HostAction uint8
