@@ -67,6 +67,7 @@ func rooms() []room {
 		{path: "nodeagent/render", project: []string{"api/v1alpha1", "nodeagent/tables", "nodeagent/delta"}, never: both()},
 		{path: "nodeagent/dataplane", project: []string{"nodeagent/delta", "nodeagent/tables"}, never: append(ours("api"), "k8s.io")},
 		{path: "nodeagent/source", project: []string{"api/v1alpha1"}, never: kernel()},
+		{path: "nodeagent/interfaces", never: append(ours("api"), "k8s.io")},
 		{path: "nodeagent/ipam", project: []string{"internal/ipam"}, never: append(ours("api"), both()...)},
 		{path: "nodeagent/cniserver", project: []string{"cni/protocol"}, never: cluster()},
 		{path: "nodeagent/checkpoint", project: []string{"nodeagent/source"}, never: kernel()},
