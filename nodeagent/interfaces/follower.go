@@ -3,7 +3,6 @@
 package interfaces
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -43,7 +42,7 @@ type Follower struct {
 	socket  *nl.NetlinkSocket
 	changed chan struct{}
 	stale   chan struct{} // of one element: what is known may be out of date
-	cancel  context.CancelFunc
+	done    chan struct{} // closed: nobody wants to know any more
 	running sync.WaitGroup
 
 	mu    sync.Mutex
@@ -62,9 +61,8 @@ func New(o Options) (*Follower, error) {
 		handle.Close()
 		return nil, fmt.Errorf("subscribing to changes of interfaces: %w", err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
 	f := &Follower{
-		options: o, handle: handle, socket: socket, cancel: cancel,
+		options: o, handle: handle, socket: socket, done: make(chan struct{}),
 		changed: make(chan struct{}, 1), stale: make(chan struct{}, 1),
 	}
 	err = socket.SetReceiveBufferSize(watchBuffer, true)
@@ -72,19 +70,18 @@ func New(o Options) (*Follower, error) {
 		_, err = f.list()
 	}
 	if err != nil {
-		cancel()
 		handle.Close()
 		socket.Close()
 		return nil, err
 	}
 	f.running.Go(f.receive)
-	f.running.Go(func() { f.follow(ctx) })
+	f.running.Go(f.follow)
 	return f, nil
 }
 
 // Close ends the following.
 func (f *Follower) Close() error {
-	f.cancel()
+	close(f.done)
 	f.socket.Close()
 	f.running.Wait()
 	f.handle.Close()
@@ -135,11 +132,11 @@ func (f *Follower) receive() {
 }
 
 // follow lists all interfaces whenever what is known is out of date.
-func (f *Follower) follow(ctx context.Context) {
+func (f *Follower) follow() {
 	wait := retryAtFirst
 	for {
 		select {
-		case <-ctx.Done():
+		case <-f.done:
 			return
 		case <-f.stale:
 		}
@@ -153,7 +150,7 @@ func (f *Follower) follow(ctx context.Context) {
 		}
 		f.options.Log.Error("the node's interfaces are not known; trying again", "error", err, "in", wait)
 		select {
-		case <-ctx.Done():
+		case <-f.done:
 			return
 		case <-time.After(wait/2 + rand.N(wait/2)): //nolint:gosec // jitter
 		}
