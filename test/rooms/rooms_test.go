@@ -65,6 +65,7 @@ func rooms() []room {
 		{path: "nodeagent/delta", never: noIO()},
 		{path: "nodeagent/tables", project: []string{"nodeagent/delta"}, never: noIO()},
 		{path: "nodeagent/render", project: []string{"api/v1alpha1", "nodeagent/tables", "nodeagent/delta"}, never: both()},
+		{path: "nodeagent/verdict", project: []string{"nodeagent/tables"}, never: noIO()},
 		{path: "nodeagent/dataplane", project: []string{"nodeagent/delta", "nodeagent/tables"}, never: append(ours("api"), "k8s.io")},
 		{path: "nodeagent/source", project: []string{"api/v1alpha1"}, never: kernel()},
 		{path: "nodeagent/interfaces", never: append(ours("api"), "k8s.io")},
