@@ -13,7 +13,7 @@ import (
 
 // TestPackets is what every driver must do to packets.
 func TestPackets(t *testing.T) {
-	eachVariant(t, func(t *testing.T, variant Variant) { packets.Run(t, subject(variant)) })
+	eachVariant(t, func(t *testing.T, variant Variant) { packets.RunWorkloads(t, subject(variant)) })
 }
 
 // eachVariant runs a test for both variants of iptables.
