@@ -224,8 +224,20 @@ func associations(t *testing.T, subject Subject) {
 	p.Endpoints.Set(InterfaceOf(ServerPod), server)
 	p.Endpoints.Set(InterfaceOf(OtherPod), other)
 	n.Apply(p)
+	n.routeServices()
+	for fam := range Families {
+		for port := range uint16(2) {
+			n.service("sctp", netip.AddrPortFrom(serviceAddress(fam), 80+port), At(ServerPod, fam, 3868+port), false)
+		}
+	}
+	service := func(f Family, port uint16, arrives bool) Probe {
+		p := SCTP(f, ClientPod, ServerPod, port, arrives)
+		p.packet.To = serviceAddress(f)
+		return p
+	}
 	n.Verify(Both(func(f Family) []Probe {
 		return []Probe{
+			service(f, 80, true), service(f, 81, false),
 			SCTP(f, ClientPod, ServerPod, 3868, true), SCTP(f, ClientPod, ServerPod, 3869, false), SCTP(f, ClientPod, ServerPod, 3870, false), UDP(f, ClientPod, ServerPod, 3868, false),
 			SCTP(f, OtherPod, ServerPod, 3868, false), SCTP(f, OtherPod, ClientPod, 3868, false), SCTP(f, OtherPod, ClientPod, 3869, true), SCTP(f, Outside, ServerPod, 3868, true), SCTP(f, HostSide, ServerPod, 3870, true),
 		}

@@ -41,7 +41,8 @@ func (n *Node) service(protocol string, from, to netip.AddrPort, masquerade bool
 		}
 		return
 	}
-	table := [Families]string{"ip", "ip6"}[fam] + " kube-test"
+	ip := [Families]string{"ip", "ip6"}[fam]
+	table := ip + " kube-test"
 	for _, command := range []string{
 		"add table " + table,
 		"add chain " + table + " pre { type nat hook prerouting priority -100; }",
@@ -51,10 +52,10 @@ func (n *Node) service(protocol string, from, to netip.AddrPort, masquerade bool
 		n.Shell("nft '" + command + "'")
 	}
 	for _, chain := range []string{"pre", "out"} {
-		n.Shell(fmt.Sprintf("nft 'add rule %s %s %s daddr %s %s dport %d dnat to %s'", table, chain, table[:strings.Index(table, " ")], from.Addr(), protocol, from.Port(), to))
+		n.Shell(fmt.Sprintf("nft 'add rule %s %s %s daddr %s %s dport %d dnat to %s'", table, chain, ip, from.Addr(), protocol, from.Port(), to))
 	}
 	if masquerade {
-		n.Shell(fmt.Sprintf("nft 'add rule %s post ct status dnat %s daddr %s %s dport %d masquerade'", table, table[:strings.Index(table, " ")], to.Addr(), protocol, to.Port()))
+		n.Shell(fmt.Sprintf("nft 'add rule %s post ct status dnat %s daddr %s %s dport %d masquerade'", table, ip, to.Addr(), protocol, to.Port()))
 	}
 }
 

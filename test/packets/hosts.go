@@ -45,12 +45,16 @@ func hostTables(hosts map[string]tables.HostEndpoint) *tables.Policy {
 		p.HostEndpoints.Set(name, h)
 	}
 	p.Settings.FailsafeInbound = []tables.FailsafePort{
-		{Protocol: protoTCP, Port: 22}, {Protocol: protoUDP, Port: 68},
-		{Protocol: protoTCP, Port: 179, Net: Prefixes("192.0.2.0/24")[0]}, {Protocol: protoTCP, Port: 179, Net: Prefixes("2001:db8::/64")[0]},
+		{Protocol: protoTCP, Port: 22},
+		{Protocol: protoUDP, Port: 68},
+		{Protocol: protoTCP, Port: 179, Net: Prefixes("192.0.2.0/24")[0]},
+		{Protocol: protoTCP, Port: 179, Net: Prefixes("2001:db8::/64")[0]},
 	}
 	p.Settings.FailsafeOutbound = []tables.FailsafePort{
-		{Protocol: protoTCP, Port: 6443}, {Protocol: protoUDP, Port: 53},
-		{Protocol: protoTCP, Port: 2379, Net: Prefixes("203.0.113.0/24")[0]}, {Protocol: protoTCP, Port: 2379, Net: Prefixes("2001:db8:1::/64")[0]},
+		{Protocol: protoTCP, Port: 6443},
+		{Protocol: protoUDP, Port: 53},
+		{Protocol: protoTCP, Port: 2379, Net: Prefixes("203.0.113.0/24")[0]},
+		{Protocol: protoTCP, Port: 2379, Net: Prefixes("2001:db8:1::/64")[0]},
 	}
 	return p
 }

@@ -42,8 +42,7 @@ func hookOf(verdictMap string) hostHook {
 
 // direction of the policies that decide there.
 func (h hostHook) direction() direction {
-	switch h {
-	case untrackedOut, forwardOut, localOut:
+	if h == untrackedOut || h == forwardOut || h == localOut {
 		return egress
 	}
 	return ingress

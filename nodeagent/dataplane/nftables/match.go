@@ -293,6 +293,7 @@ func (r *ruleBuilder) accept()           { r.add(&expr.Verdict{Kind: expr.Verdic
 func (r *ruleBuilder) drop()             { r.add(&expr.Verdict{Kind: expr.VerdictDrop}) }
 func (r *ruleBuilder) goBack()           { r.add(&expr.Verdict{Kind: expr.VerdictReturn}) }
 func (r *ruleBuilder) jump(chain string) { r.add(&expr.Verdict{Kind: expr.VerdictJump, Chain: chain}) }
+
 func (r *ruleBuilder) goTo(chain string) { r.add(&expr.Verdict{Kind: expr.VerdictGoto, Chain: chain}) }
 
 // dispatch goes where a verdict map leads for the name of the packet's interface.

@@ -65,8 +65,11 @@ func TestRenderVersion(t *testing.T) {
 
 func failsafe() []tables.FailsafePort {
 	return []tables.FailsafePort{
-		{Protocol: unix.IPPROTO_TCP, Port: 22}, {Protocol: unix.IPPROTO_UDP, Port: 68}, {Protocol: unix.IPPROTO_TCP, Port: 179, Net: packets.Prefixes("192.0.2.0/24")[0]},
-		{Protocol: unix.IPPROTO_TCP, Port: 179, Net: packets.Prefixes("fd00::/8")[0]}, {Protocol: unix.IPPROTO_ICMP},
+		{Protocol: unix.IPPROTO_TCP, Port: 22},
+		{Protocol: unix.IPPROTO_UDP, Port: 68},
+		{Protocol: unix.IPPROTO_TCP, Port: 179, Net: packets.Prefixes("192.0.2.0/24")[0]},
+		{Protocol: unix.IPPROTO_TCP, Port: 179, Net: packets.Prefixes("fd00::/8")[0]},
+		{Protocol: unix.IPPROTO_ICMP},
 	}
 }
 
