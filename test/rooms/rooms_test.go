@@ -66,6 +66,8 @@ func rooms() []room {
 		{path: "nodeagent/tables", project: []string{"nodeagent/delta"}, never: noIO()},
 		{path: "nodeagent/render", project: []string{"api/v1alpha1", "nodeagent/tables", "nodeagent/delta"}, never: both()},
 		{path: "nodeagent/verdict", project: []string{"nodeagent/tables"}, never: noIO()},
+		{path: "nodeagent/connections", project: []string{"nodeagent/tables", "nodeagent/verdict"}, never: noIO()},
+		{path: "nodeagent/conntrack", project: []string{"nodeagent/connections"}, never: append(ours("api"), "k8s.io")},
 		{path: "nodeagent/dataplane", project: []string{"nodeagent/delta", "nodeagent/tables"}, never: append(ours("api"), "k8s.io")},
 		{path: "nodeagent/source", project: []string{"api/v1alpha1"}, never: kernel()},
 		{path: "nodeagent/interfaces", never: append(ours("api"), "k8s.io")},
@@ -74,7 +76,7 @@ func rooms() []room {
 		{path: "nodeagent/checkpoint", project: []string{"nodeagent/source"}, never: kernel()},
 		{
 			path:    "nodeagent/agent",
-			project: []string{"api/v1alpha1", "cni/protocol", "nodeagent/cniserver", "nodeagent/render", "nodeagent/source", "nodeagent/tables"},
+			project: []string{"api/v1alpha1", "cni/protocol", "nodeagent/cniserver", "nodeagent/render", "nodeagent/source", "nodeagent/tables", "nodeagent/connections", "nodeagent/verdict"},
 			never:   append(ours("nodeagent/dataplane", "controllers"), "github.com/vishvananda/netlink", "github.com/google/nftables"),
 		},
 		{path: "nodeagent/install", project: []string{"cni/conflist"}, never: cluster()},
