@@ -38,16 +38,18 @@ func newCluster(s shape) *cluster {
 func nodeName(i int) string      { return fmt.Sprintf("node-%04d", i) }
 func namespaceName(i int) string { return fmt.Sprintf("team-%03d", i) }
 
-// pod i of the cluster, with the label of an application. Its other labels are those that a Deployment gives.
+// pod i of the cluster, with the label of an application. Its other labels are those that a Deployment gives. Pods come as a list
+// brings them: one namespace after the other, one Deployment after the other.
 func (c *cluster) pod(i, app int) *corev1.Pod {
-	namespace := i % c.namespaces
-	name := fmt.Sprintf("app-%05x-%06d", i/50, i)
+	namespace := i * c.namespaces / max(c.pods, i+1)
+	hash := fmt.Sprintf("%05x", namespace*appsOfNamespace+c.appOf(i))
+	name := fmt.Sprintf("app-%s-%06d", hash, i)
 	return &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: namespaceName(namespace), Name: name, UID: types.UID(fmt.Sprintf("uid-%d", i)),
 			Labels: map[string]string{
 				"app": fmt.Sprintf("app-%d", app), "tier": []string{"front", "middle", "back"}[app%3],
-				"pod-template-hash": fmt.Sprintf("%05x", i/50), "version": fmt.Sprintf("v%d", i%4),
+				"pod-template-hash": hash, "version": fmt.Sprintf("v%d", c.appOf(i)%4),
 			},
 		},
 		Spec: corev1.PodSpec{
@@ -58,7 +60,10 @@ func (c *cluster) pod(i, app int) *corev1.Pod {
 	}
 }
 
-func (c *cluster) appOf(pod int) int { return pod / c.namespaces % appsOfNamespace }
+// appOf is the application of a pod: the pods of a namespace are divided evenly.
+func (c *cluster) appOf(pod int) int {
+	return pod * c.namespaces * appsOfNamespace / c.pods % appsOfNamespace
+}
 
 func addressOf(pod int) string {
 	return netip.AddrFrom4([4]byte{10, byte(pod >> 16), byte(pod >> 8), byte(pod)}).String()

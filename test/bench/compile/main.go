@@ -60,10 +60,11 @@ func run(s shape, n int) error {
 	if err := sizes(cluster, keys); err != nil {
 		return err
 	}
-	if err := write(cluster, keys); err != nil {
+	server := &api{cluster: cluster}
+	if err := server.write(keys); err != nil {
 		return err
 	}
-	return changes(c, cluster, n)
+	return changes(c, server, n)
 }
 
 // sizes prints the largest rendered object of each kind, as JSON.
@@ -84,36 +85,43 @@ func sizes(cluster *render.Cluster, keys []render.Key) error {
 	return nil
 }
 
-// write does what the API server does with rendered objects, and nodes with what they read: all is acknowledged.
-func write(cluster *render.Cluster, keys []render.Key) error {
-	for i, key := range keys {
-		if err := observe(cluster, key, i+1); err != nil {
-			return err
-		}
-	}
-	for range 3 { // what follows from being observed
-		again := cluster.Dirty()
-		for i, key := range again {
-			if err := observe(cluster, key, len(keys)+i+1); err != nil {
+// api stands for the API server, which keeps rendered objects, and for the nodes, which acknowledge them.
+type api struct {
+	cluster *render.Cluster
+	version int
+}
+
+// rounds bounds what follows from what is written, and from that again.
+const rounds = 8
+
+// write keeps objects, and all that follows from their being kept, until nothing does.
+func (a *api) write(keys []render.Key) error {
+	for range rounds {
+		for _, key := range keys {
+			if err := a.keep(key); err != nil {
 				return err
 			}
 		}
+		a.cluster.DirtyPolicies()
+		if keys = a.cluster.Dirty(); len(keys) == 0 {
+			return nil
+		}
 	}
-	cluster.DirtyPolicies()
-	return nil
+	return fmt.Errorf("after %d rounds of writing there are %d objects that differ still", rounds, len(keys))
 }
 
-func observe(cluster *render.Cluster, key render.Key, version int) error {
-	o := cluster.Desired(key)
+func (a *api) keep(key render.Key) error {
+	o := a.cluster.Desired(key)
+	a.version++
 	if o == nil {
 		return nil
 	}
 	if m, ok := o.(metav1.Object); ok {
-		m.SetResourceVersion(fmt.Sprint(version))
-		m.SetGeneration(1)
+		m.SetResourceVersion(fmt.Sprint(a.version))
+		m.SetGeneration(int64(a.version))
 	}
 	if state, ok := o.(*v1alpha1.NodeState); ok {
-		state.Status.ObservedGeneration = 1
+		state.Status.ObservedGeneration = state.Generation
 		state.Status.Applied = map[string]string{}
 		for _, kind := range []render.Kind{render.KindSetCatalog, render.KindPolicyProgram, render.KindNodeEndpoints, render.KindNodeNetwork} {
 			state.Status.Applied[string(kind)] = "1000000000"
@@ -126,14 +134,15 @@ func observe(cluster *render.Cluster, key render.Key, version int) error {
 			}
 		}
 	}
-	if err := cluster.Set(o); err != nil {
+	if err := a.cluster.Set(o); err != nil {
 		return fmt.Errorf("observing %s %s: %w", key.Kind, key.Name, err)
 	}
 	return nil
 }
 
 // changes prints how long single changes take, and how many objects each makes anew.
-func changes(c *cluster, cluster *render.Cluster, n int) error {
+func changes(c *cluster, server *api, n int) error {
+	cluster := server.cluster
 	for _, change := range []struct {
 		name string
 		of   func(i int) k8sruntime.Object
@@ -166,7 +175,9 @@ func changes(c *cluster, cluster *render.Cluster, n int) error {
 			}
 			took = append(took, time.Since(start))
 			written += len(keys)
-			cluster.DirtyPolicies()
+			if err := server.write(keys); err != nil { // not measured: what the API and nodes answer
+				return err
+			}
 		}
 		slices.Sort(took)
 		fmt.Printf("| %s: compiled and rendered (%.1f objects) | %d | %.3f ms | %.3f ms |\n", change.name, float64(written)/float64(n), n,
