@@ -38,6 +38,9 @@ type node struct {
 	// offered are identities that objects may have given to endpoints of the node without having been seen in the API yet.
 	offered offered
 
+	// acknowledges is what counts of what the node has put into effect.
+	acknowledges acknowledgement
+
 	// policies that have to come into force on the node.
 	waiting map[*policyState]struct{}
 	// required counts the endpoints of the node for each policy that applies to any.
@@ -104,6 +107,7 @@ func (c *Cluster) nodeCounts(n *node) {
 		c.dirtyPolicies[p.compiled.Ref] = struct{}{}
 	}
 	c.pending.nodes[n] = struct{}{}
+	c.countAcknowledgement(n)
 	c.transition.acknowledged = true
 	c.demandChanged = true
 }
@@ -159,6 +163,7 @@ func (c *Cluster) observeNodeState(o *v1alpha1.NodeState) {
 		n.failures = o.Status.Failures
 	}
 	if before == nil || !maps.Equal(before.Status.Applied, o.Status.Applied) {
+		c.countAcknowledgement(n)
 		c.transition.acknowledged = true
 	}
 	c.pending.nodes[n] = struct{}{}
