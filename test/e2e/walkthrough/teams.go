@@ -89,7 +89,7 @@ func teams() Lab {
 			Expect: []Expectation{Succeeds()},
 		},
 		staysIn("Dana's policy is still there, and overrides nothing.", inSummary),
-		forbidden("And into the security team's tier she does not get.", "sed 's/^spec:/&\\n  tier: security/' "+manifests+"yaobank-override.yaml | kubectl apply "+asDana+" -f -"),
+		forbidden("And into the security team's tier she does not get.", "sed 's/name: override/name: slip-in/; s/^spec:/&\\n  tier: security/' "+manifests+"yaobank-override.yaml | kubectl apply "+asDana+" -f -"),
 		{
 			Say:    "The tiers, in the order in which they are asked.",
 			Run:    "kubectl get tiers --sort-by=.spec.order",
