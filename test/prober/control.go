@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -38,6 +39,7 @@ const (
 // answerQuestions serves POST /probe until ctx ends. Its answer is a list of booleans in the order of the targets: whether an
 // answer came in time.
 func answerQuestions(ctx context.Context, address string, associations *sctp) error {
+	from := &sources{}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /probe", func(w http.ResponseWriter, r *http.Request) {
 		var q Question
@@ -49,7 +51,7 @@ func answerQuestions(ctx context.Context, address string, associations *sctp) er
 			http.Error(w, fmt.Sprintf("want at most %d targets, and a timeout of at most %s", mostTargets, longest), http.StatusBadRequest)
 			return
 		}
-		answers, err := tryAll(r.Context(), q, associations)
+		answers, err := tryAll(r.Context(), q, associations, from)
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
@@ -66,21 +68,21 @@ func answerQuestions(ctx context.Context, address string, associations *sctp) er
 	return nil
 }
 
-func tryAll(ctx context.Context, q Question, associations *sctp) ([]bool, error) {
+func tryAll(ctx context.Context, q Question, associations *sctp, from *sources) ([]bool, error) {
 	answers := make([]bool, len(q.Targets))
 	errs := make([]error, len(q.Targets))
 	ctx, cancel := context.WithTimeout(ctx, q.Timeout)
 	defer cancel()
 	var wg sync.WaitGroup
 	for i, target := range q.Targets {
-		wg.Go(func() { answers[i], errs[i] = try(ctx, target, associations) })
+		wg.Go(func() { answers[i], errs[i] = try(ctx, target, associations, from) })
 	}
 	wg.Wait()
 	return answers, errors.Join(errs...)
 }
 
 // try tells whether a target answers before ctx ends. An error is one of the question.
-func try(ctx context.Context, target Target, associations *sctp) (bool, error) {
+func try(ctx context.Context, target Target, associations *sctp, from *sources) (bool, error) {
 	address, err := netip.ParseAddrPort(target.Address)
 	if err != nil {
 		return false, fmt.Errorf("target %q: want an IP address and a port", target.Address)
@@ -93,12 +95,12 @@ func try(ctx context.Context, target Target, associations *sctp) (bool, error) {
 		}
 		return true, conn.Close()
 	case "UDP":
-		return tryUDP(ctx, target.Address), nil
+		return tryUDP(ctx, target.Address, from), nil
 	case "SCTP":
 		if associations == nil {
 			return false, errors.New("SCTP was not asked for: prober serve -sctp")
 		}
-		return associations.try(ctx, address), nil
+		return associations.try(ctx, address, from.port()), nil
 	default:
 		return false, fmt.Errorf("protocol %q: want TCP, UDP or SCTP", target.Protocol)
 	}
@@ -107,9 +109,18 @@ func try(ctx context.Context, target Target, associations *sctp) (bool, error) {
 // again is the time between two packets of a probe that nothing else repeats.
 const again = 100 * time.Millisecond
 
+// sources are source ports, below those that the kernel chooses. None is used again soon: what follows connections would take a
+// question for one that it has let through before.
+type sources struct{ next atomic.Uint32 }
+
+func (s *sources) port() uint16 {
+	const first, last = 20000, 32767
+	return uint16(first + s.next.Add(1)%(last-first+1)) //nolint:gosec // It fits.
+}
+
 // tryUDP sends a datagram again and again until it comes back.
-func tryUDP(ctx context.Context, address string) bool {
-	conn, err := (&net.Dialer{}).DialContext(ctx, "udp", address)
+func tryUDP(ctx context.Context, address string, from *sources) bool {
+	conn, err := (&net.Dialer{LocalAddr: &net.UDPAddr{Port: int(from.port())}}).DialContext(ctx, "udp", address)
 	if err != nil {
 		return false
 	}

@@ -67,7 +67,7 @@ func (s *sctp) receive(p []byte, from net.Addr) {
 		if slices.Contains(s.ports, destination) {
 			theirs := binary.BigEndian.Uint32(p[commonHeader+4:])
 			// An asker who does not get the answer asks again.
-			_, _ = s.conn.WriteTo(packet(destination, source, theirs, chunkInitAck, rand.Uint32()|1), from)
+			_, _ = s.conn.WriteTo(packet(destination, source, theirs, chunkInitAck, theirs|1), from)
 		}
 	case chunkInitAck:
 		s.mu.Lock()
@@ -79,10 +79,9 @@ func (s *sctp) receive(p []byte, from net.Addr) {
 	}
 }
 
-// try sends INIT again and again until INIT ACK comes.
-func (s *sctp) try(ctx context.Context, to netip.AddrPort) bool {
-	const firstPort, lastPort = 32768, 60999
-	tag, port := rand.Uint32()|1, uint16(firstPort+rand.N(lastPort-firstPort)) //nolint:gosec // Any will do; the port fits.
+// try sends INIT from a port again and again until INIT ACK comes.
+func (s *sctp) try(ctx context.Context, to netip.AddrPort, port uint16) bool {
+	tag := rand.Uint32() | 1 //nolint:gosec // Any will do.
 	answered := make(chan struct{})
 	s.mu.Lock()
 	s.pending[tag] = answered
