@@ -22,6 +22,7 @@ type node struct {
 	// exists: there is a Node object.
 	exists    bool
 	addresses []string
+	labels    map[string]string
 	endpoints map[string]*endpoint
 	blocks    map[string]block
 
@@ -82,6 +83,10 @@ func (c *Cluster) setNode(o *corev1.Node) {
 		c.touchNode(n)
 		c.nodeCounts(n)
 	}
+	if !maps.Equal(n.labels, o.Labels) {
+		n.labels = o.Labels
+		c.touch(KindNodeState, n.name)
+	}
 	if addresses := nodeAddresses(o); !slices.Equal(addresses, n.addresses) {
 		n.addresses = addresses
 		c.touch(KindNodeNetwork, n.name)
@@ -94,7 +99,7 @@ func (c *Cluster) deleteNode(name string) {
 		return
 	}
 	n.exists = false
-	n.addresses = nil
+	n.addresses, n.labels = nil, nil
 	c.touchNode(n)
 	c.nodeCounts(n)
 	c.dropNode(n)
