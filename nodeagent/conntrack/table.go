@@ -56,8 +56,8 @@ func (t *Table) Close() error {
 
 // Each calls f for every connection; where addresses are given, for every one that has one of these as the source of its first
 // packet, as the destination of that packet or as the source of the answers, perhaps more than once and perhaps for others
-// too: the kernel is asked for IPv4 addresses since Linux 5.8, and for all of IPv6. It ends when f says false. Each does not return before f does, and f may take its time:
-// the kernel keeps what it has not told.
+// too: the kernel picks out IPv4 addresses since Linux 5.8, and tells all there is of IPv6. It ends when f says false. f may
+// take its time, and may use the table's other methods: the kernel keeps what it has not told.
 func (t *Table) Each(ctx context.Context, involving []netip.Addr, f func(*connections.Flow) bool) error {
 	for _, filter := range filtersOf(involving) {
 		more, err := t.list(ctx, filter, f)
