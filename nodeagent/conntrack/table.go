@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 
+	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
@@ -21,15 +22,17 @@ type Table struct {
 	// A list takes its socket until it is done, so what is ended meanwhile needs another.
 	lists, ends *nl.SocketHandle
 	sockets     *nl.SocketHandle // to the node's own sockets
+	routes      *netlink.Handle
 }
 
 // Open opens the table of the calling thread's network namespace.
 func Open() (*Table, error) {
 	t := &Table{}
-	var errs [3]error
+	var errs [4]error
 	t.lists, errs[0] = open(unix.NETLINK_NETFILTER)
 	t.ends, errs[1] = open(unix.NETLINK_NETFILTER)
 	t.sockets, errs[2] = open(unix.NETLINK_INET_DIAG)
+	t.routes, errs[3] = netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, errors.Join(fmt.Errorf("opening sockets for connections: %w", err), t.Close())
 	}
@@ -50,6 +53,9 @@ func (t *Table) Close() error {
 		if s != nil {
 			s.Close()
 		}
+	}
+	if t.routes != nil {
+		t.routes.Close()
 	}
 	return nil
 }

@@ -223,3 +223,19 @@ func TestSocketsOfTheNode(t *testing.T) {
 		})
 	}
 }
+
+func TestPlaces(t *testing.T) {
+	_, table := newNode(t)
+	for fam := range packets.Families {
+		for who, want := range map[string]connections.Place{
+			client: {Interface: packets.InterfaceOf(client)}, outside: {Interface: "eth0"}, node: {Local: true},
+		} {
+			if got, err := table.Towards(packets.Address(who, fam)); err != nil || got != want {
+				t.Errorf("towards %s: %+v, %v, want %+v", who, got, err, want)
+			}
+		}
+	}
+	if got, err := table.Towards(netip.MustParseAddr("198.51.100.1")); err == nil {
+		t.Errorf("towards where no route leads: %+v", got)
+	}
+}
