@@ -75,7 +75,7 @@ func TestConnectionsAreListedAndEnded(t *testing.T) {
 			if fam == packets.IPv6 {
 				icmp, echoType = unix.IPPROTO_ICMPV6, 128
 			}
-			at := func(a netip.Addr, port uint16) netip.AddrPort { return netip.AddrPortFrom(a, port) }
+			at := netip.AddrPortFrom
 			tcp := fmt.Sprintf("6 %s > %s, %s > %s", c, at(s, 80), at(s, 80), c)
 			udp := fmt.Sprintf("17 %s > %s, %s > %s", c, at(s, 53), at(s, 53), c)
 			sctp := fmt.Sprintf("132 %s > %s, %s > %s", c, at(x, 9), at(x, 9), c)
