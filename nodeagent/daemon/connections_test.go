@@ -53,14 +53,8 @@ func (f *fed) set(state v1alpha1.NodeStateSpec, program v1alpha1.PolicyProgramSp
 	}
 	<-f.started
 	for _, kind := range source.Kinds() {
-		var objects []source.Object
-		switch kind {
-		case source.NodeState:
-			objects = []source.Object{s}
-		case source.PolicyProgram:
-			objects = []source.Object{p}
-		}
-		f.sink.Replace(kind, objects, meta.ResourceVersion)
+		objects := map[source.Kind][]source.Object{source.NodeState: {s}, source.PolicyProgram: {p}}
+		f.sink.Replace(kind, objects[kind], meta.ResourceVersion)
 	}
 }
 
