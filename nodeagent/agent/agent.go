@@ -50,6 +50,9 @@ type Options struct {
 	Node string
 	// Version of the agent.
 	Version string
+	// Standalone: the host is no node of the cluster. It has no pods, routes to no pods, and no NodeState while it has no host
+	// endpoints.
+	Standalone bool
 	// Dataplane is the name of the policy dataplane.
 	Dataplane string
 

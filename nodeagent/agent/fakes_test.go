@@ -282,7 +282,7 @@ type lab struct {
 }
 
 // newLab begins an agent inside a bubble of the test's own time.
-func newLab(t *testing.T, checkpoint *fakeCheckpoint, addresses *fakeAddresses) *lab {
+func newLab(t *testing.T, checkpoint *fakeCheckpoint, addresses *fakeAddresses, change ...func(*Options)) *lab {
 	t.Helper()
 	l := &lab{
 		source:      &fakeSource{started: make(chan struct{})},
@@ -294,12 +294,16 @@ func newLab(t *testing.T, checkpoint *fakeCheckpoint, addresses *fakeAddresses) 
 		connections: &fakeConnections{},
 		version:     100,
 	}
-	l.agent = New(Options{
+	o := Options{
 		Node: node, Version: "test", Dataplane: "fake",
 		Source: l.source, Policy: l.policy, Routes: l.routes, Addresses: l.addresses, Checkpoint: checkpoint, Interfaces: l.interfaces, Connections: l.connections,
 		MTU: func([]netip.Addr) (int, error) { return 1450, nil },
 		Log: slog.New(slog.DiscardHandler),
-	})
+	}
+	for _, f := range change {
+		f(&o)
+	}
+	l.agent = New(o)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- l.agent.Run(ctx) }()
