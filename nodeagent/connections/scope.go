@@ -22,7 +22,7 @@ const (
 // Empty tells that the change made nothing stricter.
 func (s *Scope) Empty() bool { return !s.all && len(s.addrs)+len(s.nets) == 0 }
 
-// IsAll tells that it concerns all connections.
+// IsAll tells that the change concerns all connections.
 func (s *Scope) IsAll() bool { return s.all }
 
 // AddAll makes it the scope of all connections.
