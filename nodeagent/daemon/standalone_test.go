@@ -41,7 +41,7 @@ func (n *testNode) installRights() {
 		} else if err != nil {
 			n.t.Fatalf("reading the install manifest: %v", err)
 		}
-		wanted := []string{"ClusterRole manul-node", "ClusterRoleBinding manul-hosts", "ValidatingAdmissionPolicy manul-host-own-status", "ValidatingAdmissionPolicyBinding manul-host-own-status"}
+		wanted := []string{"ClusterRole manul-node", "ClusterRoleBinding manul-node", "ValidatingAdmissionPolicy manul-node-own-status", "ValidatingAdmissionPolicyBinding manul-node-own-status"}
 		if slices.Contains(wanted, o.GetKind()+" "+o.GetName()) {
 			if err := n.client.Apply(n.t.Context(), client.ApplyConfigurationFromUnstructured(o), client.FieldOwner("test")); err != nil {
 				n.t.Fatal(err)
