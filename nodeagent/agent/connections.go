@@ -201,6 +201,8 @@ type pass struct {
 type candidate struct {
 	flow   *connections.Flow
 	packet verdict.Packet
+	// other is what would have begun it from the other side; nil when it is known that this one did.
+	other  *verdict.Packet
 	denied bool
 	why    verdict.Decision
 }
@@ -215,7 +217,13 @@ func (p *pass) run(ctx context.Context) error {
 		if !ok {
 			return true
 		}
-		p.batch = append(p.batch, candidate{flow: f, packet: packet})
+		c := candidate{flow: f, packet: packet}
+		if f.PickedUp {
+			if other, ok := p.locator.Packet(f.Reversed()); ok {
+				c.other = &other
+			}
+		}
+		p.batch = append(p.batch, c)
 		return len(p.batch) < judgeAtOnce || p.endBatch(ctx)
 	})
 	p.endBatch(ctx)
@@ -230,8 +238,10 @@ func (p *pass) endBatch(ctx context.Context) bool {
 	judged := p.ask(ctx, func() {
 		for i := range p.batch {
 			c := &p.batch[i]
-			v := p.enforcement.verdict.Evaluate(c.packet)
-			c.denied, c.why = !v.Allowed && !v.Unknown, v.Last()
+			c.denied, c.why = p.denies(c.packet)
+			if c.denied && c.other != nil {
+				c.denied, _ = p.denies(*c.other)
+			}
 		}
 	})
 	for i := range p.batch {
@@ -241,6 +251,12 @@ func (p *pass) endBatch(ctx context.Context) bool {
 	}
 	p.batch = p.batch[:0]
 	return judged
+}
+
+// denies tells whether policy denies a packet, and not only because something is not known yet.
+func (a *Agent) denies(packet verdict.Packet) (bool, verdict.Decision) {
+	v := a.enforcement.verdict.Evaluate(packet)
+	return !v.Allowed && !v.Unknown, v.Last()
 }
 
 func (p *pass) end(c *candidate) {
