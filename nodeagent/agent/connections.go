@@ -27,15 +27,15 @@ type Connections interface {
 }
 
 const (
-	// askAtMost is for how many addresses the kernel is asked one by one, which costs a walk over its table for each. For
-	// more it is asked for everything, which costs about as much as thirty walks.
-	askAtMost = 8
+	// askAtMost is for how many addresses the kernel is asked one by one, which costs three walks over its table for each. For
+	// more it is asked for everything, which costs about as much as a dozen walks (BenchmarkList).
+	askAtMost = 4
 	// judgeAtOnce is how many connections the loop judges between two pieces of news: about half a millisecond's work when
 	// each has to go through a hundred rules.
 	judgeAtOnce = 64
-	// After a pass there is a rest, so that passes take a fifth of one processor at most, and a change waits no longer than
-	// that for its pass.
-	restShare = 4
+	// After a pass there is a rest, so that passes take a tenth of one processor at most, and a change waits no longer than
+	// restMost for its pass.
+	restShare = 9
 	restMost  = 10 * time.Second
 	// rememberedPlaces bounds how many routes a pass remembers.
 	rememberedPlaces = 4096

@@ -184,7 +184,7 @@ func serve(ctx context.Context, o *options, a *agent.Agent, log *slog.Logger) er
 		}
 	})
 	err = group.Wait()
-	log.Info("stopping; pods keep their network")
+	log.Info("stopping; the kernel keeps what it has")
 	stopLoop()
 	return errors.Join(err, <-ended)
 }
