@@ -141,14 +141,7 @@ func freeAddress(t *testing.T) string {
 // the certificate stays that of the Service.
 func installWebhook(t *testing.T, c client.Client, address string) {
 	t.Helper()
-	raw, err := os.ReadFile(filepath.Join(apiserver.Root(t), "config", "webhook", "webhook.yaml"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	config := &admissionregistrationv1.ValidatingWebhookConfiguration{}
-	if err := yaml.UnmarshalStrict(raw, config); err != nil {
-		t.Fatal(err)
-	}
+	config := configuration(t)
 	for i := range config.Webhooks {
 		config.Webhooks[i].ClientConfig = admissionregistrationv1.WebhookClientConfig{URL: new("https://" + address + Path)}
 	}
@@ -170,6 +163,20 @@ func installWebhook(t *testing.T, c client.Client, address string) {
 			t.Error(err)
 		}
 	})
+}
+
+// configuration is that of config/webhook.
+func configuration(t *testing.T) *admissionregistrationv1.ValidatingWebhookConfiguration {
+	t.Helper()
+	raw, err := os.ReadFile(filepath.Join(apiserver.Root(t), "config", "webhook", "webhook.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := &admissionregistrationv1.ValidatingWebhookConfiguration{}
+	if err := yaml.UnmarshalStrict(raw, config); err != nil {
+		t.Fatal(err)
+	}
+	return config
 }
 
 func (a *admitted) eventually(t *testing.T, what string, holds func() error) {
