@@ -213,6 +213,7 @@ func object(kind, manifest string) *unstructured.Unstructured {
 func TestAPIServer(t *testing.T) {
 	a := admit(t)
 	t.Run("writes", func(t *testing.T) { writes(t, a) })
+	t.Run("clients", func(t *testing.T) { clients(t, a) })
 	t.Run("agreement", func(t *testing.T) { agreement(t, a) })
 }
 
