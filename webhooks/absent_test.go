@@ -17,11 +17,9 @@ import (
 	"github.com/manul-net/manul/test/apiserver"
 )
 
-// TestAbsentOperator: while no operator answers, policies and what they are about can't be written, lest one is stored of which nobody
+// absentOperator: while no operator answers, policies and what they are about can't be written, lest one is stored of which nobody
 // can say whether it is right. Pods, settings, policies of other APIs, labels of policies and deletions are not concerned.
-func TestAbsentOperator(t *testing.T) {
-	server := apiserver.Start(t)
-	server.InstallProjectCRDs(t)
+func absentOperator(t *testing.T, server *apiserver.Server) {
 	c := server.Client(t, schemes(t))
 	stored := &v3.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Name: "stored", Namespace: "default"}}
 	if err := c.Create(t.Context(), stored); err != nil {

@@ -80,11 +80,9 @@ func schemes(t *testing.T) *runtime.Scheme {
 	return scheme
 }
 
-// admit starts the webhook beside an API server, and returns when it is asked.
-func admit(t *testing.T) *admitted {
+// admit starts the webhook beside an API server that has none yet, and returns when it is asked.
+func admit(t *testing.T, server *apiserver.Server) *admitted {
 	t.Helper()
-	server := apiserver.Start(t)
-	server.InstallProjectCRDs(t)
 	scheme := schemes(t)
 	w := &warned{}
 	cfg := rest.CopyConfig(server.Config)
@@ -212,7 +210,10 @@ func object(kind, manifest string) *unstructured.Unstructured {
 
 // TestAPIServer has a real API server ask the webhook.
 func TestAPIServer(t *testing.T) {
-	a := admit(t)
+	server := apiserver.Start(t)
+	server.InstallProjectCRDs(t)
+	t.Run("absent operator", func(t *testing.T) { absentOperator(t, server) })
+	a := admit(t, server)
 	t.Run("writes", func(t *testing.T) { writes(t, a) })
 	t.Run("clients", func(t *testing.T) { clients(t, a) })
 	t.Run("agreement", func(t *testing.T) { agreement(t, a) })
