@@ -1,7 +1,6 @@
 package render
 
 import (
-	"cmp"
 	"maps"
 	"slices"
 
@@ -12,10 +11,11 @@ import (
 	"github.com/manul-net/manul/internal/policy"
 )
 
-// endpoint is a pod with a network of its own.
+// endpoint is a pod with a network of its own, or a host endpoint.
 type endpoint struct {
-	id        string // "namespace/name"
+	id        string // "namespace/name" of the pod, the bare name of the host endpoint
 	uid       types.UID
+	host      *host // nil: a pod
 	node      *node
 	namespace *namespace
 	account   *account
@@ -26,7 +26,7 @@ type endpoint struct {
 
 	// policies that apply, in either direction.
 	policies map[*policyState]struct{}
-	// ingress and egress are the lists made of them; valid only while listed is true.
+	// ingress and egress are the lists made of them; valid only while listed is true. The lists of a host endpoint are in host.
 	ingress, egress []v1alpha1.TierPolicies
 	listed          bool
 
@@ -103,17 +103,22 @@ func (c *Cluster) deletePod(id string) {
 	if e == nil {
 		return
 	}
+	c.dropEndpoint(e)
+	delete(c.endpoints, id)
+	delete(e.node.endpoints, id)
+	c.demandChanged = true
+	c.dropNode(e.node)
+}
+
+// dropEndpoint ends what pods and host endpoints alike take part in.
+func (c *Cluster) dropEndpoint(e *endpoint) {
 	c.selecting.DeleteItem(e)
 	c.leaveIdentity(e)
 	c.transition.forget(e)
 	delete(c.pending.identities, e)
-	delete(c.endpoints, id)
-	delete(e.node.endpoints, id)
 	delete(e.namespace.endpoints, e)
 	delete(e.account.endpoints, e)
-	c.demandChanged = true
 	c.touchEndpoint(e)
-	c.dropNode(e.node)
 	c.dropNamespace(e.namespace)
 	c.dropAccount(e.account)
 }
@@ -131,7 +136,7 @@ func (c *Cluster) relabel(e *endpoint) { c.selecting.SetItem(e, e.view().Map()) 
 func (e *endpoint) view() *policy.EndpointLabels {
 	return &policy.EndpointLabels{
 		Own:                  e.labels,
-		Pod:                  true,
+		Pod:                  e.host == nil,
 		Namespace:            e.namespace.name,
 		NamespaceLabels:      e.namespace.labels(),
 		ServiceAccount:       e.account.name.name,
@@ -159,8 +164,5 @@ func namedPorts(spec *corev1.PodSpec) []v1alpha1.NamedPort {
 			add(spec.InitContainers[i : i+1])
 		}
 	}
-	slices.SortFunc(out, func(a, b v1alpha1.NamedPort) int {
-		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Protocol, b.Protocol), cmp.Compare(a.Port, b.Port))
-	})
-	return slices.Compact(out)
+	return sortPorts(out)
 }

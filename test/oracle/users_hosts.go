@@ -65,7 +65,8 @@ func (u *users) localOn(h *v3.HostEndpoint, p Packet, ingress bool) action {
 		return undecided
 	}
 	profile := deny
-	if slices.Contains(h.Spec.Profiles, "projectcalico-default-allow") {
+	// The first profile decides: the one that is known allows all, and one that nobody knows nothing.
+	if len(h.Spec.Profiles) > 0 && h.Spec.Profiles[0] == "projectcalico-default-allow" {
 		profile = allow
 	}
 	return cmp.Or(u.onHost(h, p, ingress, true, func(x *anyPolicy) bool { return !x.preDNAT && !x.untracked }), profile)

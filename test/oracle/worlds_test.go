@@ -16,13 +16,12 @@ import (
 type feature string
 
 const (
-	hostEndpoints feature = "host endpoints"
 	adminPolicies feature = "AdminNetworkPolicy and BaselineAdminNetworkPolicy"
 	nodePeers     feature = "nodes as peers"
 )
 
 // lacking are features that the compiler does not have yet. Worlds are drawn without them.
-func lacking() []feature { return []feature{hostEndpoints, adminPolicies, nodePeers} }
+func lacking() []feature { return []feature{adminPolicies, nodePeers} }
 
 func lacks(f feature) bool {
 	for _, x := range lacking() {
@@ -67,9 +66,7 @@ func drawWorld(t *rapid.T) *oracle.World {
 	w.Felix = drawFelix(t)
 	w.Pools = drawPools(t)
 	w.Translations = drawTranslations(t, w)
-	if !lacks(hostEndpoints) {
-		w.HostEndpoints = drawHostEndpoints(t)
-	}
+	w.HostEndpoints = drawHostEndpoints(t)
 	for i := range upTo(t, 2, "Kubernetes policies") {
 		w.KubernetesPolicies = append(w.KubernetesPolicies, drawKubernetesPolicy(t, i))
 	}
@@ -198,10 +195,8 @@ func drawFelix(t *rapid.T) *v3.FelixConfiguration {
 	if chance(t, 20, "VXLAN port") {
 		f.Spec.VXLANPort = new(8080)
 	}
-	if !lacks(hostEndpoints) {
-		f.Spec.FailsafeInboundHostPorts = drawFailsafe(t, "inbound")
-		f.Spec.FailsafeOutboundHostPorts = drawFailsafe(t, "outbound")
-	}
+	f.Spec.FailsafeInboundHostPorts = drawFailsafe(t, "inbound")
+	f.Spec.FailsafeOutboundHostPorts = drawFailsafe(t, "outbound")
 	return f
 }
 
