@@ -49,7 +49,7 @@ func checkExpected(path *field.Path, addresses []string) field.ErrorList {
 	}
 	errs := checkOnce(path, addresses)
 	for i, text := range addresses {
-		if _, err := parseAddress(text); err != nil {
+		if err := isAddress(text); err != nil {
 			errs = append(errs, field.Invalid(path.Index(i), text, err.Error()))
 		}
 	}

@@ -19,10 +19,10 @@ const (
 	maxNets      = 64
 )
 
-// Empty: the change made nothing stricter.
+// Empty tells that the change made nothing stricter.
 func (s *Scope) Empty() bool { return !s.all && len(s.addrs)+len(s.nets) == 0 }
 
-// IsAll: it concerns all connections.
+// IsAll tells that the change concerns all connections.
 func (s *Scope) IsAll() bool { return s.all }
 
 // AddAll makes it the scope of all connections.

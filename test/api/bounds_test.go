@@ -71,8 +71,7 @@ func eachLeaf(t reflect.Type, s *apiextensionsv1.JSONSchemaProps, path string, l
 	case t.Kind() == reflect.Map && s.AdditionalProperties != nil && s.AdditionalProperties.Schema != nil:
 		eachLeaf(t.Elem(), s.AdditionalProperties.Schema, path+"{}", leaf)
 	case t.Kind() == reflect.Struct:
-		for i := range t.NumField() {
-			f := t.Field(i)
+		for f := range t.Fields() {
 			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 			if name == "" && f.Anonymous {
 				eachLeaf(f.Type, s, path, func(p string, ft reflect.Type, fs *apiextensionsv1.JSONSchemaProps) {

@@ -8,12 +8,16 @@ func (s *Source) labelSelector() any {
 	}
 	return s.word(
 		[]any{
-			map[string]any{}, map[string]any{"matchLabels": map[string]any{"app": "web"}},
+			map[string]any{},
+			map[string]any{"matchLabels": map[string]any{"app": "web"}},
 			expression(map[string]any{"key": "app", "operator": "In", "values": []any{"a"}}), expression(map[string]any{"key": "app", "operator": "Exists"}),
 		},
 		[]any{
-			map[string]any{"matchLabels": map[string]any{"app": 5}}, "app == 'web'", map[string]any{"matchLabels": map[string]any{"a b": "c"}},
-			map[string]any{"matchLabels": map[string]any{"app": "a b"}}, expression(map[string]any{"key": "app", "operator": "Is", "values": []any{"a"}}),
+			map[string]any{"matchLabels": map[string]any{"app": 5}},
+			"app == 'web'",
+			map[string]any{"matchLabels": map[string]any{"a b": "c"}},
+			map[string]any{"matchLabels": map[string]any{"app": "a b"}},
+			expression(map[string]any{"key": "app", "operator": "Is", "values": []any{"a"}}),
 			expression(map[string]any{"key": "app", "operator": "In"}), expression(map[string]any{"key": "app", "operator": "Exists", "values": []any{"a"}}),
 			expression(map[string]any{"operator": "Exists"}),
 		},

@@ -98,8 +98,12 @@ func packets(v4 bool) []oracle.Packet {
 		icmp, echo = oracle.ICMPv6, 128
 	}
 	others := []oracle.Packet{
-		{Protocol: icmp, ICMPType: echo}, {Protocol: oracle.GRE}, {Protocol: icmp, ICMPType: echo, ICMPCode: 1},
-		{Protocol: oracle.UDP, SourcePort: 4789, DestinationPort: 4789}, {Protocol: icmp, ICMPType: 13}, {Protocol: oracle.IPIP},
+		{Protocol: icmp, ICMPType: echo},
+		{Protocol: oracle.GRE},
+		{Protocol: icmp, ICMPType: echo, ICMPCode: 1},
+		{Protocol: oracle.UDP, SourcePort: 4789, DestinationPort: 4789},
+		{Protocol: icmp, ICMPType: 13},
+		{Protocol: oracle.IPIP},
 	}
 	for i, port := range portsOfInterest() {
 		out = append(out, oracle.Packet{Protocol: oracle.TCP, SourcePort: 40000, DestinationPort: port})

@@ -48,8 +48,11 @@ func drawLabelSelector(t *rapid.T) *metav1.LabelSelector {
 
 func drawPeers(t *rapid.T) []networkingv1.NetworkPolicyPeer {
 	blocks := []networkingv1.IPBlock{
-		{CIDR: "10.0.0.0/8", Except: []string{"10.0.0.0/30"}}, {CIDR: "192.0.2.0/24"}, {CIDR: "0.0.0.0/0", Except: []string{"203.0.113.0/24", "10.0.0.2/32"}},
-		{CIDR: "fd00::/64", Except: []string{"fd00::2/127"}}, {CIDR: "::/0"},
+		{CIDR: "10.0.0.0/8", Except: []string{"10.0.0.0/30"}},
+		{CIDR: "192.0.2.0/24"},
+		{CIDR: "0.0.0.0/0", Except: []string{"203.0.113.0/24", "10.0.0.2/32"}},
+		{CIDR: "fd00::/64", Except: []string{"fd00::2/127"}},
+		{CIDR: "::/0"},
 	}
 	var out []networkingv1.NetworkPolicyPeer
 	for range upTo(t, 2, "peers") {

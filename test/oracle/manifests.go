@@ -5,10 +5,9 @@ import (
 	"reflect"
 	"strings"
 
-	"sigs.k8s.io/yaml"
-
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/yaml"
 )
 
 // listOf is one kind of users' objects and where a world has them: a pointer to a slice of pointers.
@@ -54,7 +53,7 @@ func (w *World) Objects() []runtime.Object {
 	for _, l := range w.lists() {
 		list := reflect.ValueOf(l.list).Elem()
 		for i := range list.Len() {
-			if o, ok := list.Index(i).Interface().(runtime.Object); ok {
+			if o, ok := reflect.TypeAssert[runtime.Object](list.Index(i)); ok {
 				out = append(out, o)
 			}
 		}
@@ -117,7 +116,7 @@ func prune(fields map[string]any) {
 
 // Add reads manifests into the world. Documents that are separated by "---" are objects of any kind that a world has.
 func (w *World) Add(manifests string) error {
-	for _, text := range strings.Split(manifests, "\n---\n") {
+	for text := range strings.SplitSeq(manifests, "\n---\n") {
 		var meta metav1.TypeMeta
 		if err := yaml.Unmarshal([]byte(text), &meta); err != nil {
 			return fmt.Errorf("reading a manifest: %w", err)

@@ -2,6 +2,7 @@ package oracle_test
 
 import (
 	"fmt"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -24,12 +25,7 @@ const (
 func lacking() []feature { return []feature{adminPolicies, nodePeers} }
 
 func lacks(f feature) bool {
-	for _, x := range lacking() {
-		if x == f {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(lacking(), f)
 }
 
 func drawWorld(t *rapid.T) *oracle.World {
