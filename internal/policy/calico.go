@@ -30,7 +30,7 @@ func NetworkPolicy(p *v3.NetworkPolicy) *Compiled {
 		c.Selector = selector.And(c.Selector, withServiceAccount(parsed(p.Spec.ServiceAccountSelector)))
 	}
 	if errs := validate.NetworkPolicy(p); len(errs) > 0 {
-		return c.failClosed(ReasonInvalid, errs)
+		return c.failClosed(errs)
 	}
 	return c.compileRules(p.Spec.Ingress, p.Spec.Egress)
 }
@@ -64,7 +64,7 @@ func GlobalNetworkPolicy(p *v3.GlobalNetworkPolicy) *Compiled {
 		c.Selector = selector.And(c.Selector, withServiceAccount(parsed(p.Spec.ServiceAccountSelector)))
 	}
 	if errs := validate.GlobalNetworkPolicy(p); len(errs) > 0 {
-		return c.failClosed(ReasonInvalid, errs)
+		return c.failClosed(errs)
 	}
 	return c.compileRules(p.Spec.Ingress, p.Spec.Egress)
 }

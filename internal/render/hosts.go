@@ -179,7 +179,8 @@ func (c *Cluster) hostLists(p *policyState, written *v1alpha1.HostEndpoint) bool
 		list *v1alpha1.DirectionPolicies
 		is   bool
 	}{
-		{&written.Local, filter}, {&written.Forward, forward},
+		{&written.Local, filter},
+		{&written.Forward, forward},
 		{&written.Untracked, p.compiled.Stage == policy.Untracked},
 		{&v1alpha1.DirectionPolicies{Ingress: written.PreDNAT}, p.compiled.Stage == policy.PreDNAT},
 	} {

@@ -19,8 +19,7 @@ func drawHostEndpoints(t *rapid.T) []*v3.HostEndpoint {
 			Spec:       v3.HostEndpointSpec{Node: at.Node, InterfaceName: pick(t, []string{"*", at.Name, ""}, "interface name")},
 		}
 		if chance(t, 10, "labels that pods can't have of themselves") {
-			h.Labels[pick(t, []string{"projectcalico.org/namespace", "projectcalico.org/serviceaccount", "projectcalico.org/orchestrator"}, "key")] =
-				pick(t, []string{"n1", "robot", "k8s"}, "value")
+			h.Labels[pick(t, []string{"projectcalico.org/namespace", "projectcalico.org/serviceaccount", "projectcalico.org/orchestrator"}, "key")] = pick(t, []string{"n1", "robot", "k8s"}, "value")
 		}
 		if h.Spec.InterfaceName == "" || chance(t, 60, "addresses") {
 			h.Spec.ExpectedIPs = []string{at.Addresses[0].String()}
