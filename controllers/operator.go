@@ -55,6 +55,8 @@ type Options struct {
 	LeaderElectionNamespace string
 	// DefaultIPv4Pool is the pool that a cluster without pools gets; the zero Prefix for none.
 	DefaultIPv4Pool netip.Prefix
+	// KeepDeniedConnections has nodes let connections go on that policies have come to deny. They are ended otherwise.
+	KeepDeniedConnections bool
 	// Version of the operator, for people to read.
 	Version string
 	Log     logr.Logger
@@ -93,7 +95,9 @@ func Run(ctx context.Context, cfg *rest.Config, opts Options) error {
 	if served, err := awaitKinds(ctx, mgr); err != nil || !served {
 		return err // without an error: told to end before it began
 	}
-	if err := register(mgr, live.New(), opts); err != nil {
+	world := live.New()
+	world.KeepDeniedConnections(opts.KeepDeniedConnections)
+	if err := register(mgr, world, opts); err != nil {
 		return err
 	}
 	if err := mgr.Start(ctx); err != nil {

@@ -98,10 +98,14 @@ func (c *Cluster) renderState(n *node) v1alpha1.NodeStateSpec {
 	}
 	for _, e := range sortedEndpoints(n.endpoints) {
 		c.list(e)
-		spec.Endpoints = append(spec.Endpoints, v1alpha1.Endpoint{
+		out := v1alpha1.Endpoint{
 			ID: e.id, UID: e.uid, Identity: e.identity.id,
 			Ingress: e.ingress, Egress: e.egress, Ports: e.ports, Addresses: c.request(e),
-		})
+		}
+		if e.sourcePrefixes != "" && felix.letsSpoof() {
+			out.SourcePrefixes = prefixesOf(e.sourcePrefixes)
+		}
+		spec.Endpoints = append(spec.Endpoints, out)
 	}
 	return spec
 }

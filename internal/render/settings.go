@@ -59,6 +59,9 @@ func (f felix) over(general felix) felix {
 	}
 }
 
+// letsSpoof tells whether pods may send from the prefixes that their annotation asks for.
+func (f *felix) letsSpoof() bool { return strings.EqualFold(f.spoofing, "Any") }
+
 func orPorts(a, b []v3.ProtoPort) []v3.ProtoPort {
 	if a != nil {
 		return a

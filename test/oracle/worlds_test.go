@@ -119,6 +119,11 @@ func drawPod(t *rapid.T, place int) *corev1.Pod {
 	case chance(t, 6, "pending"):
 		pod.Status.Phase = corev1.PodPending
 	}
+	if chance(t, 25, "source prefixes") {
+		pod.Annotations = map[string]string{"cni.projectcalico.org/allowedSourcePrefixes": pick(t, []string{
+			`["192.0.2.0/24"]`, `["192.0.2.0/25", "2001:db8::/64"]`, `["192.0.2.130", "10.0.0.0/24"]`, `["192.0.2.0/24", "nonsense"]`, `192.0.2.0/24`, `[]`,
+		}, "source prefixes")}
+	}
 	if chance(t, 10, "lies") {
 		pod.Labels["projectcalico.org/serviceaccount"] = "robot"
 	}
@@ -188,6 +193,7 @@ func drawFelix(t *rapid.T) *v3.FelixConfiguration {
 	if chance(t, 20, "IPIP from pods") {
 		f.Spec.AllowIPIPPacketsFromWorkloads = new(true)
 	}
+	f.Spec.WorkloadSourceSpoofing = pick(t, []string{"", "Any", "any", "Disabled"}, "spoofing")
 	if chance(t, 20, "VXLAN port") {
 		f.Spec.VXLANPort = new(8080)
 	}
