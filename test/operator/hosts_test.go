@@ -7,10 +7,14 @@ import (
 	"strings"
 	"testing"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/manul-net/manul/api/v1alpha1"
 	v3 "github.com/manul-net/manul/api/v3"
+	"github.com/manul-net/manul/controllers"
 )
 
 func hostEndpoint(name, node string, labels map[string]string) *v3.HostEndpoint {
@@ -172,4 +176,43 @@ func TestAutomaticHostEndpoints(t *testing.T) {
 	})
 	k.hosts("node1", "mine:", "node1-lan-auto-hep:")
 	k.eventually("there is an event about what is not supported", func() error { return k.warned("default") })
+}
+
+// TestAHostSpeaksForItself reads and writes as the agents of hosts that are no nodes.
+func TestAHostSpeaksForItself(t *testing.T) {
+	k := newCluster(t)
+	k.create(
+		&v1alpha1.NodeState{ObjectMeta: metav1.ObjectMeta{Name: "outside"}}, &v1alpha1.NodeState{ObjectMeta: metav1.ObjectMeta{Name: "node1"}},
+	)
+	scheme, err := controllers.Scheme()
+	k.must(err, "making a scheme")
+	as := func(user string) client.Client {
+		c, err := client.New(k.asHost(user), client.Options{Scheme: scheme})
+		k.must(err, "making a client")
+		return c
+	}
+	write := func(user, to string) error {
+		state := &v1alpha1.NodeState{ObjectMeta: metav1.ObjectMeta{Name: to}}
+		return as(user).Status().Patch(t.Context(), state, client.RawPatch(types.MergePatchType, []byte(`{"status":{"dataplane":"nftables"}}`)))
+	}
+	k.eventually("a host can't write another's status", func() error {
+		if err := write("manul:host:outside", "node1"); !apierrors.IsForbidden(err) {
+			return fmt.Errorf("got %v, want it to be forbidden", err)
+		}
+		return nil
+	})
+	k.must(write("manul:host:outside", "outside"), "writing the host's own status")
+	for _, user := range []string{"manul:host:", "manul:host:outsider", "outside", "somebody"} {
+		if err := write(user, "outside"); !apierrors.IsForbidden(err) {
+			t.Errorf("%s of the group writes the status of host outside: %v, want it to be forbidden", user, err)
+		}
+	}
+	for _, list := range []client.ObjectList{
+		&v1alpha1.NodeStateList{}, &v1alpha1.NodeEndpointsList{}, &v1alpha1.NodeNetworkList{}, &v1alpha1.PolicyProgramList{}, &v1alpha1.SetCatalogList{},
+	} {
+		k.must(as("manul:host:outside").List(t.Context(), list), fmt.Sprintf("listing %T as a host", list))
+	}
+	if err := as("manul:host:outside").List(t.Context(), &v3.HostEndpointList{}); !apierrors.IsForbidden(err) {
+		t.Errorf("listing what users wrote: %v, want it to be forbidden", err)
+	}
 }
