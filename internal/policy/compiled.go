@@ -29,6 +29,17 @@ const (
 	KindStagedKubernetesNetworkPolicy = "StagedKubernetesNetworkPolicy"
 )
 
+// Stage is a point of a packet's way through a node.
+type Stage int
+
+// The stages. Filter is where pods and the node itself get and send packets, and where the node passes them on; PreDNAT is
+// where packets come in, before the addresses of services are translated; Untracked is before connections are tracked.
+const (
+	Filter Stage = iota
+	PreDNAT
+	Untracked
+)
+
 // DefaultTier is the tier of policies that name none.
 const DefaultTier = "default"
 
@@ -80,6 +91,12 @@ type Compiled struct {
 	Selector *selector.Selector
 	// Ingress and Egress are the directions in which it applies.
 	Ingress, Egress bool
+
+	// Stage is the point of a packet's way at which the policy decides. All but Filter are for host endpoints alone, and the
+	// selector says so.
+	Stage Stage
+	// Forward: on host endpoints a policy of the stage Filter also decides on what the node passes on.
+	Forward bool
 
 	// Program holds the rules.
 	Program v1alpha1.PolicyProgramSpec

@@ -50,7 +50,7 @@ func (c *Compiled) selectNothing(errs field.ErrorList) *Compiled {
 }
 
 // failClosed makes the policy drop everything that it could have decided on.
-func (c *Compiled) failClosed(reason string, errs field.ErrorList) *Compiled {
+func (c *Compiled) failClosed(errs field.ErrorList) *Compiled {
 	var what []string
 	if c.Ingress {
 		c.Program.Ingress = []v1alpha1.Rule{{Action: v1alpha1.Deny}}
@@ -62,7 +62,7 @@ func (c *Compiled) failClosed(reason string, errs field.ErrorList) *Compiled {
 	}
 	c.Errs, c.problems = errs, joinProblems(errs)
 	c.Finding = Finding{
-		Reason:  reason,
+		Reason:  ReasonInvalid,
 		Message: fmt.Sprintf("%s; until this is mended the policy drops all %s of the endpoints that it selects", c.problems, strings.Join(what, " and ")),
 	}
 	return c
