@@ -24,10 +24,12 @@ const chunk = 1 << 20
 //	       endpoints, then base chains: all that packets can notice
 //	late   chains that nothing refers to any more (lists, then tiers, then programs), then such sets
 //
-// What is small goes in one transaction of the kernel, unless an endpoint is led to a chain that is new: then early goes
-// alone. The kernel lets a packet see rules as they were when it entered the base chain, but sets and maps as they are.
-// One that is on its way while such a transaction takes effect would be led to a new chain by the map and find it still
-// empty. What is great is divided in any case: early as it grows, and late alone; main never is.
+// What is small goes in one transaction of the kernel, unless an endpoint is led to a chain that is new, or a set of CIDRs
+// is: then early goes alone. The kernel lets a packet see rules as they were when it entered the base chain, but sets and
+// maps as they are. One that is on its way while such a transaction takes effect would be led to a new chain by the map
+// and find it still empty. And the kernel shows what is new in a set of CIDRs only a moment after the new rules
+// (nft_set_commit_update comes last in nf_tables_commit). What is great is divided in any case: early as it grows, and
+// late alone; main never is.
 type transaction struct {
 	d       *Driver
 	desired *tables.Policy
@@ -42,9 +44,10 @@ type transaction struct {
 	pending      map[string]*pendingElements // by set, to be added to main
 	wantedChains map[string]bool             // when everything is compared
 	wantedSets   map[string]bool
-	rebuild      bool // start over with an empty table
-	newChains    bool // early makes chains that the verdict maps of main lead to
-	typesChanged bool // a set has another type: look at all programs
+	rebuild      bool            // start over with an empty table
+	newSets      map[string]bool // that are made in this transaction
+	ahead        bool            // early must be in force before main: see above
+	typesChanged bool            // a set has another type: look at all programs
 
 	lateLists, lateTiers map[string]bool // candidates: nothing may refer to them any more
 	lateChains, lateSets []string
@@ -57,6 +60,7 @@ func newTransaction(d *Driver, desired *tables.Policy, kernel *found) *transacti
 		d: d, desired: desired, kernel: kernel, state: d.state,
 		early: newBatch(), main: newBatch(), digests: map[item]digest{}, failed: map[item]error{},
 		pending:   map[string]*pendingElements{},
+		newSets:   map[string]bool{},
 		lateLists: map[string]bool{}, lateTiers: map[string]bool{}, orphaned: map[string]*memberSet{}, scan: map[string]*scanned{},
 	}
 	if kernel != nil {
@@ -176,6 +180,7 @@ func (tx *transaction) ensureSet(name string, spec setSpec) {
 			return
 		}
 	}
+	tx.newSets[name] = true
 	tx.early.addSet(name, tx.newSetID(), spec)
 }
 

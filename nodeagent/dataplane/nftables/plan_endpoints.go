@@ -39,7 +39,7 @@ func (tx *transaction) planEndpoints(ctx context.Context) error {
 func (tx *transaction) readOwnElements() (map[string]map[string]element, error) {
 	have := map[string]map[string]element{}
 	for _, set := range []string{egressMap, ingressMap, sourceSet(ipv4), sourceSet(ipv6)} {
-		if tx.isNew(set) {
+		if tx.newSets[set] {
 			continue
 		}
 		list, err := tx.d.socket.readElements(set)
@@ -170,7 +170,7 @@ func (tx *transaction) makeList(ctx context.Context, d direction, wish []tables.
 	}
 	list.refs = 1
 	tx.state.lists[name] = list
-	tx.newChains = true
+	tx.ahead = true
 	return name, tx.ensureChain(ctx, item{kind: kindSettings}, name, nil, list.digest(), func() []*ruleBuilder { return list.rules(&tx.setID) })
 }
 
@@ -244,7 +244,7 @@ func (tx *transaction) finish(ctx context.Context) error {
 	for _, name := range tx.lateSets {
 		late.deleteSet(name)
 	}
-	if tx.rebuild || !tx.newChains && tx.early.bytes()+tx.main.bytes() <= chunk {
+	if tx.rebuild || !tx.ahead && tx.early.bytes()+tx.main.bytes() <= chunk {
 		tx.early.append(tx.main)
 		tx.main = tx.early
 	} else if err := tx.d.send(ctx, tx.early, tx.digests); err != nil {

@@ -1,7 +1,6 @@
-package nftables
+package packets
 
 import (
-	"fmt"
 	"net/netip"
 	"slices"
 	"testing"
@@ -18,16 +17,16 @@ func randomRule(t *rapid.T) tables.Rule {
 	r := tables.Rule{Action: rapid.SampledFrom([]tables.Action{tables.Allow, tables.Deny, tables.Pass, tables.Log}).Draw(t, "action")}
 	if rapid.Bool().Draw(t, "ports") {
 		r.Protocol = rapid.SampledFrom([]uint8{protoTCP, protoUDP}).Draw(t, "protocol")
-		r.Destination.Ports = ports(rapid.SliceOfN(rapid.Uint16Range(1, 4), 0, 3).Draw(t, "port")...)
+		r.Destination.Ports = Ports(rapid.SliceOfN(rapid.Uint16Range(1, 4), 0, 3).Draw(t, "port")...)
 		r.Destination.PortSets = rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"p0", "p1"}), 0, 2, rapid.ID).Draw(t, "port sets")
 	}
 	r.Source.Sets = rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"s0", "s1", "s2"}), 0, 2, rapid.ID).Draw(t, "sets")
-	r.Source.Nets = rapid.SliceOfN(randomNet(), 0, 3).Draw(t, "nets")
+	r.Source.Nets = rapid.SliceOfN(RandomNet(), 0, 3).Draw(t, "nets")
 	return r
 }
 
-// randomNet draws CIDRs that often overlap.
-func randomNet() *rapid.Generator[netip.Prefix] {
+// RandomNet draws CIDRs that often overlap.
+func RandomNet() *rapid.Generator[netip.Prefix] {
 	return rapid.Custom(func(t *rapid.T) netip.Prefix {
 		if rapid.Bool().Draw(t, "IPv6") {
 			return netip.PrefixFrom(netip.AddrFrom16([16]byte{0xfd, 15: rapid.Uint8Range(0, 3).Draw(t, "last")}), rapid.SampledFrom([]int{0, 8, 126, 127, 128}).Draw(t, "bits")).Masked()
@@ -80,7 +79,7 @@ func change(t *rapid.T, p *tables.Policy) {
 			p.Sets.Set(id, rapid.SampledFrom([]tables.SetType{tables.Addresses, tables.Nets}).Draw(t, "type"))
 		}
 	case 3, 4:
-		m := tables.Member{Set: rapid.SampledFrom([]string{"s0", "s1", "s2", "p0"}).Draw(t, "set"), Prefix: randomNet().Draw(t, "net")}
+		m := tables.Member{Set: rapid.SampledFrom([]string{"s0", "s1", "s2", "p0"}).Draw(t, "set"), Prefix: RandomNet().Draw(t, "net")}
 		typ, _ := p.Sets.Get(m.Set)
 		if typ != tables.Nets {
 			m.Prefix = netip.PrefixFrom(m.Prefix.Addr(), m.Prefix.Addr().BitLen())
@@ -99,25 +98,30 @@ func change(t *rapid.T, p *tables.Policy) {
 			p.Settings = tables.Settings{EndpointToHost: rapid.SampledFrom([]tables.HostAction{tables.HostDrop, tables.HostAccept}).Draw(t, "to host"), AllowIPIP: gone}
 			p.SettingsDirty = true
 		case gone:
-			p.Pools.Delete(randomNet().Draw(t, "pool"))
+			p.Pools.Delete(RandomNet().Draw(t, "pool"))
 		default:
-			p.Pools.Set(randomNet().Draw(t, "pool"), tables.Pool{NATOutgoing: rapid.Bool().Draw(t, "NAT")})
+			p.Pools.Set(RandomNet().Draw(t, "pool"), tables.Pool{NATOutgoing: rapid.Bool().Draw(t, "NAT")})
 		}
 	}
 }
 
 // Whatever way leads to a state, after Apply the kernel is what a fresh driver makes of it.
-func TestRandomStates(t *testing.T) {
-	ns, fresh := netns.New(t), netns.New(t)
+func randomStates(t *testing.T, subject Subject) {
+	ns := netns.New(t)
 	rapid.Check(t, func(rt *rapid.T) {
-		d, other := openIn(t, ns), openIn(t, fresh)
-		defer func() { _ = d.Close(); _ = other.Close() }()
+		d := subject.openIn(t, ns)
+		defer func() { _ = d.Close() }()
 		p := tables.NewPolicy()
 		for _, id := range []string{"s0", "s1", "s2"} {
 			p.Sets.Set(id, tables.Addresses)
 		}
 		for _, id := range []string{"p0", "p1"} {
 			p.Sets.Set(id, tables.NamedPorts)
+		}
+		apply := func() {
+			var err error
+			ns.Do(func() { err = d.Apply(t.Context(), p) })
+			itemsOf(rt, err) // single items may be in error, nothing else
 		}
 		for range rapid.IntRange(1, 6).Draw(rt, "states") {
 			for range rapid.IntRange(1, 8).Draw(rt, "changes") {
@@ -128,71 +132,22 @@ func TestRandomStates(t *testing.T) {
 				d.Resync()
 			case 1:
 				_ = d.Close()
-				d = openIn(t, ns)
+				d = subject.openIn(t, ns)
 			}
-			itemsOnly(rt, d.Apply(t.Context(), p))
+			apply()
 			if rapid.IntRange(0, 3).Draw(rt, "settle") != 0 {
 				continue // let differences add up
 			}
 			if held := missingSets(p); len(held) > 0 {
 				continue // previous forms are not a fresh driver's
 			}
-			removeTable(t, fresh)
-			other.Resync()
-			itemsOnly(rt, other.Apply(t.Context(), p))
-			if d.state.inUse != other.state.inUse { // the last IPv6 endpoint went: a comparison of everything sees that
-				d.Resync()
-				itemsOnly(rt, d.Apply(t.Context(), p))
-			}
-			if diff := cmp.Diff(dump(t, fresh, false), dump(t, ns, false)); diff != "" {
+			subject.settle(t, d, p, apply)
+			want := subject.freshDump(t, p)
+			if diff := cmp.Diff(want, subject.Dump(t, ns)); diff != "" {
 				rt.Fatalf("the kernel is not what a fresh driver makes (-fresh +got):\n%s", diff)
 			}
 		}
 	})
-}
-
-func openIn(t testing.TB, ns *netns.NS) *Driver {
-	t.Helper()
-	var d *Driver
-	ns.Must("opening a driver", func() error {
-		var err error
-		d, err = New(Options{WorkloadPrefix: testPrefix})
-		return err
-	})
-	return d
-}
-
-func removeTable(t testing.TB, ns *netns.NS) {
-	t.Helper()
-	s := &socket{}
-	ns.Must("removing the table", func() error {
-		var err error
-		s, err = openSocket()
-		return err
-	})
-	defer func() { _ = s.close() }()
-	b := newBatch()
-	b.addTable()
-	b.deleteTable()
-	if refused, err := s.transact(b); err != nil || len(refused) > 0 {
-		t.Fatalf("removing the table: %v %v", refused, err)
-	}
-}
-
-// itemsOnly fails on errors that are not about single items.
-func itemsOnly(t *rapid.T, err error) {
-	if err == nil {
-		return
-	}
-	joined, ok := err.(interface{ Unwrap() []error })
-	if !ok {
-		t.Fatalf("Apply: %v", err)
-	}
-	for _, e := range joined.Unwrap() {
-		if _, ok := e.(*tables.ItemError); !ok { //nolint:errorlint // nothing wraps it
-			t.Fatalf("Apply: %v", err)
-		}
-	}
 }
 
 // missingSets are sets that programs name and that do not exist: such programs stay in their previous form.
@@ -208,57 +163,4 @@ func missingSets(p *tables.Policy) []string {
 		}
 	}
 	return missing
-}
-
-// The intervals that the kernel gets are those CIDRs that no other covers, whatever the order of changes.
-func TestIntervals(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		s := &intervals{}
-		members, kernel := map[netip.Prefix]bool{}, map[netip.Prefix]bool{}
-		for range rapid.IntRange(1, 40).Draw(t, "steps") {
-			c := changes{}
-			for range rapid.IntRange(1, 5).Draw(t, "changes") {
-				p := randomNet().Draw(t, "net")
-				if rapid.Bool().Draw(t, "add") {
-					members[p] = true
-					s.insert(p, c)
-				} else {
-					delete(members, p)
-					s.remove(p, c)
-				}
-			}
-			for _, p := range c.sorted(-1) {
-				if !kernel[p] {
-					t.Fatalf("%v is removed from the kernel, which does not have it", p)
-				}
-				delete(kernel, p)
-			}
-			for _, p := range c.sorted(1) {
-				if kernel[p] {
-					t.Fatalf("%v is added to the kernel, which has it", p)
-				}
-				kernel[p] = true
-			}
-			want := map[netip.Prefix]bool{}
-			for p := range members {
-				covered := false
-				for q := range members {
-					covered = covered || q != p && q.Bits() < p.Bits() && q.Contains(p.Addr())
-				}
-				if !covered {
-					want[p] = true
-				}
-			}
-			if diff := cmp.Diff(fmt.Sprint(want), fmt.Sprint(kernel)); diff != "" {
-				t.Fatalf("in the kernel (-want +got):\n%s", diff)
-			}
-			var all []netip.Prefix
-			for fam := range families {
-				all = append(all, s.greatest(fam)...)
-			}
-			if len(all) != len(want) {
-				t.Fatalf("greatest = %v, want %v", all, want)
-			}
-		}
-	})
 }
