@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	v3 "github.com/manul-net/manul/api/v3"
+	"github.com/manul-net/manul/internal/validate"
 )
 
 const (
@@ -52,9 +53,27 @@ func kinds() map[string]kind {
 		"StagedKubernetesNetworkPolicy": {empty: empty[v3.StagedKubernetesNetworkPolicy], write: writeStagedKubernetesNetworkPolicy},
 		"Tier":                          {empty: empty[v3.Tier], write: writeTier, remove: removeTier},
 		"IPPool":                        {empty: empty[v3.IPPool], write: writePool, remove: removePool},
-		"NetworkSet":                    {empty: empty[v3.NetworkSet], write: writeNetworkSet},
-		"GlobalNetworkSet":              {empty: empty[v3.GlobalNetworkSet], write: writeGlobalNetworkSet},
+		"NetworkSet":                    {empty: empty[v3.NetworkSet], write: byItself(validate.NetworkSet)},
+		"GlobalNetworkSet":              {empty: empty[v3.GlobalNetworkSet], write: byItself(validate.GlobalNetworkSet)},
 		"HostEndpoint":                  {empty: empty[v3.HostEndpoint], write: writeHostEndpoint},
+		"IPReservation":                 {empty: empty[v3.IPReservation], write: byItself(validate.IPReservation)},
+		"IPAMConfiguration":             {empty: empty[v3.IPAMConfiguration], write: byItself(validate.IPAMConfiguration)},
+		"FelixConfiguration":            {empty: empty[v3.FelixConfiguration], write: byItself(validate.FelixConfiguration)},
+		"KubeControllersConfiguration":  {empty: empty[v3.KubeControllersConfiguration], write: byItself(validate.KubeControllersConfiguration)},
+	}
+}
+
+// byItself checks an object of type T by itself.
+func byItself[T any, P interface {
+	*T
+	client.Object
+}](validate func(P) field.ErrorList) check {
+	return func(_ context.Context, _ Cluster, obj client.Object) (verdict, error) {
+		own, ok := obj.(P)
+		if !ok {
+			return verdict{}, unexpected(obj)
+		}
+		return verdict{errs: validate(own)}, nil
 	}
 }
 

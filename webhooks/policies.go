@@ -49,17 +49,12 @@ func writeStagedGlobalNetworkPolicy(ctx context.Context, in Cluster, obj client.
 		p.Spec.Ingress, p.Spec.Egress)
 }
 
-// writeStagedKubernetesNetworkPolicy: what the API server checks in a NetworkPolicy of networking.k8s.io it does not check
-// in one that is staged, so that the compiler has to say what is wrong.
 func writeStagedKubernetesNetworkPolicy(_ context.Context, _ Cluster, obj client.Object) (verdict, error) {
 	p, ok := obj.(*v3.StagedKubernetesNetworkPolicy)
 	if !ok {
 		return verdict{}, unexpected(obj)
 	}
-	if finding := policy.StagedKubernetesNetworkPolicy(p).Finding; !finding.Accepted {
-		return verdict{errs: field.ErrorList{field.Forbidden(field.NewPath("spec"), finding.Message)}}, nil
-	}
-	return verdict{}, nil
+	return verdict{errs: validate.StagedKubernetesNetworkPolicy(p)}, nil
 }
 
 // checkPolicy adds to the mistakes that a policy has by itself what only the cluster shows, and warns of what is legal and

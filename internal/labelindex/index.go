@@ -21,6 +21,12 @@ type Index[Item, Sel comparable] struct {
 	labels    map[string]*label[Item, Sel]
 	// unbound are the selectors that demand no particular label.
 	unbound map[Sel]struct{}
+	// latest is what was found for the latest new item, until selectors change. Lists bring the replicas of one workload one
+	// after the other, and their labels are the same.
+	latest struct {
+		labels  selector.Map
+		matches []Sel
+	}
 }
 
 // registered is a selector and the requirement under which it is found: the zero Requirement demands no label.
@@ -61,24 +67,25 @@ func New[Item, Sel comparable](onMatch func(sel Sel, item Item, matches bool)) *
 // SetItem adds an item or gives it other labels. The index keeps labels; they must not change afterwards.
 func (x *Index[Item, Sel]) SetItem(id Item, labels map[string]string) {
 	before, existed := x.items[id]
-	if existed && maps.Equal(before, labels) {
+	if !existed {
+		x.addItem(id, labels)
+		return
+	}
+	if maps.Equal(before, labels) {
 		return
 	}
 	after := selector.Map(labels)
 	for sel := range x.candidateSelectors(after) {
 		s := x.selectors[sel].selector
-		was := existed && s.Match(before)
-		if is := s.Match(after); is != was {
+		if was, is := s.Match(before), s.Match(after); is != was {
 			x.onMatch(sel, id, is)
 		}
 	}
-	if existed {
-		// Selectors that are candidates by the old labels alone cannot match any more.
-		for sel := range x.candidateSelectors(before) {
-			r := x.selectors[sel]
-			if !r.meets(after) && r.selector.Match(before) {
-				x.onMatch(sel, id, false)
-			}
+	// Selectors that are candidates by the old labels alone cannot match any more.
+	for sel := range x.candidateSelectors(before) {
+		r := x.selectors[sel]
+		if !r.meets(after) && r.selector.Match(before) {
+			x.onMatch(sel, id, false)
 		}
 	}
 	for key, v := range before {
@@ -92,6 +99,27 @@ func (x *Index[Item, Sel]) SetItem(id Item, labels map[string]string) {
 		}
 	}
 	x.items[id] = after
+}
+
+// addItem adds an item that is not there.
+func (x *Index[Item, Sel]) addItem(id Item, labels selector.Map) {
+	if x.latest.labels == nil || !maps.Equal(x.latest.labels, labels) {
+		x.latest.labels = labels
+		x.latest.matches = nil
+		for sel := range x.candidateSelectors(labels) {
+			if x.selectors[sel].selector.Match(labels) {
+				x.latest.matches = append(x.latest.matches, sel)
+			}
+		}
+	}
+	labels = x.latest.labels // one map for all that are alike
+	for _, sel := range x.latest.matches {
+		x.onMatch(sel, id, true)
+	}
+	for key, v := range labels {
+		x.addItemLabel(id, key, v)
+	}
+	x.items[id] = labels
 }
 
 // DeleteItem removes an item and its matches. One that is not there is no error.
@@ -115,6 +143,7 @@ func (x *Index[Item, Sel]) SetSelector(id Sel, s *selector.Selector) {
 	if existed && old.selector.String() == s.String() {
 		return
 	}
+	x.latest.labels = nil
 	replacement := registered{selector: s, requirement: x.choose(s), never: s.IsNone() || s.IsGlobal()}
 	for item, labels := range x.candidateItems(replacement) {
 		was := existed && old.selector.Match(labels)
@@ -136,6 +165,7 @@ func (x *Index[Item, Sel]) SetSelector(id Sel, s *selector.Selector) {
 
 // DeleteSelector removes a selector and its matches. One that is not there is no error.
 func (x *Index[Item, Sel]) DeleteSelector(id Sel) {
+	x.latest.labels = nil
 	old, ok := x.selectors[id]
 	if !ok {
 		return

@@ -209,7 +209,7 @@ func TestPortsAndProtocols(t *testing.T) {
 		"{action: Allow, protocol: ICMPv6, icmp: {type: 128}}":                   "Allow v6 protocol 58 icmp 128",
 		"{action: Allow, notProtocol: UDPLite, ipVersion: 6}":                    "Allow v6 !protocol 136",
 		"{action: Allow, source: {nets: [10.0.0.1], notNets: [10.0.0.0/31]}}":    "Allow from [10.0.0.1/32] from ![10.0.0.0/31]",
-		"{action: Allow, source: {nets: ['2001:db8::/32', '2001:db8::/32']}}":    "Allow from [2001:db8::/32]",
+		"{action: Allow, source: {nets: ['2001:db8::/32', '2001:DB8::/32']}}":    "Allow from [2001:db8::/32]",
 		"{action: Allow, metadata: {annotations: {why: because}}, protocol: 47}": "Allow protocol 47",
 	} {
 		t.Run(rule, func(t *testing.T) {

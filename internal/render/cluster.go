@@ -7,6 +7,8 @@
 package render
 
 import (
+	"net/netip"
+
 	"github.com/manul-net/manul/internal/labelindex"
 	"github.com/manul-net/manul/internal/policy"
 )
@@ -57,7 +59,10 @@ type Cluster struct {
 	nodes      map[string]*node
 	blocks     map[string]block
 	pools      map[string]pool
-	felix      felixSettings
+	// reservations are the CIDRs of IPReservations; cooldown is in seconds.
+	reservations map[string][]netip.Prefix
+	cooldown     int32
+	felix        felixSettings
 
 	tiers    map[string]tier
 	policies map[PolicyRef]*policyState
@@ -109,6 +114,7 @@ func New() *Cluster {
 		nodes:            map[string]*node{},
 		blocks:           map[string]block{},
 		pools:            map[string]pool{},
+		reservations:     map[string][]netip.Prefix{},
 		tiers:            map[string]tier{},
 		policies:         map[PolicyRef]*policyState{},
 		programs:         map[string]*policyState{},

@@ -93,6 +93,7 @@ func (n *node) renderNetwork() v1alpha1.NodeNetworkSpec {
 
 func (c *Cluster) renderState(n *node) v1alpha1.NodeStateSpec {
 	spec := v1alpha1.NodeStateSpec{Pools: c.renderPools(), Settings: c.felix}
+	spec.Settings.IPAMCooldownSeconds = c.cooldown
 	for _, b := range n.leased() {
 		spec.Blocks = append(spec.Blocks, c.lease(b))
 	}

@@ -15,13 +15,16 @@ import (
 // objectName is the name of an object in its namespace.
 type objectName struct{ namespace, name string }
 
-// defaultFelix is the name of the only FelixConfiguration that counts.
-const defaultFelix = "default"
+// Names of the only FelixConfiguration and the only IPAMConfiguration that count.
+const (
+	defaultFelix = "default"
+	defaultIPAM  = "default"
+)
 
 // Set takes in an object as it is now. The object is kept and must not be changed afterwards.
 //
 // Of the users' objects it takes Pod, Namespace, ServiceAccount, Node, EndpointSlice and NetworkPolicy of Kubernetes and, of
-// projectcalico.org, NetworkPolicy, GlobalNetworkPolicy, the three staged kinds, Tier, IPPool, NetworkSet, GlobalNetworkSet, IPAMBlock and
+// projectcalico.org, NetworkPolicy, GlobalNetworkPolicy, the three staged kinds, Tier, IPPool, IPReservation, IPAMConfiguration, NetworkSet, GlobalNetworkSet, IPAMBlock and
 // FelixConfiguration; also the rendered objects as they are in the API. Any other type is an error.
 func (c *Cluster) Set(obj runtime.Object) error {
 	switch o := obj.(type) {
@@ -39,6 +42,12 @@ func (c *Cluster) Set(obj runtime.Object) error {
 		c.setTier(o)
 	case *v3.IPPool:
 		c.setPool(o)
+	case *v3.IPReservation:
+		c.setReservation(o.Name, o.Spec.ReservedCIDRs)
+	case *v3.IPAMConfiguration:
+		if o.Name == defaultIPAM {
+			c.setCooldown(&o.Spec)
+		}
 	case *v3.NetworkSet:
 		c.setNetworkSet(objectName{o.Namespace, o.Name}, o.Labels, o.Spec.Nets)
 	case *v3.GlobalNetworkSet:
@@ -86,6 +95,12 @@ func (c *Cluster) Delete(obj runtime.Object) error {
 		c.deleteTier(o.Name)
 	case *v3.IPPool:
 		c.deletePool(o.Name)
+	case *v3.IPReservation:
+		c.setReservation(o.Name, nil)
+	case *v3.IPAMConfiguration:
+		if o.Name == defaultIPAM {
+			c.setCooldown(nil)
+		}
 	case *v3.NetworkSet:
 		c.deleteNetworkSet(objectName{o.Namespace, o.Name})
 	case *v3.GlobalNetworkSet:

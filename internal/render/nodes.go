@@ -22,6 +22,7 @@ type node struct {
 	// exists: there is a Node object.
 	exists    bool
 	addresses []string
+	labels    map[string]string
 	endpoints map[string]*endpoint
 	blocks    map[string]block
 
@@ -37,6 +38,9 @@ type node struct {
 	published map[string]*v1alpha1.RemoteEndpoint
 	// offered are identities that objects may have given to endpoints of the node without having been seen in the API yet.
 	offered offered
+
+	// acknowledges is what counts of what the node has put into effect.
+	acknowledges acknowledgement
 
 	// policies that have to come into force on the node.
 	waiting map[*policyState]struct{}
@@ -79,6 +83,10 @@ func (c *Cluster) setNode(o *corev1.Node) {
 		c.touchNode(n)
 		c.nodeCounts(n)
 	}
+	if !maps.Equal(n.labels, o.Labels) {
+		n.labels = o.Labels
+		c.touch(KindNodeState, n.name)
+	}
 	if addresses := nodeAddresses(o); !slices.Equal(addresses, n.addresses) {
 		n.addresses = addresses
 		c.touch(KindNodeNetwork, n.name)
@@ -91,7 +99,7 @@ func (c *Cluster) deleteNode(name string) {
 		return
 	}
 	n.exists = false
-	n.addresses = nil
+	n.addresses, n.labels = nil, nil
 	c.touchNode(n)
 	c.nodeCounts(n)
 	c.dropNode(n)
@@ -104,6 +112,7 @@ func (c *Cluster) nodeCounts(n *node) {
 		c.dirtyPolicies[p.compiled.Ref] = struct{}{}
 	}
 	c.pending.nodes[n] = struct{}{}
+	c.countAcknowledgement(n)
 	c.transition.acknowledged = true
 	c.demandChanged = true
 }
@@ -159,6 +168,7 @@ func (c *Cluster) observeNodeState(o *v1alpha1.NodeState) {
 		n.failures = o.Status.Failures
 	}
 	if before == nil || !maps.Equal(before.Status.Applied, o.Status.Applied) {
+		c.countAcknowledgement(n)
 		c.transition.acknowledged = true
 	}
 	c.pending.nodes[n] = struct{}{}

@@ -264,13 +264,13 @@ func (c *Cluster) tierLists(ordered []*policyState, applies func(*policyState) b
 
 // finding is what became of a policy, its tier considered.
 func (c *Cluster) finding(p *policyState) policy.Finding {
-	if p.compiled.Selector == nil {
+	if p.compiled.Selector == nil && !p.compiled.Finding.Accepted {
 		return p.compiled.Finding
 	}
 	if _, ok := c.tier(p.compiled.Tier); !ok {
 		return policy.TierNotFound(p.compiled.Tier)
 	}
-	if p.compiled.Staged {
+	if p.compiled.Staged && p.compiled.Selector != nil {
 		return p.compiled.Finding.Staged(len(p.endpoints), len(p.nodes))
 	}
 	return p.compiled.Finding

@@ -47,6 +47,8 @@ type transition struct {
 	shards map[*shard]struct{}
 	// acknowledged: what nodes acknowledge may have changed.
 	acknowledged bool
+	// catalogs and endpoints: up to where all nodes have put SetCatalogs and NodeEndpoints into effect.
+	catalogs, endpoints acknowledged
 }
 
 func newTransition() transition {
@@ -293,21 +295,6 @@ func (c *Cluster) boundRetiring() {
 			c.removeIdentity(i)
 		}
 	}
-}
-
-// acknowledgedBy is the version of a kind that all nodes have put into effect, and whether there is any node that has put
-// anything into effect.
-func (c *Cluster) acknowledgedBy(kind Kind) (version string, anybody bool) {
-	for _, n := range c.nodes {
-		if !n.exists || n.state == nil || len(n.state.Status.Applied) == 0 {
-			continue
-		}
-		if applied := n.applied(kind); !anybody || versionLess(applied, version) {
-			version = applied
-		}
-		anybody = true
-	}
-	return version, anybody
 }
 
 // bridge decides which former identities an endpoint bears.

@@ -27,6 +27,14 @@ type Dataplane[T any] interface {
 	Changed() <-chan struct{}
 }
 
+// Interfaces tells what interfaces the node has.
+type Interfaces interface {
+	// Addresses gives the addresses of the interfaces by name.
+	Addresses() map[string][]netip.Addr
+	// Changed yields a value when Addresses gives something new.
+	Changed() <-chan struct{}
+}
+
 // Checkpoint keeps rendered objects on disk.
 type Checkpoint interface {
 	Set(kind source.Kind, o source.Object)
@@ -50,6 +58,7 @@ type Options struct {
 	Routes     Dataplane[*tables.Routes]
 	Addresses  Addresses
 	Checkpoint Checkpoint
+	Interfaces Interfaces
 	// MTU gives the MTU of the interface that bears one of the node's addresses.
 	MTU func(own []netip.Addr) (int, error)
 	Log *slog.Logger
@@ -146,6 +155,7 @@ func New(o Options) *Agent {
 
 // Run works until ctx ends. What is in the kernel stays there.
 func (a *Agent) Run(ctx context.Context) error {
+	a.state.SetInterfaces(a.Interfaces.Addresses())
 	if err := a.Checkpoint.Load(a.restore); err != nil {
 		a.Log.Warn("starting without a part of the checkpoint", "error", err)
 	}
@@ -194,6 +204,8 @@ func (a *Agent) loop(ctx context.Context, followed <-chan error) error {
 			a.timers.apply.now()
 		case <-a.Routes.Changed():
 			a.timers.apply.now()
+		case <-a.Interfaces.Changed():
+			a.state.SetInterfaces(a.Interfaces.Addresses())
 		case <-a.timers.grace.C:
 			if a.restored {
 				a.begin("the source did not answer in time; going by the checkpoint")

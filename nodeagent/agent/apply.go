@@ -117,7 +117,7 @@ func (a *Agent) acknowledge() {
 	applied := maps.Clone(a.reached)
 	for _, h := range a.state.Held() {
 		switch h.Kind {
-		case render.KindEndpoint:
+		case render.KindEndpoint, render.KindHostEndpoint:
 			observed = min(a.observed, observed-1)
 		case render.KindPolicyProgram:
 			if h.Version > 0 {
@@ -183,6 +183,9 @@ func (a *Agent) setFailures(items []*tables.ItemError) {
 		name := e.Name
 		if id, ok := interfaces[name]; ok && e.Kind == render.KindEndpoint {
 			name = id
+		}
+		if host := a.state.HostEndpoint(name); host != "" && e.Kind == render.KindHostEndpoint {
+			name = host
 		}
 		kind := e.Kind
 		if kind == tables.KindSet {

@@ -66,6 +66,7 @@ func (s *fakeSource) count() int {
 type fakePolicy struct {
 	mu        sync.Mutex
 	endpoints map[string]tables.Endpoint
+	hosts     map[string]tables.HostEndpoint
 	members   map[tables.Member]struct{}
 	applies   int
 	resyncs   int
@@ -82,6 +83,7 @@ func (p *fakePolicy) Apply(_ context.Context, desired *tables.Policy) error {
 		return p.fail
 	}
 	p.endpoints = maps.Collect(desired.Endpoints.All())
+	p.hosts = maps.Collect(desired.HostEndpoints.All())
 	p.members = maps.Collect(desired.Members.All())
 	desired.Clean()
 	return p.fail
@@ -97,6 +99,13 @@ func (p *fakePolicy) endpoint(iface string) (tables.Endpoint, bool) {
 	defer p.mu.Unlock()
 	e, ok := p.endpoints[iface]
 	return e, ok
+}
+
+func (p *fakePolicy) host(iface string) (tables.HostEndpoint, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	h, ok := p.hosts[iface]
+	return h, ok
 }
 
 func (p *fakePolicy) count() int { p.mu.Lock(); defer p.mu.Unlock(); return p.applies }
@@ -119,6 +128,30 @@ func (r *fakeRoutes) Apply(_ context.Context, desired *tables.Routes) error {
 
 func (r *fakeRoutes) Resync()                  {}
 func (r *fakeRoutes) Changed() <-chan struct{} { return r.changed }
+
+// fakeInterfaces are those of a node.
+type fakeInterfaces struct {
+	mu        sync.Mutex
+	addresses map[string][]netip.Addr
+	changed   chan struct{}
+}
+
+func (i *fakeInterfaces) Addresses() map[string][]netip.Addr {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.addresses
+}
+
+func (i *fakeInterfaces) Changed() <-chan struct{} { return i.changed }
+
+// set makes the node have one interface with one address.
+func (i *fakeInterfaces) set(iface, addr string) {
+	i.mu.Lock()
+	i.addresses = map[string][]netip.Addr{iface: {netip.MustParseAddr(addr)}}
+	i.mu.Unlock()
+	i.changed <- struct{}{}
+	synctest.Wait()
+}
 
 // fakeAddresses counts upwards within the first block.
 type fakeAddresses struct {
@@ -242,6 +275,7 @@ type lab struct {
 	routes     *fakeRoutes
 	addresses  *fakeAddresses
 	checkpoint *fakeCheckpoint
+	interfaces *fakeInterfaces
 	version    int
 	stop       func()
 }
@@ -255,11 +289,12 @@ func newLab(t *testing.T, checkpoint *fakeCheckpoint, addresses *fakeAddresses) 
 		routes:     &fakeRoutes{changed: make(chan struct{}, 1)},
 		addresses:  addresses,
 		checkpoint: checkpoint,
+		interfaces: &fakeInterfaces{changed: make(chan struct{})},
 		version:    100,
 	}
 	l.agent = New(Options{
 		Node: node, Version: "test", Dataplane: "fake",
-		Source: l.source, Policy: l.policy, Routes: l.routes, Addresses: l.addresses, Checkpoint: checkpoint,
+		Source: l.source, Policy: l.policy, Routes: l.routes, Addresses: l.addresses, Checkpoint: checkpoint, Interfaces: l.interfaces,
 		MTU: func([]netip.Addr) (int, error) { return 1450, nil },
 		Log: slog.New(slog.DiscardHandler),
 	})

@@ -58,6 +58,7 @@ func (m *Metrics) effective(d time.Duration) { m.news.Observe(d.Seconds()) }
 func (m *Metrics) observe(s *v1alpha1.Summary, members, held int) {
 	for kind, n := range map[string]int{
 		"endpoint": int(s.Endpoints), "policy": int(s.Policies), "set": int(s.Sets), "route": int(s.Routes), "member": members,
+		"host_endpoint": int(s.HostEndpoints),
 	} {
 		m.inEffect.WithLabelValues(kind).Set(float64(n))
 	}

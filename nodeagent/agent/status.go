@@ -100,6 +100,8 @@ func (a *Agent) status() v1alpha1.NodeStateStatus {
 			Policies:  int32(p.Programs.Len()),
 			Sets:      int32(p.Sets.Len()),
 			Routes:    int32(a.state.Routes().Len()),
+			// Interfaces with one; the one for all interfaces counts once.
+			HostEndpoints: int32(p.HostEndpoints.Len()),
 		}
 	}
 	status.Conditions = []metav1.Condition{a.readyCondition(len(status.Failures))}

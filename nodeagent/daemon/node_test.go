@@ -31,6 +31,7 @@ import (
 	"github.com/manul-net/manul/nodeagent/checkpoint"
 	"github.com/manul-net/manul/nodeagent/dataplane/nftables"
 	"github.com/manul-net/manul/nodeagent/dataplane/routes"
+	"github.com/manul-net/manul/nodeagent/interfaces"
 	"github.com/manul-net/manul/nodeagent/render"
 	"github.com/manul-net/manul/nodeagent/source"
 	"github.com/manul-net/manul/test/apiserver"
@@ -88,11 +89,15 @@ func (n *testNode) start(follow source.Source) (stop func()) {
 	n.t.Helper()
 	var policy *nftables.Driver
 	var routing *routes.Driver
+	var own *interfaces.Follower
 	n.ns.Must("opening drivers", func() (err error) {
 		if policy, err = nftables.New(nftables.Options{WorkloadPrefix: protocol.InterfacePrefix, Log: n.log}); err != nil {
 			return err
 		}
-		routing, err = routes.New(routes.Options{WorkloadPrefix: protocol.InterfacePrefix, Protocol: protocol.RouteProtocol, Log: n.log})
+		if routing, err = routes.New(routes.Options{WorkloadPrefix: protocol.InterfacePrefix, Protocol: protocol.RouteProtocol, Log: n.log}); err != nil {
+			return err
+		}
+		own, err = interfaces.New(interfaces.Options{WorkloadPrefix: protocol.InterfacePrefix, Log: n.log})
 		return err
 	})
 	file, err := checkpoint.Open(filepath.Join(n.dir, "state", "checkpoint.db"))
@@ -105,7 +110,7 @@ func (n *testNode) start(follow source.Source) (stop func()) {
 	}
 	a := agent.New(agent.Options{
 		Node: nodeName, Version: "test", Dataplane: "nftables",
-		Source: follow, Policy: policy, Routes: routing, Addresses: given, Checkpoint: file,
+		Source: follow, Policy: policy, Routes: routing, Addresses: given, Checkpoint: file, Interfaces: own,
 		MTU: func([]netip.Addr) (int, error) { return 1500, nil }, Log: n.log,
 	})
 	o := &options{
@@ -127,7 +132,7 @@ func (n *testNode) start(follow source.Source) (stop func()) {
 	return func() {
 		n.t.Helper()
 		cancel()
-		if err := errors.Join(<-done, policy.Close(), routing.Close(), given.Close(), file.Close()); err != nil {
+		if err := errors.Join(<-done, policy.Close(), routing.Close(), own.Close(), given.Close(), file.Close()); err != nil {
 			n.t.Errorf("stopping: %v", err)
 		}
 	}

@@ -27,6 +27,7 @@ import (
 	"github.com/manul-net/manul/nodeagent/dataplane/nftables"
 	"github.com/manul-net/manul/nodeagent/dataplane/routes"
 	"github.com/manul-net/manul/nodeagent/install"
+	"github.com/manul-net/manul/nodeagent/interfaces"
 	"github.com/manul-net/manul/nodeagent/source"
 )
 
@@ -76,10 +77,15 @@ func run(ctx context.Context, o *options, log *slog.Logger) (err error) {
 		return err
 	}
 	resources.add(routing.Close)
+	own, err := interfaces.New(interfaces.Options{WorkloadPrefix: protocol.InterfacePrefix, Log: log.With("part", "interfaces")})
+	if err != nil {
+		return err
+	}
+	resources.add(own.Close)
 
 	a := agent.New(agent.Options{
 		Node: o.node, Version: o.version, Dataplane: "nftables",
-		Source: news, Policy: policy, Routes: routing, Addresses: addresses, Checkpoint: file,
+		Source: news, Policy: policy, Routes: routing, Addresses: addresses, Checkpoint: file, Interfaces: own,
 		MTU: nodeMTU, Log: log, Metrics: agent.NewMetrics(), AddWait: o.addWait,
 	})
 	return serve(ctx, o, a, log)

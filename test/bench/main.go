@@ -1,6 +1,7 @@
 // Command bench does, inside a host of the local cluster, what "make bench" measures, and prints when it did it:
 //
 //	bench policies -n N      as an application team does: a policy comes and goes
+//	bench load -n N          N policies, at most a hundred of which select the server
 //	bench labels -n N        a peer gains a label that a policy allows, and loses it
 //	bench pods -n N          pods are made, one after the other, until each is Running, and removed
 //	bench cni -n N           the CNI plugin's ADD and DEL, for pods of a node without kubelet
@@ -63,7 +64,7 @@ func main() {
 
 func run(ctx context.Context, args []string) error {
 	if len(args) == 0 {
-		return errors.New("usage: bench policies|labels|pods|cni [-n N] [-node NODE] [-kubeconfig FILE]")
+		return errors.New("usage: bench policies|load|labels|pods|cni [-n N] [-node NODE] [-kubeconfig FILE]")
 	}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	n := flags.Int("n", 20, "how many times")
@@ -89,6 +90,8 @@ func run(ctx context.Context, args []string) error {
 	switch args[0] {
 	case "policies":
 		return b.policies(ctx)
+	case "load":
+		return b.load(ctx)
 	case "labels":
 		return b.labels(ctx)
 	case "pods":

@@ -13,12 +13,48 @@ import (
 )
 
 // TestCluster brings up one cluster, which all tests share in order: the walk-through installs Manul on it.
+//
+// MANUL_CLUSTER=demo go test -run TestOnCluster runs the others on a cluster that has Manul already.
 func TestCluster(t *testing.T) {
 	c := up(t, "e2e", "nftables")
 	if !t.Run("Walkthrough", func(t *testing.T) { walk(t, c) }) {
 		return
 	}
+	rest(t, c)
+}
+
+// TestOnCluster runs what follows the walk-through on a cluster that is up and has Manul.
+func TestOnCluster(t *testing.T) {
+	name := os.Getenv("MANUL_CLUSTER")
+	if name == "" {
+		t.Skip("for a cluster of one's own: MANUL_CLUSTER has its name")
+	}
+	project, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rest(t, &lab.Cluster{Project: project, Name: name, Log: writer{t}})
+}
+
+// rest is what follows the walk-through.
+func rest(t *testing.T, c *lab.Cluster) {
+	clear(t, c)
+	t.Run("TruthTable", func(t *testing.T) { truthTable(t, c) })
 	t.Run("Failures", func(t *testing.T) { failures(t, c) })
+}
+
+// clear removes the policies that the walk-through leaves behind: those for all namespaces and hosts.
+func clear(t *testing.T, c *lab.Cluster) {
+	t.Helper()
+	ctx := t.Context()
+	for _, args := range [][]string{
+		{"delete", "globalnetworkpolicies", "--all"},
+		{"delete", "tiers", "security", "--ignore-not-found"},
+	} {
+		if _, err := c.Kubectl(ctx, args...); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // TestBesideIPTables walks through the labs beside a kube-proxy in iptables mode.

@@ -11,6 +11,44 @@ import (
 	"github.com/manul-net/manul/test/netns"
 )
 
+// floodTime is how long a node is flooded.
+const floodTime = 2 * time.Second
+
+// flooded sends to UDP ports 53 and 54 while rewrite is called over and over, and checks that all of the one arrive and none
+// of the other.
+func (n *Node) flooded(from, to string, rewrite func()) {
+	n.t.Helper()
+	ports := [2]uint16{53, 54}
+	var counters [2]*netns.Counter
+	var floods [2]netns.Flood
+	var senders sync.WaitGroup
+	stop := make(chan struct{})
+	for i, port := range ports {
+		counters[i] = n.Peer(to).CountUDP(At(to, IPv4, port))
+		senders.Go(func() { floods[i].Run(n.Peer(from), At(to, IPv4, port), stop) })
+	}
+	rewrites := 0
+	for end := time.Now().Add(floodTime); time.Now().Before(end); rewrites++ {
+		rewrite()
+	}
+	close(stop)
+	senders.Wait()
+	var arrived [2]int64
+	for i := range ports {
+		arrived[i] = counters[i].From(Address(from, IPv4))
+	}
+	n.t.Logf("%d rewrites; %d of %d denied and %d of %d allowed packets arrived", rewrites, arrived[1], floods[1].Sent(), arrived[0], floods[0].Sent())
+	if arrived[1] != 0 {
+		n.t.Errorf("%d denied packets arrived", arrived[1])
+	}
+	if arrived[0] == 0 || floods[1].Sent() == 0 {
+		n.t.Error("no packets were sent")
+	}
+	if lost := floods[0].Sent() - arrived[0]; lost != 0 {
+		n.t.Errorf("%d allowed packets were lost", lost)
+	}
+}
+
 // While a policy is rewritten over and over, a peer that all its forms deny gets not one packet through, and one that
 // all allow loses none.
 func atomicity(t *testing.T, subject Subject) {

@@ -141,6 +141,13 @@ func (n *Node) open() {
 // Reopen replaces the driver by a new one, as a restart of the agent does.
 func (n *Node) Reopen() {
 	n.t.Helper()
+	n.ReopenAs(n.subject)
+}
+
+// ReopenAs is Reopen with another driver.
+func (n *Node) ReopenAs(subject Subject) {
+	n.t.Helper()
+	n.subject = subject
 	if err := n.Driver.Close(); err != nil {
 		n.t.Fatalf("closing the driver: %v", err)
 	}

@@ -2,6 +2,7 @@ package packets
 
 import (
 	"fmt"
+	"net/netip"
 
 	"golang.org/x/sys/unix"
 
@@ -97,3 +98,27 @@ func (f Family) icmp() uint8 { return [Families]uint8{unix.IPPROTO_ICMP, unix.IP
 
 // Both makes probes of both families.
 func Both(f func(Family) []Probe) []Probe { return append(f(IPv4), f(IPv6)...) }
+
+// At is somebody's address and a port.
+func At(who string, fam Family, port uint16) netip.AddrPort {
+	return netip.AddrPortFrom(Address(who, fam), port)
+}
+
+// NodePort is a TCP packet to a port of somebody, which arrives elsewhere.
+func NodePort(fam Family, from, at string, port uint16, to string, arrives bool) Probe {
+	p := TCP(fam, from, at, port, arrives)
+	p.to = to
+	return p
+}
+
+// packet is one of a protocol with ports.
+func packet(protocol uint8, port uint16) netns.Packet {
+	return netns.Packet{Protocol: protocol, Port: port}
+}
+
+// Service is a TCP packet to the service's address, which arrives at the endpoint.
+func Service(fam Family, from string, port uint16, to string, arrives bool) Probe {
+	p := TCP(fam, from, to, port, arrives)
+	p.packet.To = serviceAddress(fam)
+	return p
+}

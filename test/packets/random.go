@@ -49,7 +49,9 @@ func randomTiers(t *rapid.T) []tables.Tier {
 // change makes one random change to the tables.
 func change(t *rapid.T, p *tables.Policy) {
 	gone := rapid.IntRange(0, 3).Draw(t, "gone") == 0
-	switch rapid.IntRange(0, 5).Draw(t, "what") {
+	switch rapid.IntRange(0, 6).Draw(t, "what") {
+	case 6:
+		changeHost(t, p, gone)
 	case 0:
 		name := rapid.SampledFrom([]string{"cali1", "cali2", "cali3"}).Draw(t, "endpoint")
 		if gone {
@@ -57,8 +59,9 @@ func change(t *rapid.T, p *tables.Policy) {
 			return
 		}
 		p.Endpoints.Set(name, tables.Endpoint{
-			Addresses: rapid.SliceOfN(rapid.SampledFrom([]netip.Addr{netip.MustParseAddr("10.48.0.1"), netip.MustParseAddr("fd00::1"), netip.MustParseAddr("10.48.0.2")}), 0, 3).Draw(t, "addresses"),
-			Ingress:   randomTiers(t), Egress: randomTiers(t), Unknown: rapid.IntRange(0, 5).Draw(t, "unknown") == 0,
+			Addresses:      rapid.SliceOfN(rapid.SampledFrom([]netip.Addr{netip.MustParseAddr("10.48.0.1"), netip.MustParseAddr("fd00::1"), netip.MustParseAddr("10.48.0.2")}), 0, 3).Draw(t, "addresses"),
+			SourcePrefixes: rapid.SliceOfN(RandomNet(), 0, 2).Draw(t, "source prefixes"),
+			Ingress:        randomTiers(t), Egress: randomTiers(t), Unknown: rapid.IntRange(0, 5).Draw(t, "unknown") == 0,
 		})
 	case 1:
 		name := rapid.SampledFrom([]string{"a", "b", "c", "d"}).Draw(t, "program")
@@ -95,7 +98,9 @@ func change(t *rapid.T, p *tables.Policy) {
 	case 5:
 		switch {
 		case rapid.Bool().Draw(t, "settings"):
-			p.Settings = tables.Settings{EndpointToHost: rapid.SampledFrom([]tables.HostAction{tables.HostDrop, tables.HostAccept}).Draw(t, "to host"), AllowIPIP: gone}
+			p.Settings = tables.Settings{EndpointToHost: rapid.SampledFrom([]tables.HostAction{tables.HostDrop, tables.HostAccept, tables.HostReturn}).Draw(t, "to host"), AllowIPIP: gone}
+			failsafe := rapid.SliceOfN(rapid.Custom(randomFailsafe), 0, 3)
+			p.Settings.FailsafeInbound, p.Settings.FailsafeOutbound = failsafe.Draw(t, "inbound"), failsafe.Draw(t, "outbound")
 			p.SettingsDirty = true
 		case gone:
 			p.Pools.Delete(RandomNet().Draw(t, "pool"))
@@ -103,6 +108,37 @@ func change(t *rapid.T, p *tables.Policy) {
 			p.Pools.Set(RandomNet().Draw(t, "pool"), tables.Pool{NATOutgoing: rapid.Bool().Draw(t, "NAT")})
 		}
 	}
+}
+
+func randomFailsafe(t *rapid.T) tables.FailsafePort {
+	p := tables.FailsafePort{Protocol: rapid.SampledFrom([]uint8{protoTCP, protoUDP}).Draw(t, "protocol"), Port: rapid.Uint16Range(1, 3).Draw(t, "port")}
+	if rapid.Bool().Draw(t, "with a net") {
+		p.Net = RandomNet().Draw(t, "net")
+	}
+	return p
+}
+
+// changeHost makes one random change to host endpoints.
+func changeHost(t *rapid.T, p *tables.Policy, gone bool) {
+	name := rapid.SampledFrom([]string{"eth0", "eth1", tables.AllInterfaces}).Draw(t, "host endpoint")
+	if gone {
+		p.HostEndpoints.Delete(name)
+		return
+	}
+	some := func(what string) tables.Directions {
+		var d tables.Directions
+		if rapid.Bool().Draw(t, what+", in") {
+			d.Ingress = randomTiers(t)
+		}
+		if rapid.Bool().Draw(t, what+", out") {
+			d.Egress = randomTiers(t)
+		}
+		return d
+	}
+	p.HostEndpoints.Set(name, tables.HostEndpoint{
+		Untracked: some("untracked"), PreDNAT: some("before translation").Ingress, Forward: some("forward"), Local: some("local"),
+		LocalDefault: rapid.SampledFrom([]tables.Action{tables.Allow, tables.Deny}).Draw(t, "default"), Unknown: rapid.IntRange(0, 5).Draw(t, "unknown") == 0,
+	})
 }
 
 // Whatever way leads to a state, after Apply the kernel is what a fresh driver makes of it.

@@ -41,10 +41,27 @@ type Subject struct {
 // Run is the whole suite, each part a subtest.
 func Run(t *testing.T, subject Subject) {
 	t.Helper()
-	for _, part := range []struct {
-		name string
-		test func(*testing.T, Subject)
-	}{
+	RunWorkloads(t, subject)
+	RunHosts(t, subject)
+}
+
+// part of the suite.
+type part struct {
+	name string
+	test func(*testing.T, Subject)
+}
+
+func run(t *testing.T, subject Subject, parts []part) {
+	t.Helper()
+	for _, p := range parts {
+		t.Run(p.name, func(t *testing.T) { p.test(t, subject) })
+	}
+}
+
+// RunWorkloads is what there is about workloads.
+func RunWorkloads(t *testing.T, subject Subject) {
+	t.Helper()
+	run(t, subject, []part{
 		{"Rules", rules},
 		{"Tiers", tiers},
 		{"EgressThenIngress", egressThenIngress},
@@ -52,9 +69,14 @@ func Run(t *testing.T, subject Subject) {
 		{"UnknownEndpoints", unknownEndpoints},
 		{"Spoofing", spoofing},
 		{"Encapsulation", encapsulation},
+		{"Encapsulated", encapsulated},
 		{"EndpointToHost", endpointToHost},
 		{"NeighbourDiscovery", neighbourDiscovery},
 		{"Masquerade", masquerade},
+		{"Hairpin", hairpin},
+		{"Fragments", fragments},
+		{"ICMPErrors", icmpErrors},
+		{"Associations", associations},
 		{"MembersComeAndGo", membersComeAndGo},
 		{"OverlappingNets", overlappingNets},
 		{"SetsChange", setsChange},
@@ -64,7 +86,31 @@ func Run(t *testing.T, subject Subject) {
 		{"Atomicity", atomicity},
 		{"AtomicSets", atomicSets},
 		{"RandomStates", randomStates},
-	} {
-		t.Run(part.name, func(t *testing.T) { part.test(t, subject) })
-	}
+	})
+}
+
+// RunHosts is what there is about host endpoints, and what came with them.
+func RunHosts(t *testing.T, subject Subject) {
+	t.Helper()
+	run(t, subject, []part{
+		{"MidStream", midStream},
+		{"EndedConnections", endedConnections},
+		{"SourcePrefixes", sourcePrefixes},
+		{"HostMatching", hostMatching},
+		{"HostLocal", hostLocal},
+		{"HostFailsafe", hostFailsafe},
+		{"HostForward", hostForward},
+		{"HostPreDNAT", hostPreDNAT},
+		{"HostUntracked", hostUntracked},
+		{"HostToHost", hostToHost},
+		{"HostDiscovery", hostDiscovery},
+		{"HostConnections", hostConnections},
+		{"HostUntrackedFlows", hostUntrackedFlows},
+		{"HostFailsafeConnections", hostFailsafeConnections},
+		{"HostServices", hostServices},
+		{"HostForwardedServices", hostForwardedServices},
+		{"HostErrors", hostErrors},
+		{"HostRestart", hostRestart},
+		{"HostAtomicity", hostAtomicity},
+	})
 }

@@ -21,16 +21,14 @@ func subject() packets.Subject {
 	}
 }
 
-// settle: when the last IPv6 endpoint goes, IPv6 rules stay until everything is compared.
+// settle: when the last endpoint that needs them goes, IPv6 rules stay until everything is compared.
 func settle(d packets.Driver, desired *tables.Policy) bool {
 	driver, ok := d.(*Driver)
 	if !ok || driver.state == nil || !driver.state.inUse.v6 {
 		return false
 	}
-	for _, e := range desired.Endpoints.All() {
-		if hasIPv6(e) {
-			return false
-		}
+	if needsIPv6(desired) {
+		return false
 	}
 	d.Resync()
 	return true

@@ -14,7 +14,7 @@ import (
 // TestRenderVersion fails when rules are rendered in another way than before. Then raise renderVersion and put the new
 // digest here: otherwise an agent would take the chains of an earlier version for its own.
 func TestRenderVersion(t *testing.T) {
-	const version, want = 1, "1e148d71dea61c41"
+	const version, want = 2, "936e34971bb9cf46"
 	b := newBatch()
 	var setID uint32
 	types := func(id string) (tables.SetType, bool) {
@@ -32,11 +32,14 @@ func TestRenderVersion(t *testing.T) {
 			}
 		}
 	}
+	all := hostUse{any: true, untracked: true, preDNAT: true, forward: true, others: targets{untrackedIn: toAccept, preDNAT: toDrop, localIn: "list"}}
 	for _, use := range []inUse{{}, {v6: true}} {
-		for _, settings := range []tables.Settings{{}, {EndpointToHost: tables.HostAccept, VXLANPort: 1, AllowIPIP: true}, {AllowVXLAN: true}} {
-			l := &layout{prefix: packets.WorkloadPrefix, settings: settings, inUse: use, setID: &setID}
-			for _, base := range baseChains() {
-				add(base.name, base.rules(l))
+		for _, settings := range []tables.Settings{{}, {EndpointToHost: tables.HostAccept, VXLANPort: 1, AllowIPIP: true}, {EndpointToHost: tables.HostReturn, AllowVXLAN: true, FailsafeInbound: failsafe()}} {
+			for _, hosts := range []hostUse{{}, {any: true}, all} {
+				l := &layout{prefix: packets.WorkloadPrefix, settings: settings, inUse: use, hosts: hosts, setID: &setID}
+				for _, base := range baseChains() {
+					add(base.name, base.rules(l))
+				}
 			}
 		}
 		add("program", renderer{types: types, inUse: use, setID: &setID}.program(everyRule()))
@@ -47,12 +50,26 @@ func TestRenderVersion(t *testing.T) {
 	for _, fallback := range []tables.Action{tables.Deny, tables.Pass} {
 		name, chain := newTierChain(egress, packets.Tier(fallback, "plain", "passing", "empty", "missing"))
 		add(name, chain.rules(shapes, &setID))
-		name, list := newListChain(ingress, []string{name, "other"})
-		add(name, list.rules(&setID))
+		for kind := podList; kind <= untrackedList; kind++ {
+			name, list := newListChain(ingress, kind, []string{name, "other"})
+			add(name, list.rules(&setID))
+		}
 	}
+	name, chain := newSourceChain(packets.Prefixes("10.0.0.0/8", "fd00::/8"))
+	add(name, chain.rules(&setID))
 	sum := sha256.Sum256(b.w.b)
 	if got := hex.EncodeToString(sum[:8]); got != want || renderVersion != version {
 		t.Errorf("digest of what is rendered = %s, version %d; want %s, version %d", got, renderVersion, want, version)
+	}
+}
+
+func failsafe() []tables.FailsafePort {
+	return []tables.FailsafePort{
+		{Protocol: unix.IPPROTO_TCP, Port: 22},
+		{Protocol: unix.IPPROTO_UDP, Port: 68},
+		{Protocol: unix.IPPROTO_TCP, Port: 179, Net: packets.Prefixes("192.0.2.0/24")[0]},
+		{Protocol: unix.IPPROTO_TCP, Port: 179, Net: packets.Prefixes("fd00::/8")[0]},
+		{Protocol: unix.IPPROTO_ICMP},
 	}
 }
 

@@ -17,6 +17,17 @@ const (
 	Containerd        = "containerd"
 	Kubelet           = "kubelet"
 	KubeProxy         = "kube-proxy"
+	// Web answers on host1, the machine outside: /hostname says who answers, /clientip who asked.
+	Web = "web"
+	// NodeAgent is the node agent of the network under test on host1, where no kubelet starts one. It needs its program and
+	// its kubeconfig put there, and to be started.
+	NodeAgent = "node-agent"
+)
+
+// Where the node agent of host1 has its program and its credentials.
+const (
+	NodeAgentProgram    = "/usr/local/bin/manul-node"
+	NodeAgentKubeconfig = "/etc/manul/kubeconfig"
 )
 
 const (
@@ -58,7 +69,7 @@ func hostConfig(o Options, p paths, bin binaries.Set, h Host) nodeinit.Config {
 		c.Components = append(c.Components, nodeinit.Component{Name: name, Args: args, Log: p.log(h.Name, name), Manual: manual})
 	}
 	if h.ControlPlane {
-		add(Etcd, false, etcdArgs(o, bin)...)
+		add(Etcd, false, etcdArgs(o, p, bin, h)...)
 		add(APIServerName, false, apiServerArgs(p, bin, h)...)
 		add(ControllerManager, false, controllerManagerArgs(p, bin)...)
 		add(Scheduler, false, bin.Path(binaries.Scheduler), "--kubeconfig="+p.kubeconfig("scheduler"), "--leader-elect=false")
@@ -72,15 +83,21 @@ func hostConfig(o Options, p paths, bin binaries.Set, h Host) nodeinit.Config {
 		add(Kubelet, true, bin.Path(binaries.Kubelet), "--config", kubeletConfig, "--kubeconfig", p.kubeconfig("kubelet-"+h.Name),
 			"--hostname-override", h.Name, "--node-ip", h.Address.String(), "-v=2")
 		add(KubeProxy, true, bin.Path(binaries.KubeProxy), "--config", kubeProxyConfig)
+	} else {
+		add(Web, false, bin.Path(binaries.Agnhost), "netexec", "--http-port=80", "--udp-port=80")
+		add(NodeAgent, true, NodeAgentProgram, "--standalone", "--node="+h.Name, "--kubeconfig="+NodeAgentKubeconfig)
 	}
 	return c
 }
 
-func etcdArgs(o Options, bin binaries.Set) []string {
+// etcdArgs has etcd listen as kubeadm does: on the host's address, for clients with certificates. The API server asks it on
+// the loopback address.
+func etcdArgs(o Options, p paths, bin binaries.Set, h Host) []string {
 	args := []string{
 		bin.Path(binaries.Etcd), "--data-dir=/var/lib/etcd",
-		"--listen-client-urls=http://127.0.0.1:2379", "--advertise-client-urls=http://127.0.0.1:2379",
-		"--listen-peer-urls=http://127.0.0.1:2380",
+		"--listen-client-urls=http://127.0.0.1:2379,https://" + h.Address.String() + ":2379",
+		"--advertise-client-urls=https://" + h.Address.String() + ":2379", "--listen-peer-urls=http://127.0.0.1:2380",
+		"--cert-file=" + p.pki("etcd.crt"), "--key-file=" + p.pki("etcd.key"), "--trusted-ca-file=" + p.pki("ca.crt"), "--client-cert-auth",
 	}
 	if o.NoFsync {
 		args = append(args, "--unsafe-no-fsync")

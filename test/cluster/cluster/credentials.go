@@ -38,6 +38,7 @@ func writeCredentials(p paths, list []Host) error {
 			"kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local", "localhost", list[0].Name,
 		},
 	})
+	w.issue("etcd", ca, pki.Subject{CommonName: "etcd", IPs: []net.IP{list[0].Address.AsSlice()}, DNSNames: []string{list[0].Name}})
 	w.user("admin", ca, pki.Subject{CommonName: "admin", Groups: []string{"system:masters"}})
 	w.user("controller-manager", ca, pki.Subject{CommonName: "system:kube-controller-manager"})
 	w.user("scheduler", ca, pki.Subject{CommonName: "system:kube-scheduler"})

@@ -3,6 +3,7 @@
 package lab
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -64,14 +65,19 @@ func (c *Cluster) Component(ctx context.Context, action, host, component string)
 	return c.loud(ctx, action, "--name", c.Name, host, component)
 }
 
-// Kubectl runs kubectl as cluster administrator and returns what it prints.
+// Kubectl runs kubectl as cluster administrator and returns what it prints; warnings are left out.
 func (c *Cluster) Kubectl(ctx context.Context, args ...string) (string, error) {
 	return c.quiet(ctx, "", append([]string{"kubectl", "--name", c.Name, "--"}, args...)...)
 }
 
+// KubectlInput is Kubectl with standard input.
+func (c *Cluster) KubectlInput(ctx context.Context, input string, args ...string) (string, error) {
+	return c.quiet(ctx, input, append([]string{"kubectl", "--name", c.Name, "--"}, args...)...)
+}
+
 // Apply applies manifests given as text.
 func (c *Cluster) Apply(ctx context.Context, manifests string) error {
-	_, err := c.quiet(ctx, manifests, "kubectl", "--name", c.Name, "--", "apply", "-f", "-")
+	_, err := c.KubectlInput(ctx, manifests, "apply", "-f", "-")
 	return err
 }
 
@@ -141,11 +147,12 @@ func (c *Cluster) quiet(ctx context.Context, stdin string, args ...string) (stri
 	if stdin != "" {
 		cmd.Stdin = strings.NewReader(stdin)
 	}
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		return string(out), fmt.Errorf("%s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(string(out)))
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		return stdout.String(), fmt.Errorf("%s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(stderr.String()))
 	}
-	return string(out), nil
+	return stdout.String(), nil
 }
 
 // Kubeconfig is the path of the administrator's kubeconfig, good on the cluster's hosts.

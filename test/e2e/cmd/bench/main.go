@@ -22,7 +22,7 @@ import (
 func main() {
 	project := flag.String("project", ".", "the project's folder")
 	n := flag.Int("n", 100, "how many changes, pods and calls are measured")
-	parts := flag.String("parts", "changes,memory,pods,cni,reference", "what is measured")
+	parts := flag.String("parts", "changes,memory,load,pods,cni,reference", "what is measured")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, *project, *n, strings.Split(*parts, ","))
@@ -137,7 +137,9 @@ spec:
   order: 1
   selector: role == "server"
   types: [Ingress]
-  ingress: [{action: Allow, source: {selector: 'friend == "yes"'}}]
+  ingress:
+  - {action: Allow, source: {selector: 'friend == "yes"'}}
+  - {action: Deny, source: {selector: 'role == "client"'}}
 `
 
 // standing uses the labels that the measured policies use, as policies of a lived-in cluster do.
@@ -152,7 +154,7 @@ func manul(ctx context.Context, b *bench, t *table) error {
 	for _, part := range []struct {
 		name string
 		run  func(context.Context, *table) error
-	}{{"changes", b.policies}, {"memory", b.memory}, {"pods", b.podsAndWrites}, {"cni", b.cni}} {
+	}{{"changes", b.policies}, {"memory", b.memory}, {"load", b.loads}, {"pods", b.podsAndWrites}, {"cni", b.cni}} {
 		if !b.has(part.name) {
 			continue
 		}
@@ -174,16 +176,21 @@ func (b *bench) policies(ctx context.Context, t *table) error {
 		"the same, deleted -> first connection accepted"); err != nil {
 		return err
 	}
+	return b.inUse(ctx, t, "")
+}
+
+// inUse measures changes over labels that policies use already, with what is loaded besides.
+func (b *bench) inUse(ctx context.Context, t *table, with string) error {
 	if err := b.apply(ctx, "standing", standing); err != nil {
 		return err
 	}
-	if err := b.changes(ctx, t, "policies", "policy over labels in use: created -> first connection refused", "the same, deleted -> first connection accepted"); err != nil {
+	if err := b.changes(ctx, t, "policies", with+"policy over labels in use: created -> first connection refused", with+"the same, deleted -> first connection accepted"); err != nil {
 		return err
 	}
 	if err := b.apply(ctx, "guard", guard); err != nil {
 		return err
 	}
-	if err := b.changes(ctx, t, "labels", "peer loses a label -> first connection refused", "peer gains a label -> first connection accepted"); err != nil {
+	if err := b.changes(ctx, t, "labels", with+"peer loses a label -> first connection refused", with+"peer gains a label -> first connection accepted"); err != nil {
 		return err
 	}
 	_, err := b.Kubectl(ctx, "delete", "-n", "bench", "networkpolicies.projectcalico.org", "guard", "standing")
@@ -226,7 +233,7 @@ func (b *bench) inside(ctx context.Context, host string, args ...string) (string
 	if err != nil {
 		return "", err
 	}
-	return b.On(ctx, host, append([]string{b.program, args[0], "-kubeconfig", kubeconfig, "-n", fmt.Sprint(b.n)}, args[1:]...)...)
+	return b.On(ctx, host, append([]string{b.program, args[0], "-kubeconfig", kubeconfig, "-n", fmt.Sprint(b.n)}, args[1:]...)...) // the last -n counts
 }
 
 func (b *bench) pods(ctx context.Context, t *table, network string) error {
@@ -257,26 +264,6 @@ func (b *bench) cni(ctx context.Context, t *table) error {
 	t.row("CNI ADD, the plugin's start as a process included", took["ADD"])
 	t.row("CNI DEL, likewise", took["DEL"])
 	return b.Component(ctx, "start", "worker1", "kubelet")
-}
-
-// memory reads what the kernel says of the agent's process.
-func (b *bench) memory(ctx context.Context, t *table) error {
-	out, err := b.On(ctx, "worker1", "sh", "-c", `cat /proc/$(pidof manul-node)/status`)
-	if err != nil {
-		return err
-	}
-	for line := range strings.Lines(out) {
-		for field, name := range map[string]string{"VmRSS:": "agent's resident memory", "RssAnon:": "of which anonymous"} {
-			if rest, ok := strings.CutPrefix(line, field); ok {
-				var kib float64
-				if _, err := fmt.Sscan(rest, &kib); err != nil {
-					return fmt.Errorf("reading %q: %w", line, err)
-				}
-				t.value(name, kib/1024, "MiB")
-			}
-		}
-	}
-	return nil
 }
 
 // writes counts the API server's successful writes of rendered objects.

@@ -1,0 +1,197 @@
+// Command compile prints how long the compiler takes for a large cluster, how much memory it holds, how large the rendered
+// objects are, and how long single changes take, from the object that a watch brings to the rendered objects that follow. No
+// API server takes part.
+package main
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	k8sruntime "k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/manul-net/manul/api/v1alpha1"
+	"github.com/manul-net/manul/internal/render"
+)
+
+func main() {
+	var s shape
+	flag.IntVar(&s.nodes, "nodes", 5_000, "nodes of the cluster")
+	flag.IntVar(&s.pods, "pods", 150_000, "pods of the cluster")
+	flag.IntVar(&s.policies, "policies", 10_000, "policies of the cluster")
+	flag.IntVar(&s.namespaces, "namespaces", 500, "namespaces of the cluster")
+	n := flag.Int("n", 1_000, "how many changes are measured")
+	flag.Parse()
+	if err := run(s, *n); err != nil {
+		fmt.Fprintln(os.Stderr, "compile:", err)
+		os.Exit(1)
+	}
+}
+
+func run(s shape, n int) error {
+	c := newCluster(s)
+	// The objects are made first: in an operator the client's cache holds them, whatever the compiler does.
+	var objects []k8sruntime.Object
+	c.objects(func(o k8sruntime.Object) { objects = append(objects, o) })
+	before := heap()
+
+	start := time.Now()
+	cluster := render.New()
+	for _, o := range objects {
+		if err := cluster.Set(o); err != nil {
+			return fmt.Errorf("compiling: %w", err)
+		}
+	}
+	keys := cluster.Dirty()
+	for _, key := range keys {
+		cluster.Desired(key)
+	}
+	cold := time.Since(start)
+	fmt.Printf("# %d nodes, %d pods, %d policies in %d namespaces\n| figure | n | p50 | p99 |\n|---|---|---|---|\n", s.nodes, s.pods, s.policies, s.namespaces)
+	fmt.Printf("| compile and render all, from cold | 1 | %.2f s | |\n", cold.Seconds())
+	held := heap() - before
+	fmt.Printf("| memory that the compiler holds, the users' objects apart | 1 | %.0f MiB | |\n", held/(1<<20))
+	fmt.Printf("| memory with the users' objects | 1 | %.0f MiB | |\n", heap()/(1<<20))
+	if err := sizes(cluster, keys); err != nil {
+		return err
+	}
+	server := &api{cluster: cluster}
+	if err := server.write(keys); err != nil {
+		return err
+	}
+	return changes(c, server, n)
+}
+
+// sizes prints the largest rendered object of each kind, as JSON.
+func sizes(cluster *render.Cluster, keys []render.Key) error {
+	largest := map[render.Kind]int{}
+	count := map[render.Kind]int{}
+	for _, key := range keys {
+		text, err := json.Marshal(cluster.Desired(key))
+		if err != nil {
+			return fmt.Errorf("encoding %s %s: %w", key.Kind, key.Name, err)
+		}
+		largest[key.Kind] = max(largest[key.Kind], len(text))
+		count[key.Kind]++
+	}
+	for _, kind := range []render.Kind{render.KindNodeState, render.KindNodeEndpoints, render.KindNodeNetwork, render.KindPolicyProgram, render.KindSetCatalog} {
+		fmt.Printf("| largest %s | %d | %.1f KiB | |\n", kind, count[kind], float64(largest[kind])/1024)
+	}
+	return nil
+}
+
+// api stands for the API server, which keeps rendered objects, and for the nodes, which acknowledge them.
+type api struct {
+	cluster *render.Cluster
+	version int
+}
+
+// rounds bounds what follows from what is written, and from that again.
+const rounds = 8
+
+// write keeps objects, and all that follows from their being kept, until nothing does.
+func (a *api) write(keys []render.Key) error {
+	for range rounds {
+		for _, key := range keys {
+			if err := a.keep(key); err != nil {
+				return err
+			}
+		}
+		a.cluster.DirtyPolicies()
+		if keys = a.cluster.Dirty(); len(keys) == 0 {
+			return nil
+		}
+	}
+	return fmt.Errorf("after %d rounds of writing there are %d objects that differ still", rounds, len(keys))
+}
+
+func (a *api) keep(key render.Key) error {
+	o := a.cluster.Desired(key)
+	a.version++
+	if o == nil {
+		return nil
+	}
+	if m, ok := o.(metav1.Object); ok {
+		m.SetResourceVersion(fmt.Sprint(a.version))
+		m.SetGeneration(int64(a.version))
+	}
+	if state, ok := o.(*v1alpha1.NodeState); ok {
+		state.Status.ObservedGeneration = state.Generation
+		state.Status.Applied = map[string]string{}
+		for _, kind := range []render.Kind{render.KindSetCatalog, render.KindPolicyProgram, render.KindNodeEndpoints, render.KindNodeNetwork} {
+			state.Status.Applied[string(kind)] = "1000000000"
+		}
+		for i := range state.Spec.Endpoints {
+			e := &state.Spec.Endpoints[i]
+			var pod int
+			if _, err := fmt.Sscanf(string(e.UID), "uid-%d", &pod); err == nil {
+				state.Status.Endpoints = append(state.Status.Endpoints, v1alpha1.EndpointStatus{ID: e.ID, UID: e.UID, Addresses: []string{addressOf(pod)}})
+			}
+		}
+	}
+	if err := a.cluster.Set(o); err != nil {
+		return fmt.Errorf("observing %s %s: %w", key.Kind, key.Name, err)
+	}
+	return nil
+}
+
+// changes prints how long single changes take, and how many objects each makes anew.
+func changes(c *cluster, server *api, n int) error {
+	cluster := server.cluster
+	for _, change := range []struct {
+		name string
+		of   func(i int) k8sruntime.Object
+	}{
+		{"a pod's label changes", func(i int) k8sruntime.Object {
+			p := c.random.IntN(c.pods)
+			return c.pod(p, (c.appOf(p)+1)%appsOfNamespace)
+		}},
+		{"a policy of a namespace changes", func(i int) k8sruntime.Object {
+			for {
+				if p := c.random.IntN(c.policies); p%100 != 99 {
+					return c.policy(p, i+1)
+				}
+			}
+		}},
+		{"a global policy changes", func(i int) k8sruntime.Object { return c.policy(c.random.IntN(c.policies/100)*100+99, i+1) }},
+		{"a pod comes", func(i int) k8sruntime.Object { p := c.pod(c.pods+i, i%appsOfNamespace); return p }},
+	} {
+		took := make([]time.Duration, 0, n)
+		written := 0
+		for i := range n {
+			o := change.of(i)
+			start := time.Now()
+			if err := cluster.Set(o); err != nil {
+				return fmt.Errorf("compiling: %w", err)
+			}
+			keys := cluster.Dirty()
+			for _, key := range keys {
+				cluster.Desired(key)
+			}
+			took = append(took, time.Since(start))
+			written += len(keys)
+			if err := server.write(keys); err != nil { // not measured: what the API and nodes answer
+				return err
+			}
+		}
+		slices.Sort(took)
+		fmt.Printf("| %s: compiled and rendered (%.1f objects) | %d | %.3f ms | %.3f ms |\n", change.name, float64(written)/float64(n), n,
+			milliseconds(took[n/2]), milliseconds(took[n*99/100]))
+	}
+	return nil
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+func heap() float64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return float64(m.HeapAlloc)
+}

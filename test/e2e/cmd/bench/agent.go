@@ -1,0 +1,107 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/manul-net/manul/test/e2e/lab"
+)
+
+// rest is how long the agent's work at rest is counted.
+const rest = 30 * time.Second
+
+// memory prints what the kernel says of the agent's process.
+func (b *bench) memory(ctx context.Context, t *table) error { return b.memoryWith(ctx, t, "") }
+
+func (b *bench) memoryWith(ctx context.Context, t *table, with string) error {
+	out, err := b.On(ctx, "worker1", "sh", "-c", `cat /proc/$(pidof manul-node)/status`)
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(out) {
+		for field, name := range map[string]string{"VmRSS:": "agent's resident memory", "RssAnon:": "of which anonymous"} {
+			if rest, ok := strings.CutPrefix(line, field); ok {
+				var kib float64
+				if _, err := fmt.Sscan(rest, &kib); err != nil {
+					return fmt.Errorf("reading %q: %w", line, err)
+				}
+				t.value(with+name, kib/1024, "MiB")
+			}
+		}
+	}
+	return nil
+}
+
+// cpu is how much time the agent's process has worked.
+func (b *bench) cpu(ctx context.Context) (time.Duration, error) {
+	out, err := b.On(ctx, "worker1", "sh", "-c", `cut -d')' -f2 /proc/$(pidof manul-node)/stat`)
+	if err != nil {
+		return 0, err
+	}
+	fields := strings.Fields(out) // from the third field of proc_pid_stat(5) on
+	const utime, stime = 14 - 3, 15 - 3
+	if len(fields) <= stime {
+		return 0, fmt.Errorf("reading %q: too few fields", out)
+	}
+	var user, system int64
+	if _, err := fmt.Sscan(fields[utime]+" "+fields[stime], &user, &system); err != nil {
+		return 0, fmt.Errorf("reading %q: %w", out, err)
+	}
+	const tick = 10 * time.Millisecond // USER_HZ is 100 on all of Linux' architectures that matter here
+	return time.Duration(user+system) * tick, nil
+}
+
+// loads measures with many policies in the cluster, of which a hundred select the server.
+func (b *bench) loads(ctx context.Context, t *table) error {
+	for _, n := range []int{1_000, 10_000} {
+		with := fmt.Sprintf("%d policies: ", n)
+		before, err := b.cpu(ctx)
+		if err != nil {
+			return err
+		}
+		if _, err := b.inside(ctx, "master1", "load", "-n", fmt.Sprint(n)); err != nil {
+			return err
+		}
+		if err := b.settled(ctx, n); err != nil {
+			return err
+		}
+		after, err := b.cpu(ctx)
+		if err != nil {
+			return err
+		}
+		t.value(with+"agent's CPU time to take them in", (after - before).Seconds(), "s")
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(rest):
+		}
+		resting, err := b.cpu(ctx)
+		if err != nil {
+			return err
+		}
+		t.value(with+"agent's CPU at rest", 100*(resting-after).Seconds()/rest.Seconds(), "% of a core")
+		if err := b.memoryWith(ctx, t, with); err != nil {
+			return err
+		}
+		if err := b.inUse(ctx, t, with); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// settled waits until n policies are in force.
+func (b *bench) settled(ctx context.Context, n int) error {
+	return lab.Eventually(ctx, 10*time.Minute, func(ctx context.Context) error {
+		out, err := b.Kubectl(ctx, "get", "networkpolicies.projectcalico.org", "-A", "-o", `jsonpath={range .items[*]}{.status.conditions[?(@.type=="Enforced")].status}{"\n"}{end}`)
+		if err != nil {
+			return err
+		}
+		if have := strings.Count(out, "True"); have < n {
+			return fmt.Errorf("%d of %d policies are in force", have, n)
+		}
+		return nil
+	})
+}

@@ -1,0 +1,84 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"net"
+	"net/http"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/manul-net/manul/test/netns"
+)
+
+// TestQuestions has one prober ask another for ports on which it answers, and for others.
+func TestQuestions(t *testing.T) {
+	a, b := netns.New(t), netns.New(t)
+	a.Veth("eth0", b, "eth0")
+	a.Address("eth0", "192.0.2.1/24")
+	b.Address("eth0", "192.0.2.2/24")
+	program := filepath.Join(t.TempDir(), "prober")
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-o", program, ".").CombinedOutput(); err != nil {
+		t.Fatalf("building the prober: %v\n%s", err, out)
+	}
+	for _, ns := range []*netns.NS{a, b} {
+		cmd := exec.CommandContext(t.Context(), program, "serve", "-udp", "80,81", "-sctp", "80,81", "-control", ":7000", ":80", ":81")
+		ns.Must("starting the prober", cmd.Start)
+		t.Cleanup(func() { _ = cmd.Wait() }) // its context has ended it
+	}
+	var question Question
+	var want []bool
+	for _, protocol := range []string{"TCP", "UDP", "SCTP"} {
+		for _, target := range []struct {
+			address string
+			answers bool
+		}{{"192.0.2.2:80", true}, {"192.0.2.2:81", true}, {"192.0.2.2:82", false}, {"192.0.2.3:80", false}, {"192.0.2.1:81", true}} {
+			question.Targets = append(question.Targets, Target{protocol, target.address})
+			want = append(want, target.answers)
+		}
+	}
+	question.Timeout = 2 * time.Second
+	body, err := json.Marshal(question)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []bool
+	for deadline := time.Now().Add(30 * time.Second); ; {
+		if got, err = ask(a, body); err == nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("answers to %+v (-want +got):\n%s", question.Targets, diff)
+	}
+}
+
+func ask(from *netns.NS, body []byte) (answers []bool, err error) {
+	from.Do(func() {
+		var conn net.Conn
+		if conn, err = net.Dial("tcp", "127.0.0.1:7000"); err != nil {
+			return
+		}
+		defer conn.Close()
+		var request *http.Request
+		if request, err = http.NewRequest(http.MethodPost, "http://127.0.0.1:7000/probe", bytes.NewReader(body)); err != nil {
+			return
+		}
+		client := http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return conn, nil }}}
+		var response *http.Response
+		if response, err = client.Do(request); err != nil {
+			return
+		}
+		defer response.Body.Close()
+		err = json.NewDecoder(response.Body).Decode(&answers)
+	})
+	return answers, err
+}

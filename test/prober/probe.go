@@ -1,0 +1,56 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"time"
+)
+
+// Attempt is the outcome of one connection, as printed by "prober probe".
+type Attempt struct {
+	// Start is when the connection was begun, nanoseconds since 1970.
+	Start int64 `json:"start"`
+	// To is the address.
+	To string `json:"to"`
+	// OK tells whether it came about.
+	OK bool `json:"ok"`
+}
+
+// probe starts a connection to every address at every tick, each in its own time, and prints them in order of ending.
+func probe(ctx context.Context, addresses []string, every, timeout time.Duration) error {
+	var (
+		wg  sync.WaitGroup
+		mu  sync.Mutex
+		out = json.NewEncoder(os.Stdout)
+	)
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	dialer := net.Dialer{Timeout: timeout}
+	for ctx.Err() == nil {
+		for _, to := range addresses {
+			wg.Go(func() {
+				start := time.Now()
+				// Not the limited context: a probe that began in time gets its own time to end.
+				conn, err := dialer.DialContext(context.WithoutCancel(ctx), "tcp", to)
+				if err == nil {
+					conn.Close()
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				if err := out.Encode(Attempt{Start: start.UnixNano(), To: to, OK: err == nil}); err != nil {
+					fmt.Fprintln(os.Stderr, "prober:", err)
+				}
+			})
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+		}
+	}
+	wg.Wait()
+	return nil
+}
