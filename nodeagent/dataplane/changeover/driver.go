@@ -261,7 +261,6 @@ func (d *Driver) forward(plane Plane, stop <-chan struct{}) {
 		case <-stop:
 			return
 		case <-plane.Changed():
-			plane.Resync()
 			d.tell()
 		}
 	}

@@ -234,6 +234,26 @@ func testRemove(t *testing.T, variant Variant) {
 	n.Verify(packets.TCP(packets.IPv4, packets.OtherPod, packets.ServerPod, 80, false))
 }
 
+// Where there is nothing to remove, no program is needed.
+func TestRemoveNeedsNoPrograms(t *testing.T) {
+	n := newNode(t, NFT)
+	t.Setenv("PATH", t.TempDir())
+	n.Must("removing nothing", func() error { return Remove(t.Context()) })
+	n.Must("making a set", func() error {
+		s, err := openIPSets()
+		if err != nil {
+			return err
+		}
+		defer s.close()
+		return s.create(sourceSet(ipv4), setSpec{hashNetIface, ipv4})
+	})
+	n.Do(func() {
+		if Remove(t.Context()) == nil {
+			t.Error("something may be left, and no program is there to remove it, but there is no error")
+		}
+	})
+}
+
 // The kernel has no set of such a type, and iptables no such set.
 func TestRefusedProgram(t *testing.T) { eachVariant(t, testRefusedProgram) }
 

@@ -39,7 +39,22 @@ func Remove(context.Context) error {
 	if err != nil || !found {
 		return err
 	}
-	conn.DelTable(&nftables.Table{Family: nftables.TableFamilyINet, Name: tableName})
+	table := &nftables.Table{Family: nftables.TableFamilyINet, Name: tableName}
+	// The base chains are emptied first. A packet that is on its way when all goes at once sees rules as they were, but maps
+	// that are empty already, and would be dropped.
+	chains, err := conn.ListChainsOfTableFamily(nftables.TableFamilyINet)
+	if err != nil {
+		return fmt.Errorf("listing chains of the table %s: %w", tableName, err)
+	}
+	for _, c := range chains {
+		if c.Table.Name == tableName && c.Hooknum != nil {
+			conn.FlushChain(&nftables.Chain{Table: table, Name: c.Name})
+		}
+	}
+	if err := conn.Flush(); err != nil && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("emptying the chains of the table %s: %w", tableName, err)
+	}
+	conn.DelTable(table)
 	if err := conn.Flush(); err != nil && !errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("removing the table %s: %w", tableName, err)
 	}
