@@ -24,6 +24,7 @@ import (
 	"github.com/manul-net/manul/nodeagent/agent"
 	"github.com/manul-net/manul/nodeagent/checkpoint"
 	"github.com/manul-net/manul/nodeagent/cniserver"
+	"github.com/manul-net/manul/nodeagent/conntrack"
 	"github.com/manul-net/manul/nodeagent/dataplane/nftables"
 	"github.com/manul-net/manul/nodeagent/dataplane/routes"
 	"github.com/manul-net/manul/nodeagent/install"
@@ -83,9 +84,15 @@ func run(ctx context.Context, o *options, log *slog.Logger) (err error) {
 	}
 	resources.add(own.Close)
 
+	tracked, err := conntrack.Open()
+	if err != nil {
+		return err
+	}
+	resources.add(tracked.Close)
+
 	a := agent.New(agent.Options{
 		Node: o.node, Version: o.version, Dataplane: "nftables",
-		Source: news, Policy: policy, Routes: routing, Addresses: addresses, Checkpoint: file, Interfaces: own,
+		Source: news, Policy: policy, Routes: routing, Addresses: addresses, Checkpoint: file, Interfaces: own, Connections: tracked,
 		MTU: nodeMTU, Log: log, Metrics: agent.NewMetrics(), AddWait: o.addWait,
 	})
 	return serve(ctx, o, a, log)
