@@ -34,7 +34,7 @@ type Plane interface {
 // Kind is one of the dataplanes.
 type Kind struct {
 	// Open makes a driver. It changes nothing in the kernel.
-	Open func() (Plane, error)
+	Open func(context.Context) (Plane, error)
 	// Remove takes away all that a driver of the kind made, in whatever process, and succeeds where there is nothing.
 	Remove func(context.Context) error
 }
@@ -196,7 +196,7 @@ func (d *Driver) keep(ctx context.Context, want tables.Dataplane, desired *table
 // changeTo puts a dataplane into force and gives up the one that was in use. It returns problems with items beside the error
 // that kept it from doing so, after which the one that was in use still is.
 func (d *Driver) changeTo(ctx context.Context, kind tables.Dataplane, desired *tables.Policy) (items, err error) {
-	plane, err := d.kind(kind).Open()
+	plane, err := d.kind(kind).Open(ctx)
 	if err != nil {
 		return nil, err
 	}

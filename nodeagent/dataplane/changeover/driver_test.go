@@ -18,7 +18,7 @@ const (
 	auto = tables.Dataplane("")
 )
 
-var errBroken = errors.New("broken") //nolint:gochecknoglobals // compared with
+var errBroken = errors.New("broken")
 
 // The flag comes before the settings, these before kube-proxy, and nftables is used where nobody says anything.
 func TestChoice(t *testing.T) {
@@ -85,7 +85,7 @@ func TestUnusableDataplane(t *testing.T) {
 			// It may have got half-way.
 			n.wantsItem(ipt, nft, ipt, append(tried, "apply nftables", "remove iptables")...)
 			n.wantsItem(ipt, nft, ipt, "apply nftables")
-			time.Sleep(2 * time.Minute)
+			pause(2 * time.Minute)
 			n.wantsItem(ipt, nft, ipt, append(tried, "apply nftables", "remove iptables")...)
 			n.wants(nft, nft, "apply nftables") // nobody wants it any more
 			n.failing(broken, nil)
@@ -102,7 +102,7 @@ func TestUnusableFromTheBeginning(t *testing.T) {
 		n.wantsItem(auto, nft, ipt, "open iptables", "open nftables", "apply nftables", "remove iptables")
 		n.failing("open iptables", nil)
 		n.wantsItem(auto, nft, ipt, "apply nftables")
-		time.Sleep(2 * time.Minute)
+		pause(2 * time.Minute)
 		n.wants(auto, ipt, "open iptables", "apply iptables", "close nftables", "remove nftables")
 	})
 }
@@ -140,7 +140,7 @@ func TestLeftoversThatStay(t *testing.T) {
 		n.failing("remove iptables", errBroken)
 		n.wantsItem(nft, nft, ipt, "open nftables", "apply nftables", "remove iptables")
 		n.wantsItem(nft, nft, ipt, "apply nftables")
-		time.Sleep(2 * time.Minute)
+		pause(2 * time.Minute)
 		n.failing("remove iptables", nil)
 		n.wants(nft, nft, "apply nftables", "remove iptables")
 		n.wants(nft, nft, "apply nftables")
@@ -176,7 +176,7 @@ func TestFollowingKubeProxy(t *testing.T) {
 		}
 		n.wants(auto, ipt, "open iptables", "apply iptables", "close nftables", "remove nftables")
 		n.kubeProxy(auto) // between two modes it has no rules
-		time.Sleep(time.Minute)
+		pause(time.Minute)
 		n.wants(auto, ipt, "apply iptables")
 		n.kubeProxy(nft)
 		n.changed()
@@ -184,7 +184,7 @@ func TestFollowingKubeProxy(t *testing.T) {
 
 		n.wants(ipt, ipt, "open iptables", "apply iptables", "close nftables", "remove nftables")
 		n.kubeProxy(ipt) // nobody asks while the settings say what to use
-		time.Sleep(time.Minute)
+		pause(time.Minute)
 		select {
 		case <-n.driver.Changed():
 			t.Error("kube-proxy's change is noticed though it does not matter")

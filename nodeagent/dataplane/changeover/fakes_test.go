@@ -56,7 +56,7 @@ func newNode(t *testing.T, options changeover.Options) *node {
 
 func (n *node) kind(name tables.Dataplane) changeover.Kind {
 	return changeover.Kind{
-		Open: func() (changeover.Plane, error) {
+		Open: func(context.Context) (changeover.Plane, error) {
 			if err := n.did("open " + string(name)); err != nil {
 				return nil, err
 			}
@@ -169,3 +169,6 @@ func (n *node) changed() {
 		n.t.Fatal("the driver tells of no change")
 	}
 }
+
+// pause lets the bubble's time pass.
+func pause(d time.Duration) { <-time.After(d) }

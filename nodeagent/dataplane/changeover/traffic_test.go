@@ -19,12 +19,14 @@ import (
 func real(variant iptables.Variant) changeover.Options {
 	return changeover.Options{
 		NFTables: changeover.Kind{
-			Open:   func() (changeover.Plane, error) { return nftables.New(nftables.Options{WorkloadPrefix: packets.WorkloadPrefix}) },
+			Open: func(context.Context) (changeover.Plane, error) {
+				return nftables.New(nftables.Options{WorkloadPrefix: packets.WorkloadPrefix})
+			},
 			Remove: nftables.Remove,
 		},
 		IPTables: changeover.Kind{
-			Open: func() (changeover.Plane, error) {
-				return iptables.New(iptables.Options{WorkloadPrefix: packets.WorkloadPrefix, Variant: variant, LookEvery: time.Hour})
+			Open: func(ctx context.Context) (changeover.Plane, error) {
+				return iptables.New(ctx, iptables.Options{WorkloadPrefix: packets.WorkloadPrefix, Variant: variant, LookEvery: time.Hour})
 			},
 			Remove: iptables.Remove,
 		},

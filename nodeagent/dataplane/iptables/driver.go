@@ -66,7 +66,7 @@ type refusedItem struct {
 const chooseWait = 30 * time.Second
 
 // New chooses the programs and connects to the ipset of the calling thread's network namespace. It changes nothing.
-func New(options Options) (*Driver, error) {
+func New(ctx context.Context, options Options) (*Driver, error) {
 	if err := checkPrefix(options.WorkloadPrefix); err != nil {
 		return nil, fmt.Errorf("opening iptables: %w", err)
 	}
@@ -76,7 +76,7 @@ func New(options Options) (*Driver, error) {
 	if options.LookEvery <= 0 {
 		options.LookEvery = lookAtMostEvery
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), chooseWait)
+	ctx, cancel := context.WithTimeout(ctx, chooseWait)
 	defer cancel()
 	chosen, err := choose(ctx, options.Variant)
 	if err != nil {

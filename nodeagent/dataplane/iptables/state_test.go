@@ -150,7 +150,7 @@ func TestForeignChangesAreSeen(t *testing.T) { eachVariant(t, testForeignChanges
 func testForeignChangesAreSeen(t *testing.T, variant Variant) {
 	n := packets.NewNode(t, packets.Subject{
 		Open: func(t testing.TB) (packets.Driver, error) {
-			return New(Options{WorkloadPrefix: packets.WorkloadPrefix, Variant: variant, LookEvery: 20 * time.Millisecond, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
+			return New(t.Context(), Options{WorkloadPrefix: packets.WorkloadPrefix, Variant: variant, LookEvery: 20 * time.Millisecond, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
 		},
 	})
 	d, _ := n.Driver.(*Driver)
