@@ -23,7 +23,7 @@ func KubeProxy(ctx context.Context) (bool, error) {
 				continue // asking would make the table
 			}
 			// The first rule of the chain: an error if there is no such chain.
-			_, err := run(ctx, p.monitor, "", strings.TrimSuffix(p.save[fam], "-save"), "-t", natTable, "-S", "KUBE-SERVICES", "1")
+			_, err := run(ctx, p.monitor, "", strings.TrimSuffix(p.save[fam], "-save"), "-w", lockWait, "-t", natTable, "-S", "KUBE-SERVICES", "1")
 			if err == nil {
 				return true, nil
 			}
