@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/manul-net/manul/nodeagent/tables"
 	"github.com/manul-net/manul/test/netns"
@@ -39,9 +40,10 @@ func subject(variant Variant) packets.Subject {
 	}
 }
 
+// open opens a driver that looks for changes only when a test says so.
 func open(t testing.TB, variant Variant) (*Driver, error) {
 	t.Helper()
-	return New(Options{WorkloadPrefix: packets.WorkloadPrefix, Variant: variant, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	return New(t.Context(), Options{WorkloadPrefix: packets.WorkloadPrefix, Variant: variant, LookEvery: time.Hour, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
 }
 
 func openIn(t testing.TB, ns *netns.NS, variant Variant) *Driver {

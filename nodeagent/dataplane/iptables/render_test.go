@@ -258,7 +258,7 @@ func TestNewRefusesBadOptions(t *testing.T) {
 		"no prefix": {}, "long prefix": {WorkloadPrefix: strings.Repeat("x", 15)}, "prefix with a plus": {WorkloadPrefix: "cali+"},
 		"odd variant": {WorkloadPrefix: "cali", Variant: "ebtables"},
 	} {
-		if d, err := New(options); err == nil {
+		if d, err := New(t.Context(), options); err == nil {
 			_ = d.Close()
 			t.Errorf("%s: no error", name)
 		}
