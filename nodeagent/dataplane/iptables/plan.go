@@ -513,8 +513,11 @@ func (tx *transaction) order() []string {
 	if tx.earlyFirst {
 		return kernelTables()
 	}
-	return []string{filterTable, rawTable, mangleTable, natTable}
+	return leavingOrder()
 }
+
+// leavingOrder is the order of tables when host endpoints go.
+func leavingOrder() []string { return []string{filterTable, rawTable, mangleTable, natTable} }
 
 // finish does what was planned.
 func (tx *transaction) finish(ctx context.Context) error {
