@@ -276,9 +276,17 @@ func TestWhatCannotBeCompiledFailsClosed(t *testing.T) {
 			KindGlobalNetworkPolicy, "{egress: [{action: Allow, destination: {services: {name: s}}}]}",
 			ReasonInvalid, "spec.egress[0].destination.services.namespace",
 		},
-		"policies of host endpoints": {
-			KindGlobalNetworkPolicy, "{applyOnForward: true, preDNAT: true, ingress: [{action: Deny}]}",
-			ReasonNotSupported, "spec.preDNAT",
+		"preDNAT without applyOnForward": {
+			KindGlobalNetworkPolicy, "{preDNAT: true, ingress: [{action: Allow}]}",
+			ReasonInvalid, "spec.preDNAT",
+		},
+		"preDNAT with egress": {
+			KindGlobalNetworkPolicy, "{applyOnForward: true, preDNAT: true, egress: [{action: Allow}]}",
+			ReasonInvalid, "spec.egress",
+		},
+		"preDNAT and doNotTrack": {
+			KindGlobalNetworkPolicy, "{applyOnForward: true, preDNAT: true, doNotTrack: true, types: [Ingress, Egress]}",
+			ReasonInvalid, "spec.preDNAT",
 		},
 		"ports without protocol": {
 			KindNetworkPolicy, "{types: [Ingress, Egress], ingress: [{action: Allow, destination: {ports: [80]}}]}",

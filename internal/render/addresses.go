@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/manul-net/manul/api/v1alpha1"
-	v3 "github.com/manul-net/manul/api/v3"
 )
 
 // Annotations on pods and namespaces that say which addresses pods get.
@@ -177,29 +176,4 @@ func otherFamily(annotation string) string {
 		return annotationIPv6Pools
 	}
 	return annotationIPv4Pools
-}
-
-// felixSettings are the settings of agents.
-type felixSettings = v1alpha1.AgentSettings
-
-func felixOf(spec *v3.FelixConfigurationSpec) felixSettings {
-	var out felixSettings
-	for _, action := range [3]string{"Drop", "Accept", "Return"} {
-		if strings.EqualFold(spec.DefaultEndpointToHostAction, action) {
-			out.EndpointToHostAction = action
-		}
-	}
-	if spec.VXLANPort != nil {
-		out.VXLANPort = int32(*spec.VXLANPort)
-	}
-	out.AllowVXLANFromPods = spec.AllowVXLANPacketsFromWorkloads != nil && *spec.AllowVXLANPacketsFromWorkloads
-	out.AllowIPIPFromPods = spec.AllowIPIPPacketsFromWorkloads != nil && *spec.AllowIPIPPacketsFromWorkloads
-	return out
-}
-
-func (c *Cluster) setFelix(s felixSettings) {
-	if !same(c.felix, s) {
-		c.felix = s
-		c.touchNodeStates()
-	}
 }

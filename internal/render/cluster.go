@@ -55,14 +55,17 @@ type PolicyRef = policy.Ref
 type Cluster struct {
 	namespaces map[string]*namespace
 	accounts   map[objectName]*account
-	endpoints  map[string]*endpoint
+	endpoints  map[string]*endpoint // pods
+	hosts      map[string]*endpoint // host endpoints
 	nodes      map[string]*node
 	blocks     map[string]block
 	pools      map[string]pool
 	// reservations are the CIDRs of IPReservations; cooldown is in seconds.
 	reservations map[string][]netip.Prefix
 	cooldown     int32
-	felix        felixSettings
+	// felix are the FelixConfigurations that count, by name.
+	felix      map[string]felix
+	keepDenied bool
 
 	tiers    map[string]tier
 	policies map[PolicyRef]*policyState
@@ -111,6 +114,8 @@ func New() *Cluster {
 		namespaces:       map[string]*namespace{},
 		accounts:         map[objectName]*account{},
 		endpoints:        map[string]*endpoint{},
+		hosts:            map[string]*endpoint{},
+		felix:            map[string]felix{},
 		nodes:            map[string]*node{},
 		blocks:           map[string]block{},
 		pools:            map[string]pool{},

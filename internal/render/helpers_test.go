@@ -52,6 +52,8 @@ func typed(apiVersion, kind string) runtime.Object {
 		return &v3.IPAMBlock{}
 	case "projectcalico.org/v3 FelixConfiguration":
 		return &v3.FelixConfiguration{}
+	case "projectcalico.org/v3 HostEndpoint":
+		return &v3.HostEndpoint{}
 	case "manul.dev/v1alpha1 NodeState":
 		return &v1alpha1.NodeState{}
 	}

@@ -15,17 +15,14 @@ import (
 // objectName is the name of an object in its namespace.
 type objectName struct{ namespace, name string }
 
-// Names of the only FelixConfiguration and the only IPAMConfiguration that count.
-const (
-	defaultFelix = "default"
-	defaultIPAM  = "default"
-)
+// defaultIPAM is the name of the only IPAMConfiguration that counts.
+const defaultIPAM = "default"
 
 // Set takes in an object as it is now. The object is kept and must not be changed afterwards.
 //
 // Of the users' objects it takes Pod, Namespace, ServiceAccount, Node, EndpointSlice and NetworkPolicy of Kubernetes and, of
-// projectcalico.org, NetworkPolicy, GlobalNetworkPolicy, the three staged kinds, Tier, IPPool, IPReservation, IPAMConfiguration, NetworkSet, GlobalNetworkSet, IPAMBlock and
-// FelixConfiguration; also the rendered objects as they are in the API. Any other type is an error.
+// projectcalico.org, NetworkPolicy, GlobalNetworkPolicy, the three staged kinds, Tier, IPPool, IPReservation, IPAMConfiguration, NetworkSet,
+// GlobalNetworkSet, HostEndpoint, IPAMBlock and FelixConfiguration; also the rendered objects as they are in the API. Any other type is an error.
 func (c *Cluster) Set(obj runtime.Object) error {
 	switch o := obj.(type) {
 	case *corev1.Pod:
@@ -55,9 +52,9 @@ func (c *Cluster) Set(obj runtime.Object) error {
 	case *v3.IPAMBlock:
 		c.setBlock(o)
 	case *v3.FelixConfiguration:
-		if o.Name == defaultFelix {
-			c.setFelix(felixOf(&o.Spec))
-		}
+		c.setFelix(o.Name, &o.Spec)
+	case *v3.HostEndpoint:
+		c.setHost(o)
 	case *v1alpha1.NodeState:
 		c.observeNodeState(o)
 	case *v1alpha1.NodeEndpoints:
@@ -108,9 +105,9 @@ func (c *Cluster) Delete(obj runtime.Object) error {
 	case *v3.IPAMBlock:
 		c.deleteBlock(o.Name)
 	case *v3.FelixConfiguration:
-		if o.Name == defaultFelix {
-			c.setFelix(felixSettings{})
-		}
+		c.setFelix(o.Name, nil)
+	case *v3.HostEndpoint:
+		c.deleteHost(o.Name)
 	case *v1alpha1.NodeState:
 		c.forgetNodeState(o.Name)
 	case *v1alpha1.NodeEndpoints:

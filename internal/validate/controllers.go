@@ -41,10 +41,11 @@ func KubeControllersConfiguration(k *v3.KubeControllersConfiguration) field.Erro
 	if node.HostEndpoint == nil {
 		return errs
 	}
-	return append(errs, checkAutoHostEndpoints(controllers.Child("node", "hostEndpoint"), node.HostEndpoint)...)
+	return append(errs, AutoHostEndpoints(controllers.Child("node", "hostEndpoint"), node.HostEndpoint)...)
 }
 
-func checkAutoHostEndpoints(path *field.Path, a *v3.AutoHostEndpointConfig) field.ErrorList {
+// AutoHostEndpoints checks what a KubeControllersConfiguration says of host endpoints.
+func AutoHostEndpoints(path *field.Path, a *v3.AutoHostEndpointConfig) field.ErrorList {
 	errs := checkEnum(path.Child("autoCreate"), a.AutoCreate, onOff())
 	errs = append(errs, checkEnum(path.Child("createDefaultHostEndpoint"), a.CreateDefaultHostEndpoint, onOff())...)
 	path = path.Child("templates")

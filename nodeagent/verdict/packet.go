@@ -19,6 +19,9 @@ type Packet struct {
 	ICMPType, ICMPCode uint8
 	// Original is the destination that the packet had before it was translated. Not valid: it was not.
 	Original netip.AddrPort
+	// OriginalOut is the interface by which the node itself would send the packet there: policies before connection tracking
+	// see that one. Empty: Out, or not known.
+	OriginalOut string
 }
 
 // untranslated is the packet as it came in by its interface.

@@ -286,12 +286,18 @@ func TestHostEndpoints(t *testing.T) {
 	nodePort := toPod
 	nodePort.Original = netip.MustParseAddrPort("192.168.0.1:30080")
 
+	ownNodePort := tcp(t, "- 192.168.0.1:1000 > calidb 10.48.0.2:80")
+	ownNodePort.Original, ownNodePort.OriginalOut = netip.MustParseAddrPort("192.168.0.2:30080"), "eth0"
+	loopedNodePort := ownNodePort
+	loopedNodePort.Original, loopedNodePort.OriginalOut = netip.MustParseAddrPort("192.168.0.1:30080"), "lo"
+
 	allow, deny := tables.HostEndpoint{LocalDefault: tables.Allow}, tables.HostEndpoint{LocalDefault: tables.Deny}
 	policies := func(w *world) *world {
 		return w.program("yes", one(rule(tables.Allow)), one(rule(tables.Allow))).
 			program("no", one(rule(tables.Deny)), one(rule(tables.Deny))).
 			program("undecided", nil, nil).
-			program("no30080", one(rule(tables.Deny, port(30080, 30080))), nil)
+			program("no30080", one(rule(tables.Deny, port(30080, 30080))), nil).
+			program("no30080out", nil, one(rule(tables.Deny, port(30080, 30080))))
 	}
 	with := func(h tables.HostEndpoint) *world { return policies(newWorld()).host("eth0", h) }
 	local := func(t tables.Tier) tables.HostEndpoint {
@@ -346,6 +352,8 @@ func TestHostEndpoints(t *testing.T) {
 		{"untracked: what it allows is not looked at as local", with(tables.HostEndpoint{Untracked: both(tier(tables.Pass, "yes")), PreDNAT: []tables.Tier{tier(tables.Pass, "no")}, LocalDefault: tables.Deny}), in, true, "untracked"},
 		{"untracked: what it allows is still forwarded by policy", with(tables.HostEndpoint{Untracked: both(tier(tables.Pass, "yes")), Forward: both(tier(tables.Deny, "no"))}), through, false, "forward"},
 		{"untracked: egress is not asked about what is passed on", with(tables.HostEndpoint{Untracked: tables.Directions{Egress: []tables.Tier{tier(tables.Pass, "no")}}}), fromPod, true, ""},
+		{"untracked: of what the node sends to a service it sees the first destination and the first interface", with(tables.HostEndpoint{Untracked: both(tier(tables.Pass, "no30080out"))}), ownNodePort, false, "untracked (egress of eth0)"},
+		{"untracked: that goes over the loopback interface if the first destination is the node itself", with(tables.HostEndpoint{Untracked: both(tier(tables.Pass, "no30080out"))}).host("*", deny), loopedNodePort, true, "from the node"},
 		{"untracked: nothing decided goes on", with(tables.HostEndpoint{Untracked: both(tier(tables.Pass, "undecided")), LocalDefault: tables.Deny}), in, false, "local"},
 		{"untracked: answers from failsafe ports", failsafe(with(tables.HostEndpoint{Untracked: both(tier(tables.Pass, "no")), LocalDefault: tables.Allow})), tcp(t, "- 192.168.0.1:22 > eth0 192.168.0.9:1000"), true, "default"},
 		{"untracked: answers from failsafe ports elsewhere", failsafe(with(tables.HostEndpoint{Untracked: both(tier(tables.Pass, "no")), LocalDefault: tables.Allow})), tcp(t, "eth0 192.168.0.9:6443 > - 192.168.0.1:1000"), true, "default"},

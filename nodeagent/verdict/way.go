@@ -217,14 +217,16 @@ func (w *way) workload(iface string, d Direction) bool {
 // output is what happens to packets that the node itself sends.
 func (w *way) output() bool {
 	p := &w.packet
+	if first := p.untranslated(); !isHostDiscovery(p) {
+		if h, key, ok := w.host(cmp.Or(p.OriginalOut, p.Out)); ok && !w.untracked(&h, key, Egress, &first) {
+			return false
+		}
+	}
 	if w.isWorkload(p.Out) {
 		return w.note(allowed(FromNode), Workload, Ingress, p.Out)
 	}
 	h, key, ok := w.host(p.Out)
-	if !ok || isHostDiscovery(p) {
-		return true
-	}
-	return w.untracked(&h, key, Egress, p) && w.local(&h, key, Egress)
+	return !ok || isHostDiscovery(p) || w.local(&h, key, Egress)
 }
 
 // local asks the policies for traffic of the node itself.

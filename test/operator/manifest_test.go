@@ -70,6 +70,13 @@ func (k *cluster) as(user string, extra map[string][]string) *rest.Config {
 	return cfg
 }
 
+// asHost is the server's configuration with the identity of a host that is no node of the cluster.
+func (k *cluster) asHost(user string) *rest.Config {
+	cfg := rest.CopyConfig(k.server.Config)
+	cfg.Impersonate = rest.ImpersonationConfig{UserName: user, Groups: []string{"manul:hosts", "system:authenticated"}}
+	return cfg
+}
+
 // TestManifestHasEveryKind keeps the list of kinds in config/crd, and the manifest made of it, complete.
 func TestManifestHasEveryKind(t *testing.T) {
 	var have []string
@@ -120,39 +127,6 @@ func TestAgentSpeaksForItsOwnNode(t *testing.T) {
 	}
 	if err := write(operatorAccount, "node1", "node1", "status"); !apierrors.IsForbidden(err) {
 		t.Errorf("the operator writes an agent's status: %v, want it to be forbidden", err)
-	}
-}
-
-// TestAgentOfAHostSpeaksForItsOwnHost writes NodeState.status as agents of hosts that are no nodes.
-func TestAgentOfAHostSpeaksForItsOwnHost(t *testing.T) {
-	k := newCluster(t)
-	k.create(&v1alpha1.NodeState{ObjectMeta: metav1.ObjectMeta{Name: "host1"}}, &v1alpha1.NodeState{ObjectMeta: metav1.ObjectMeta{Name: "host2"}})
-	scheme, err := controllers.Scheme()
-	k.must(err, "making a scheme")
-	as := func(user, group string) client.Client {
-		cfg := rest.CopyConfig(k.server.Config)
-		cfg.Impersonate = rest.ImpersonationConfig{UserName: user, Groups: []string{group, "system:authenticated"}}
-		c, err := client.New(cfg, client.Options{Scheme: scheme})
-		k.must(err, "making a client")
-		return c
-	}
-	write := func(c client.Client, to string) error {
-		state := &v1alpha1.NodeState{ObjectMeta: metav1.ObjectMeta{Name: to}}
-		return c.Status().Patch(t.Context(), state, client.RawPatch(types.MergePatchType, []byte(`{"status":{"dataplane":"nftables"}}`)))
-	}
-	agent := as("manul:host:host1", "manul:hosts")
-	k.eventually("an agent can't write another host's status", func() error {
-		if err := write(agent, "host2"); !apierrors.IsForbidden(err) {
-			return errors.New("it can")
-		}
-		return nil
-	})
-	k.must(write(agent, "host1"), "writing the host's own status")
-	k.must(agent.List(t.Context(), &v1alpha1.PolicyProgramList{}), "reading what was rendered")
-	for _, other := range []client.Client{as("host1", "manul:hosts"), as("manul:host:host1", "others")} {
-		if err := write(other, "host1"); !apierrors.IsForbidden(err) {
-			t.Errorf("another user writes the status: %v, want it to be forbidden", err)
-		}
 	}
 }
 

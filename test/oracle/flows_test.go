@@ -59,6 +59,7 @@ func sources(w *oracle.World, v4 bool) []end {
 				out = append(out, end{oracle.Place{Pod: pod.ID}, a})
 			}
 		}
+		out = append(out, end{oracle.Place{Pod: pod.ID}, front(v4)}) // an address that is not its own
 	}
 	for _, l := range w.Interfaces {
 		outside := front(v4)

@@ -18,6 +18,9 @@ func drawHostEndpoints(t *rapid.T) []*v3.HostEndpoint {
 			ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("h%d", i), Labels: drawLabels(t)},
 			Spec:       v3.HostEndpointSpec{Node: at.Node, InterfaceName: pick(t, []string{"*", at.Name, ""}, "interface name")},
 		}
+		if chance(t, 10, "labels that pods can't have of themselves") {
+			h.Labels[pick(t, []string{"projectcalico.org/namespace", "projectcalico.org/serviceaccount", "projectcalico.org/orchestrator"}, "key")] = pick(t, []string{"n1", "robot", "k8s"}, "value")
+		}
 		if h.Spec.InterfaceName == "" || chance(t, 60, "addresses") {
 			h.Spec.ExpectedIPs = []string{at.Addresses[0].String()}
 			if chance(t, 60, "both families") {
@@ -25,7 +28,7 @@ func drawHostEndpoints(t *rapid.T) []*v3.HostEndpoint {
 			}
 		}
 		if chance(t, 50, "profile") {
-			h.Spec.Profiles = []string{pick(t, []string{"projectcalico-default-allow", "projectcalico-default-allow", "another"}, "profile")}
+			h.Spec.Profiles = distinct(some(t, []string{"projectcalico-default-allow", "projectcalico-default-allow", "another"}, 2, "profile"))
 		}
 		if chance(t, 40, "ports") {
 			h.Spec.Ports = []v3.EndpointPort{{

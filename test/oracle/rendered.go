@@ -172,8 +172,8 @@ func (r *renderedJudge) hostLocal(node, name string, ingress bool, p Packet) act
 }
 
 func (r *renderedJudge) allHostsLocal(node string, p Packet) action {
-	const noInterface = "" // so that none but the one for all interfaces is found
-	return r.hostLocal(node, noInterface, true, p)
+	const all = "*" // no interface bears that name, so that none but the one for all of them is found
+	return r.hostLocal(node, all, true, p)
 }
 
 func (r *renderedJudge) failsafe(node string, ingress, replies bool, p Packet) bool {

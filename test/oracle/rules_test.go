@@ -34,10 +34,7 @@ func drawGlobalPolicy(t *rapid.T, i int) *v3.GlobalNetworkPolicy {
 		p.Spec.NamespaceSelector = maybeSelector(t, 90, "namespace selector")
 		p.Spec.ServiceAccountSelector = maybeSelector(t, 30, "account selector")
 	}
-	kind := "plain"
-	if !lacks(hostEndpoints) {
-		kind = pick(t, []string{"plain", "plain", "forward", "forward", "preDNAT", "untracked"}, "kind")
-	}
+	kind := pick(t, []string{"plain", "plain", "forward", "forward", "preDNAT", "untracked"}, "kind")
 	p.Spec.ApplyOnForward = kind != "plain"
 	p.Spec.PreDNAT, p.Spec.DoNotTrack = kind == "preDNAT", kind == "untracked"
 	p.Spec.Ingress = drawRules(t, true, false)

@@ -1,6 +1,7 @@
 package oracle
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 
@@ -55,6 +56,9 @@ func (r *Rendered) Tables(n *Network) (Tables, error) {
 		}
 		s := r.NodeState(n, l.Node)
 		for item, problem := range s.Problems() {
+			if item.Kind == render.KindHostEndpoint {
+				continue // another one stands for its interface, or it has none
+			}
 			return nil, fmt.Errorf("node %s does not understand %s %s: %s", l.Node, item.Kind, item.Name, problem)
 		}
 		for _, held := range s.Held() {
@@ -92,6 +96,7 @@ func (h tableHooks) through(node string, p passage) decision {
 	}
 	if p.packet != p.original {
 		k.Original = netip.AddrPortFrom(p.original.Destination, uint16(p.original.DestinationPort))
+		k.OriginalOut = cmp.Or(interfaceName(p.firstOut), "lo")
 	}
 	v := h.evaluators[node].Evaluate(k)
 	d := decision{passed: v.Allowed}

@@ -2,6 +2,7 @@ package oracle
 
 import (
 	"cmp"
+	"encoding/json"
 	"net/netip"
 	"slices"
 	"strings"
@@ -65,7 +66,8 @@ func (u *users) localOn(h *v3.HostEndpoint, p Packet, ingress bool) action {
 		return undecided
 	}
 	profile := deny
-	if slices.Contains(h.Spec.Profiles, "projectcalico-default-allow") {
+	// The first profile decides: the one that is known allows all, and one that nobody knows nothing.
+	if len(h.Spec.Profiles) > 0 && h.Spec.Profiles[0] == "projectcalico-default-allow" {
 		profile = allow
 	}
 	return cmp.Or(u.onHost(h, p, ingress, true, func(x *anyPolicy) bool { return !x.preDNAT && !x.untracked }), profile)
@@ -156,7 +158,29 @@ func (u *users) maySend(id string, p Packet) bool {
 	if p.Protocol == UDP && p.DestinationPort == vxlanPort && !vxlan || p.Protocol == IPIP && !ipip {
 		return false
 	}
-	return slices.ContainsFunc(u.ownersOf(p.Source), func(o *owner) bool { return o.pod != nil && podID(o.pod) == id })
+	return slices.ContainsFunc(u.ownersOf(p.Source), func(o *owner) bool { return o.pod != nil && podID(o.pod) == id }) ||
+		u.mayPretend(id, p.Source)
+}
+
+// mayPretend tells whether a pod's annotation, and the settings, let it send from an address that is not its own.
+func (u *users) mayPretend(id string, from netip.Addr) bool {
+	if u.Felix == nil || !strings.EqualFold(u.Felix.Spec.WorkloadSourceSpoofing, "Any") {
+		return false
+	}
+	for _, pod := range u.Pods {
+		var prefixes []string
+		if podID(pod) != id || json.Unmarshal([]byte(pod.Annotations["cni.projectcalico.org/allowedSourcePrefixes"]), &prefixes) != nil {
+			continue
+		}
+		for _, text := range prefixes {
+			_, errPrefix := netip.ParsePrefix(text)
+			if _, errAddr := netip.ParseAddr(text); errPrefix != nil && errAddr != nil {
+				return false // of a list that can't be read nothing counts
+			}
+		}
+		return u.inAny(prefixes, from)
+	}
+	return false
 }
 
 // masquerades: from a pool with natOutgoing to outside all pools.

@@ -17,13 +17,12 @@ import (
 type feature string
 
 const (
-	hostEndpoints feature = "host endpoints"
 	adminPolicies feature = "AdminNetworkPolicy and BaselineAdminNetworkPolicy"
 	nodePeers     feature = "nodes as peers"
 )
 
 // lacking are features that the compiler does not have yet. Worlds are drawn without them.
-func lacking() []feature { return []feature{hostEndpoints, adminPolicies, nodePeers} }
+func lacking() []feature { return []feature{adminPolicies, nodePeers} }
 
 func lacks(f feature) bool {
 	return slices.Contains(lacking(), f)
@@ -63,9 +62,7 @@ func drawWorld(t *rapid.T) *oracle.World {
 	w.Felix = drawFelix(t)
 	w.Pools = drawPools(t)
 	w.Translations = drawTranslations(t, w)
-	if !lacks(hostEndpoints) {
-		w.HostEndpoints = drawHostEndpoints(t)
-	}
+	w.HostEndpoints = drawHostEndpoints(t)
 	for i := range upTo(t, 2, "Kubernetes policies") {
 		w.KubernetesPolicies = append(w.KubernetesPolicies, drawKubernetesPolicy(t, i))
 	}
@@ -121,6 +118,11 @@ func drawPod(t *rapid.T, place int) *corev1.Pod {
 		pod.Status.Phase = pick(t, []corev1.PodPhase{corev1.PodFailed, corev1.PodSucceeded}, "phase")
 	case chance(t, 6, "pending"):
 		pod.Status.Phase = corev1.PodPending
+	}
+	if chance(t, 25, "source prefixes") {
+		pod.Annotations = map[string]string{"cni.projectcalico.org/allowedSourcePrefixes": pick(t, []string{
+			`["192.0.2.0/24"]`, `["192.0.2.0/25", "2001:db8::/64"]`, `["192.0.2.130", "10.0.0.0/24"]`, `["192.0.2.0/24", "nonsense"]`, `192.0.2.0/24`, `[]`,
+		}, "source prefixes")}
 	}
 	if chance(t, 10, "lies") {
 		pod.Labels["projectcalico.org/serviceaccount"] = "robot"
@@ -191,13 +193,12 @@ func drawFelix(t *rapid.T) *v3.FelixConfiguration {
 	if chance(t, 20, "IPIP from pods") {
 		f.Spec.AllowIPIPPacketsFromWorkloads = new(true)
 	}
+	f.Spec.WorkloadSourceSpoofing = pick(t, []string{"", "Any", "any", "Disabled"}, "spoofing")
 	if chance(t, 20, "VXLAN port") {
 		f.Spec.VXLANPort = new(8080)
 	}
-	if !lacks(hostEndpoints) {
-		f.Spec.FailsafeInboundHostPorts = drawFailsafe(t, "inbound")
-		f.Spec.FailsafeOutboundHostPorts = drawFailsafe(t, "outbound")
-	}
+	f.Spec.FailsafeInboundHostPorts = drawFailsafe(t, "inbound")
+	f.Spec.FailsafeOutboundHostPorts = drawFailsafe(t, "outbound")
 	return f
 }
 
