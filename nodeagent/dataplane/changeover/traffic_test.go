@@ -110,6 +110,33 @@ func testChangesUnderTraffic(t *testing.T, variant iptables.Variant) {
 	}
 }
 
+// The same holds for what host endpoints allow early: later stages of neither dataplane hold it up.
+func TestHostsChangeUnderTraffic(t *testing.T) { eachVariant(t, testHostsChangeUnderTraffic) }
+
+func testHostsChangeUnderTraffic(t *testing.T, variant iptables.Variant) {
+	tiers := []tables.Tier{packets.Tier(tables.Pass, "open")}
+	shut := tables.Directions{Ingress: []tables.Tier{packets.Tier(tables.Deny, "none")}}
+	for name, h := range map[string]tables.HostEndpoint{
+		"local":              {Local: tables.Directions{Ingress: tiers}},
+		"before translation": {PreDNAT: tiers, Local: shut},
+		"untracked":          {Untracked: tables.Directions{Ingress: tiers}, Local: shut},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := packets.NewNode(t, subject(variant))
+			p := packets.NewTables()
+			p.Programs.Set("open", tables.Program{Ingress: []tables.Rule{packets.Rule(tables.Allow, unix.IPPROTO_UDP, 53)}})
+			p.Programs.Set("none", tables.Program{})
+			p.HostEndpoints.Set(tables.AllInterfaces, h)
+			use(n, p, tables.NFTables)
+			i := 0
+			n.Flooded(packets.Outside, packets.HostSide, func() {
+				use(n, p, []tables.Dataplane{tables.IPTables, tables.NFTables}[i%2])
+				i++
+			})
+		})
+	}
+}
+
 // An earlier process used the other dataplane: nothing of it is left after the first Apply, whatever its variant was.
 func TestRestartWithTheOtherDataplane(t *testing.T) { eachVariant(t, testRestartWithTheOtherDataplane) }
 

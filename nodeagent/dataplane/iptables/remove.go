@@ -69,8 +69,9 @@ func (p programs) removeRules(ctx context.Context) error {
 			}
 			return fmt.Errorf("reading rules of the variant %s: %w", p.variant, err)
 		}
-		for table, lines := range sections(string(out)) {
-			s := parseSaved([]byte(lines))
+		parts := sections(string(out))
+		for _, table := range leavingOrder() {
+			s := parseSaved([]byte(parts[table]))
 			if len(s.chains)+len(s.others) == 0 {
 				continue
 			}
