@@ -217,6 +217,7 @@ func TestAPIServer(t *testing.T) {
 	t.Run("writes", func(t *testing.T) { writes(t, a) })
 	t.Run("clients", func(t *testing.T) { clients(t, a) })
 	t.Run("agreement", func(t *testing.T) { agreement(t, a) })
+	t.Run("examples", func(t *testing.T) { examples(t, a) })
 }
 
 // writes are made one after the other.
