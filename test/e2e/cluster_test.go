@@ -40,6 +40,7 @@ func TestOnCluster(t *testing.T) {
 func rest(t *testing.T, c *lab.Cluster) {
 	clear(t, c)
 	t.Run("TruthTable", func(t *testing.T) { truthTable(t, c) })
+	t.Run("Paths", func(t *testing.T) { paths(t, c) })
 	t.Run("Failures", func(t *testing.T) { failures(t, c) })
 }
 
