@@ -30,7 +30,7 @@ generate: tools ## deep-copy functions of the API types
 
 manifests: tools ## CRDs, and the install manifest from them
 	$(TOOLS)/controller-gen crd:allowDangerousTypes=true paths=./api/... output:crd:dir=config/crd/bases
-	hack/nullable.sh
+	hack/crds.sh
 	$(MAKE) install.yaml
 
 install.yaml: tools ## config/install.yaml, what users apply

@@ -39,6 +39,7 @@ type flags struct {
 	leaderElect          bool
 	leaderElectNamespace string
 	pool                 string
+	keepDenied           bool
 	logLevel             string
 	kubeconfig           string
 }
@@ -62,6 +63,7 @@ func command() *cobra.Command {
 	p.BoolVar(&f.leaderElect, "leader-elect", false, "agree with other replicas on the one that writes")
 	p.StringVar(&f.leaderElectNamespace, "leader-elect-namespace", "manul-system", "namespace of the Lease that replicas agree by")
 	p.StringVar(&f.pool, "default-ipv4-pool", "", "CIDR of the address pool to create in a cluster that has none; empty for none")
+	p.BoolVar(&f.keepDenied, "keep-denied-connections", false, "let connections go on that policies have come to deny; they are ended otherwise")
 	p.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	p.StringVar(&f.kubeconfig, "kubeconfig", "", "how to reach the API server; empty inside a cluster")
 	return cmd
@@ -89,6 +91,7 @@ func (f *flags) run(ctx context.Context) error {
 		LeaderElect:             f.leaderElect,
 		LeaderElectionNamespace: f.leaderElectNamespace,
 		DefaultIPv4Pool:         pool,
+		KeepDeniedConnections:   f.keepDenied,
 		Version:                 version,
 		Log:                     log,
 		Admission:               f.admission(),

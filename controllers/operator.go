@@ -27,6 +27,7 @@ import (
 	"github.com/manul-net/manul/api/v1alpha1"
 	v3 "github.com/manul-net/manul/api/v3"
 	"github.com/manul-net/manul/controllers/defaults"
+	"github.com/manul-net/manul/controllers/hostendpoints"
 	"github.com/manul-net/manul/controllers/inputs"
 	"github.com/manul-net/manul/controllers/leases"
 	"github.com/manul-net/manul/controllers/policystatus"
@@ -55,6 +56,8 @@ type Options struct {
 	LeaderElectionNamespace string
 	// DefaultIPv4Pool is the pool that a cluster without pools gets; the zero Prefix for none.
 	DefaultIPv4Pool netip.Prefix
+	// KeepDeniedConnections has nodes let connections go on that policies have come to deny. They are ended otherwise.
+	KeepDeniedConnections bool
 	// Version of the operator, for people to read.
 	Version string
 	Log     logr.Logger
@@ -93,7 +96,9 @@ func Run(ctx context.Context, cfg *rest.Config, opts Options) error {
 	if served, err := awaitKinds(ctx, mgr); err != nil || !served {
 		return err // without an error: told to end before it began
 	}
-	if err := register(mgr, live.New(), opts); err != nil {
+	world := live.New()
+	world.KeepDeniedConnections(opts.KeepDeniedConnections)
+	if err := register(mgr, world, opts); err != nil {
 		return err
 	}
 	if err := mgr.Start(ctx); err != nil {
@@ -109,6 +114,7 @@ func register(mgr manager.Manager, world *live.World, opts Options) error {
 		func() error { return rendered.Setup(mgr, world) },
 		func() error { return policystatus.Setup(mgr, world) },
 		func() error { return leases.Setup(mgr, world) },
+		func() error { return hostendpoints.Setup(mgr) },
 		func() error { return defaults.SetupTiers(mgr) },
 		func() error { return defaults.SetupSettings(mgr) },
 		func() error { return defaults.SetupInformation(mgr, opts.Version) },
@@ -154,7 +160,7 @@ func compiled(world *live.World) healthz.Checker {
 // operator may start before the CustomResourceDefinitions are established, and before the API server answers at all.
 func awaitKinds(ctx context.Context, mgr manager.Manager) (bool, error) {
 	delay := firstLook
-	for _, obj := range inputs.Kinds() {
+	for _, obj := range append(inputs.Kinds(), &v3.KubeControllersConfiguration{}) {
 		gvk, err := apiutil.GVKForObject(obj, mgr.GetScheme())
 		if err != nil {
 			return false, fmt.Errorf("looking for the kind of %T: %w", obj, err)

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -19,6 +18,7 @@ import (
 	admissionv1 "k8s.io/api/admission/v1"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -33,7 +33,9 @@ import (
 
 	"github.com/manul-net/manul/api/v1alpha1"
 	v3 "github.com/manul-net/manul/api/v3"
+	"github.com/manul-net/manul/test/apischema"
 	"github.com/manul-net/manul/test/apiserver"
+	"github.com/manul-net/manul/test/manifests"
 )
 
 const namespace = "manul-system"
@@ -69,7 +71,7 @@ func schemes(t *testing.T) *runtime.Scheme {
 	t.Helper()
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{
-		corev1.AddToScheme, admissionregistrationv1.AddToScheme, v3.AddToScheme, v1alpha1.AddToScheme,
+		corev1.AddToScheme, networkingv1.AddToScheme, admissionregistrationv1.AddToScheme, v3.AddToScheme, v1alpha1.AddToScheme,
 	} {
 		if err := add(scheme); err != nil {
 			t.Fatal(err)
@@ -78,11 +80,9 @@ func schemes(t *testing.T) *runtime.Scheme {
 	return scheme
 }
 
-// admit starts the webhook beside an API server, and returns when it is asked.
-func admit(t *testing.T) *admitted {
+// admit starts the webhook beside an API server that has none yet, and returns when it is asked.
+func admit(t *testing.T, server *apiserver.Server) *admitted {
 	t.Helper()
-	server := apiserver.Start(t)
-	server.InstallProjectCRDs(t)
 	scheme := schemes(t)
 	w := &warned{}
 	cfg := rest.CopyConfig(server.Config)
@@ -140,14 +140,7 @@ func freeAddress(t *testing.T) string {
 // the certificate stays that of the Service.
 func installWebhook(t *testing.T, c client.Client, address string) {
 	t.Helper()
-	raw, err := os.ReadFile(filepath.Join(apiserver.Root(t), "config", "webhook", "webhook.yaml"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	config := &admissionregistrationv1.ValidatingWebhookConfiguration{}
-	if err := yaml.UnmarshalStrict(raw, config); err != nil {
-		t.Fatal(err)
-	}
+	config := configuration(t)
 	for i := range config.Webhooks {
 		config.Webhooks[i].ClientConfig = admissionregistrationv1.WebhookClientConfig{URL: new("https://" + address + Path)}
 	}
@@ -169,6 +162,20 @@ func installWebhook(t *testing.T, c client.Client, address string) {
 			t.Error(err)
 		}
 	})
+}
+
+// configuration is that of config/webhook.
+func configuration(t *testing.T) *admissionregistrationv1.ValidatingWebhookConfiguration {
+	t.Helper()
+	raw, err := os.ReadFile(filepath.Join(apiserver.Root(t), "config", "webhook", "webhook.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := &admissionregistrationv1.ValidatingWebhookConfiguration{}
+	if err := yaml.UnmarshalStrict(raw, config); err != nil {
+		t.Fatal(err)
+	}
+	return config
 }
 
 func (a *admitted) eventually(t *testing.T, what string, holds func() error) {
@@ -203,13 +210,17 @@ func object(kind, manifest string) *unstructured.Unstructured {
 
 // TestAPIServer has a real API server ask the webhook.
 func TestAPIServer(t *testing.T) {
-	a := admit(t)
-	t.Run("manifests", func(t *testing.T) { manifests(t, a) })
+	server := apiserver.Start(t)
+	server.InstallProjectCRDs(t)
+	t.Run("absent operator", func(t *testing.T) { absentOperator(t, server) })
+	a := admit(t, server)
+	t.Run("writes", func(t *testing.T) { writes(t, a) })
+	t.Run("clients", func(t *testing.T) { clients(t, a) })
 	t.Run("agreement", func(t *testing.T) { agreement(t, a) })
 }
 
-// manifests writes one after the other.
-func manifests(t *testing.T, a *admitted) {
+// writes are made one after the other.
+func writes(t *testing.T, a *admitted) {
 	ctx := t.Context()
 	for _, obj := range []client.Object{
 		&v3.Tier{ObjectMeta: metav1.ObjectMeta{Name: "security"}},
@@ -311,85 +322,45 @@ func manifests(t *testing.T, a *admitted) {
 	})
 }
 
-// agreement mutates manifests: what the API server takes and stores, the webhook could read.
+// agreement hands manifests, right ones and spoiled ones, to the API server, as kubectl does. It says what the schema in this process
+// and the webhook's handler say, with which thousands more are tried (test/api).
 func agreement(t *testing.T, a *admitted) {
-	random := rand.New(rand.NewPCG(1, 2))
-	h := handler(sample())
-	seeds := map[string]string{
-		"NetworkPolicy": `{"metadata":{"name":"x","namespace":"default"},"spec":{"tier":"default","order":1,"selector":"a == 'b'","types":["Ingress"],` +
-			`"ingress":[{"action":"Allow","protocol":"TCP","source":{"nets":["10.0.0.0/8"],"selector":"c in {'d'}"},"destination":{"ports":[80,"a","1:2"]}}]}}`,
-		"IPPool":       `{"metadata":{"name":"x"},"spec":{"cidr":"10.99.0.0/16","blockSize":26,"nodeSelector":"all()"}}`,
-		"HostEndpoint": `{"metadata":{"name":"x"},"spec":{"interfaceName":"*","ports":[{"name":"a","protocol":6,"port":1}]}}`,
+	const seed, drawn = 77, 200
+	kinds, err := apischema.Load(filepath.Join(apiserver.Root(t), "config", "crd", "bases", "projectcalico.org_*.yaml"))
+	if err != nil {
+		t.Fatal(err)
 	}
-	taken := 0
-	for i := range 300 {
-		for kind, seed := range seeds {
-			var content map[string]any
-			if err := json.Unmarshal([]byte(seed), &content); err != nil {
-				t.Fatal(err)
-			}
-			content["spec"] = mutate(random, content["spec"])
-			content["apiVersion"], content["kind"] = v3.GroupName+"/"+v3.Version, kind
-			raw, err := json.Marshal(content)
+	if err := a.client.Create(t.Context(), &v3.Tier{ObjectMeta: metav1.ObjectMeta{Name: "security"}}); err != nil {
+		t.Fatal(err)
+	}
+	strict := client.WithFieldValidation(a.client, metav1.FieldValidationStrict)
+	source, taken := manifests.New(seed), 0
+	for i := range drawn {
+		m := source.Any()
+		answer := kinds[m.Kind].Create(t.Context(), m.Object)
+		want := answer.Err()
+		if want == nil {
+			raw, err := json.Marshal(answer.Stored)
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := h.Handle(t.Context(), rawRequest(admissionv1.Create, kind, raw))
-			obj := &unstructured.Unstructured{Object: content}
-			err = a.client.Create(t.Context(), obj, client.DryRunAll)
-			if err == nil {
-				taken++
-			}
-			// The API server prunes, defaults and checks the schema before it asks: it may refuse more, never less.
-			if err == nil && !got.Allowed {
-				pruned, perr := obj.MarshalJSON()
-				if perr != nil {
-					t.Fatal(perr)
-				}
-				if again := h.Handle(t.Context(), rawRequest(admissionv1.Create, kind, pruned)); !again.Allowed {
-					t.Errorf("%d: the API server took what the checks refuse (%s): %s", i, again.Result.Message, raw)
-				}
-			}
-			if err != nil && !apierrors.IsInvalid(err) && !apierrors.IsForbidden(err) && !apierrors.IsBadRequest(err) {
-				t.Errorf("%d: %v: %s", i, err, raw)
+			req := rawRequest(admissionv1.Create, m.Kind, raw)
+			if got := handler(sample()).Handle(t.Context(), req); !got.Allowed {
+				want = errors.New(got.Result.Message)
 			}
 		}
-	}
-	if taken < 50 || taken > 850 {
-		t.Errorf("%d of 900 manifests were taken: the test shows little", taken)
-	}
-}
-
-// mutate changes a value somewhere inside, most of the time only a little.
-func mutate(random *rand.Rand, value any) any {
-	if random.IntN(12) == 0 {
-		others := []any{"", "x", 0, -1, 5_000_000_000, 1.5, true, nil, []any{}, map[string]any{}, "0.0.0.0/0", "all()", "65536", "2:1"}
-		return others[random.IntN(len(others))]
-	}
-	switch value := value.(type) {
-	case map[string]any:
-		keys := make([]string, 0, len(value))
-		for key := range value {
-			keys = append(keys, key)
+		got := strict.Create(t.Context(), &unstructured.Unstructured{Object: m.Object}, client.DryRunAll)
+		if got == nil {
+			taken++
+		} else if !apierrors.IsInvalid(got) && !apierrors.IsForbidden(got) && !apierrors.IsBadRequest(got) {
+			t.Errorf("seed %d, manifest %d, %s: refused for another reason: %v", seed, i, m.Kind, got)
 		}
-		if len(keys) == 0 {
-			return value
-		}
-		slices.Sort(keys)
-		key := keys[random.IntN(len(keys))]
-		switch random.IntN(8) {
-		case 0:
-			delete(value, key)
-		case 1:
-			value["unknown"] = "x"
-		default:
-			value[key] = mutate(random, value[key])
-		}
-	case []any:
-		if len(value) > 0 {
-			at := random.IntN(len(value))
-			value[at] = mutate(random, value[at])
+		if (got == nil) != (want == nil) {
+			t.Errorf("seed %d, manifest %d, %s, %s: the API server says %v, the tests without one %v", seed, i, m.Kind, strings.Join(m.Changes, "; "), got, want)
 		}
 	}
-	return value
+	t.Logf("seed %d, %d manifests, %d taken", seed, drawn, taken)
+	if taken < drawn/10 || taken > drawn*9/10 {
+		t.Errorf("%d of %d manifests were taken: the test shows little", taken, drawn)
+	}
 }

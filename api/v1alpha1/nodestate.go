@@ -329,7 +329,7 @@ type EndpointStatus struct {
 
 // Failure is one item that could not be put into effect.
 type Failure struct {
-	// Kind of the item: a rendered kind, "Endpoint", "Route", or "Address" (a pod that could not be given one).
+	// Kind of the item: a rendered kind, "Endpoint", "HostEndpoint", "Route", or "Address" (a pod that could not be given one).
 	Kind string `json:"kind"`
 	// Name of the item.
 	Name string `json:"name"`
@@ -341,6 +341,9 @@ type Failure struct {
 type Summary struct {
 	// +optional
 	Endpoints int32 `json:"endpoints"`
+	// HostEndpoints counts the interfaces of the node that have one; the one for all interfaces counts once.
+	// +optional
+	HostEndpoints int32 `json:"hostEndpoints,omitempty"`
 	// +optional
 	Policies int32 `json:"policies"`
 	// +optional

@@ -112,6 +112,8 @@ type BGPPeerSpec struct {
 	KeepaliveTime *Duration `json:"keepaliveTime,omitempty"`
 
 	// NumAllowedLocalASNumbers is how often the nodes' own AS number may be in the path of a route from the peer. 0 when absent.
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=2147483647
 	// +optional
 	NumAllowedLocalASNumbers *int32 `json:"numAllowedLocalASNumbers,omitempty"`
 

@@ -65,6 +65,8 @@ type CalicoNodeStatusSpec struct {
 	Classes []NodeStatusClass `json:"classes,omitempty"`
 
 	// UpdatePeriodSeconds between reports. 0 stops them.
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=2147483647
 	// +optional
 	UpdatePeriodSeconds *uint32 `json:"updatePeriodSeconds,omitempty"`
 }

@@ -94,7 +94,7 @@ type FelixBPF struct {
 	BPFHostConntrackBypass *bool `json:"bpfHostConntrackBypass,omitempty"`
 
 	// BPFIPFragTimeout is how long fragments of a packet are waited for.
-	// +kubebuilder:validation:Pattern=`^([0-9]+(\\.[0-9]+)?(ms|s|m|h))*$`
+	// +kubebuilder:validation:Pattern=`^([0-9]+(\.[0-9]+)?(ms|s|m|h))*$`
 	// +optional
 	BPFIPFragTimeout *Duration `json:"bpfIPFragTimeout,omitempty"`
 
@@ -117,7 +117,7 @@ type FelixBPF struct {
 	BPFKubeProxyIptablesCleanupEnabled *bool `json:"bpfKubeProxyIptablesCleanupEnabled,omitempty"`
 
 	// BPFKubeProxyMinSyncPeriod is the least time between changes of services.
-	// +kubebuilder:validation:Pattern=`^([0-9]+(\\.[0-9]+)?(ms|s|m|h))*$`
+	// +kubebuilder:validation:Pattern=`^([0-9]+(\.[0-9]+)?(ms|s|m|h))*$`
 	// +optional
 	BPFKubeProxyMinSyncPeriod *Duration `json:"bpfKubeProxyMinSyncPeriod,omitempty"`
 

@@ -41,22 +41,22 @@ type FelixIptables struct {
 	IptablesNATOutgoingInterfaceFilter string `json:"iptablesNATOutgoingInterfaceFilter,omitempty"`
 
 	// IptablesLockProbeInterval is taken from manifests that give it; the programs wait for the lock themselves.
-	// +kubebuilder:validation:Pattern=`^([0-9]+(\\.[0-9]+)?(ms|s|m|h))*$`
+	// +kubebuilder:validation:Pattern=`^([0-9]+(\.[0-9]+)?(ms|s|m|h))*$`
 	// +optional
 	IptablesLockProbeInterval *Duration `json:"iptablesLockProbeInterval,omitempty"`
 
 	// IptablesPostWriteCheckInterval is the time after a change at which the rules are compared with the kernel again.
-	// +kubebuilder:validation:Pattern=`^([0-9]+(\\.[0-9]+)?(ms|s|m|h))*$`
+	// +kubebuilder:validation:Pattern=`^([0-9]+(\.[0-9]+)?(ms|s|m|h))*$`
 	// +optional
 	IptablesPostWriteCheckInterval *Duration `json:"iptablesPostWriteCheckInterval,omitempty"`
 
 	// IptablesRefreshInterval is the time between full comparisons of rules with the kernel.
-	// +kubebuilder:validation:Pattern=`^([0-9]+(\\.[0-9]+)?(ms|s|m|h))*$`
+	// +kubebuilder:validation:Pattern=`^([0-9]+(\.[0-9]+)?(ms|s|m|h))*$`
 	// +optional
 	IptablesRefreshInterval *Duration `json:"iptablesRefreshInterval,omitempty"`
 
 	// IPSetsRefreshInterval is the time between full comparisons of sets with the kernel.
-	// +kubebuilder:validation:Pattern=`^([0-9]+(\\.[0-9]+)?(ms|s|m|h))*$`
+	// +kubebuilder:validation:Pattern=`^([0-9]+(\.[0-9]+)?(ms|s|m|h))*$`
 	// +optional
 	IPSetsRefreshInterval *Duration `json:"ipsetsRefreshInterval,omitempty"`
 
@@ -83,7 +83,7 @@ type FelixIptables struct {
 	XDPEnabled *bool `json:"xdpEnabled,omitempty"`
 
 	// XDPRefreshInterval is the time between full comparisons of XDP programs with the kernel.
-	// +kubebuilder:validation:Pattern=`^([0-9]+(\\.[0-9]+)?(ms|s|m|h))*$`
+	// +kubebuilder:validation:Pattern=`^([0-9]+(\.[0-9]+)?(ms|s|m|h))*$`
 	// +optional
 	XDPRefreshInterval *Duration `json:"xdpRefreshInterval,omitempty"`
 }

@@ -60,17 +60,17 @@ type FelixLogging struct {
 	DebugMemoryProfilePath string `json:"debugMemoryProfilePath,omitempty"`
 
 	// DebugSimulateCalcGraphHangAfter stops the node agent's calculation after this time, for tests.
-	// +kubebuilder:validation:Pattern=`^([0-9]+(\\.[0-9]+)?(ms|s|m|h))*$`
+	// +kubebuilder:validation:Pattern=`^([0-9]+(\.[0-9]+)?(ms|s|m|h))*$`
 	// +optional
 	DebugSimulateCalcGraphHangAfter *Duration `json:"debugSimulateCalcGraphHangAfter,omitempty"`
 
 	// DebugSimulateDataplaneApplyDelay delays each change of the dataplane, for tests.
-	// +kubebuilder:validation:Pattern=`^([0-9]+(\\.[0-9]+)?(ms|s|m|h))*$`
+	// +kubebuilder:validation:Pattern=`^([0-9]+(\.[0-9]+)?(ms|s|m|h))*$`
 	// +optional
 	DebugSimulateDataplaneApplyDelay *Duration `json:"debugSimulateDataplaneApplyDelay,omitempty"`
 
 	// DebugSimulateDataplaneHangAfter stops the dataplane after this time, for tests.
-	// +kubebuilder:validation:Pattern=`^([0-9]+(\\.[0-9]+)?(ms|s|m|h))*$`
+	// +kubebuilder:validation:Pattern=`^([0-9]+(\.[0-9]+)?(ms|s|m|h))*$`
 	// +optional
 	DebugSimulateDataplaneHangAfter *Duration `json:"debugSimulateDataplaneHangAfter,omitempty"`
 }

@@ -59,12 +59,12 @@ type FelixMonitoring struct {
 	PrometheusProcessMetricsEnabled *bool `json:"prometheusProcessMetricsEnabled,omitempty"`
 
 	// ReportingInterval is the time between reports of the node's status.
-	// +kubebuilder:validation:Pattern=`^([0-9]+(\\.[0-9]+)?(ms|s|m|h))*$`
+	// +kubebuilder:validation:Pattern=`^([0-9]+(\.[0-9]+)?(ms|s|m|h))*$`
 	// +optional
 	ReportingInterval *Duration `json:"reportingInterval,omitempty"`
 
 	// ReportingTTL is how long such a report is valid.
-	// +kubebuilder:validation:Pattern=`^([0-9]+(\\.[0-9]+)?(ms|s|m|h))*$`
+	// +kubebuilder:validation:Pattern=`^([0-9]+(\.[0-9]+)?(ms|s|m|h))*$`
 	// +optional
 	ReportingTTL *Duration `json:"reportingTTL,omitempty"`
 
@@ -73,17 +73,17 @@ type FelixMonitoring struct {
 	UsageReportingEnabled *bool `json:"usageReportingEnabled,omitempty"`
 
 	// UsageReportingInitialDelay is taken from manifests that give it; nothing is reported to anybody.
-	// +kubebuilder:validation:Pattern=`^([0-9]+(\\.[0-9]+)?(ms|s|m|h))*$`
+	// +kubebuilder:validation:Pattern=`^([0-9]+(\.[0-9]+)?(ms|s|m|h))*$`
 	// +optional
 	UsageReportingInitialDelay *Duration `json:"usageReportingInitialDelay,omitempty"`
 
 	// UsageReportingInterval is taken from manifests that give it; nothing is reported to anybody.
-	// +kubebuilder:validation:Pattern=`^([0-9]+(\\.[0-9]+)?(ms|s|m|h))*$`
+	// +kubebuilder:validation:Pattern=`^([0-9]+(\.[0-9]+)?(ms|s|m|h))*$`
 	// +optional
 	UsageReportingInterval *Duration `json:"usageReportingInterval,omitempty"`
 
 	// EndpointReportingDelay is how long a change of an endpoint's status waits before it is reported.
-	// +kubebuilder:validation:Pattern=`^([0-9]+(\\.[0-9]+)?(ms|s|m|h))*$`
+	// +kubebuilder:validation:Pattern=`^([0-9]+(\.[0-9]+)?(ms|s|m|h))*$`
 	// +optional
 	EndpointReportingDelay *Duration `json:"endpointReportingDelay,omitempty"`
 
@@ -100,7 +100,7 @@ type FelixMonitoring struct {
 	FlowLogsCollectorDebugTrace *bool `json:"flowLogsCollectorDebugTrace,omitempty"`
 
 	// FlowLogsFlushInterval is the time between reports of flows.
-	// +kubebuilder:validation:Pattern=`^([0-9]+(\\.[0-9]+)?(ms|s|m|h))*$`
+	// +kubebuilder:validation:Pattern=`^([0-9]+(\.[0-9]+)?(ms|s|m|h))*$`
 	// +optional
 	FlowLogsFlushInterval *Duration `json:"flowLogsFlushInterval,omitempty"`
 

@@ -13,7 +13,7 @@ type FelixRoutes struct {
 	RouteSyncDisabled *bool `json:"routeSyncDisabled,omitempty"`
 
 	// RouteRefreshInterval is the time between full comparisons of routes with the kernel.
-	// +kubebuilder:validation:Pattern=`^([0-9]+(\\.[0-9]+)?(ms|s|m|h))*$`
+	// +kubebuilder:validation:Pattern=`^([0-9]+(\.[0-9]+)?(ms|s|m|h))*$`
 	// +optional
 	RouteRefreshInterval *Duration `json:"routeRefreshInterval,omitempty"`
 
@@ -97,12 +97,12 @@ type FelixRoutes struct {
 	IPv6Support *bool `json:"ipv6Support,omitempty"`
 
 	// NetlinkTimeout bounds each request to the kernel.
-	// +kubebuilder:validation:Pattern=`^([0-9]+(\\.[0-9]+)?(ms|s|m|h))*$`
+	// +kubebuilder:validation:Pattern=`^([0-9]+(\.[0-9]+)?(ms|s|m|h))*$`
 	// +optional
 	NetlinkTimeout *Duration `json:"netlinkTimeout,omitempty"`
 
 	// InterfaceRefreshInterval is the time between full comparisons of interfaces with the kernel.
-	// +kubebuilder:validation:Pattern=`^([0-9]+(\\.[0-9]+)?(ms|s|m|h))*$`
+	// +kubebuilder:validation:Pattern=`^([0-9]+(\.[0-9]+)?(ms|s|m|h))*$`
 	// +optional
 	InterfaceRefreshInterval *Duration `json:"interfaceRefreshInterval,omitempty"`
 

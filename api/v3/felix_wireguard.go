@@ -23,7 +23,7 @@ type FelixWireguard struct {
 	WireguardInterfaceNameV6 string `json:"wireguardInterfaceNameV6,omitempty"`
 
 	// WireguardKeepAlive is the time between packets that keep NAT mappings open. Off when 0 or absent.
-	// +kubebuilder:validation:Pattern=`^([0-9]+(\\.[0-9]+)?(ms|s|m|h))*$`
+	// +kubebuilder:validation:Pattern=`^([0-9]+(\.[0-9]+)?(ms|s|m|h))*$`
 	// +optional
 	WireguardKeepAlive *Duration `json:"wireguardKeepAlive,omitempty"`
 

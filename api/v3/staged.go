@@ -50,7 +50,7 @@ type StagedNetworkPolicyList struct {
 
 // StagedNetworkPolicySpec is the policy that is tried out.
 //
-// +kubebuilder:validation:XValidation:rule="!has(self.stagedAction) || self.stagedAction != 'Delete' || !(has(self.order) || has(self.ingress) || has(self.egress) || has(self.selector) || has(self.types) || has(self.serviceAccountSelector))",message="stagedAction Delete stands for deleting the policy of this name: leave out everything but tier and stagedAction"
+// +kubebuilder:validation:XValidation:rule="!has(self.stagedAction) || self.stagedAction != 'Delete' || !(has(self.order) || has(self.ingress) && size(self.ingress) > 0 || has(self.egress) && size(self.egress) > 0 || has(self.selector) && size(self.selector) > 0 || has(self.types) && size(self.types) > 0 || has(self.serviceAccountSelector) && size(self.serviceAccountSelector) > 0)",message="stagedAction Delete stands for deleting the policy of this name: leave out everything but tier and stagedAction"
 type StagedNetworkPolicySpec struct {
 	// StagedAction is what the staged policy stands for: Set (create or replace the policy of this name), Delete (delete it),
 	// Learn or Ignore.
@@ -90,7 +90,7 @@ type StagedGlobalNetworkPolicyList struct {
 
 // StagedGlobalNetworkPolicySpec is the policy that is tried out.
 //
-// +kubebuilder:validation:XValidation:rule="!has(self.stagedAction) || self.stagedAction != 'Delete' || !(has(self.order) || has(self.ingress) || has(self.egress) || has(self.selector) || has(self.namespaceSelector) || has(self.types) || has(self.serviceAccountSelector) || has(self.applyOnForward) || has(self.preDNAT) || has(self.doNotTrack))",message="stagedAction Delete stands for deleting the policy of this name: leave out everything but tier and stagedAction"
+// +kubebuilder:validation:XValidation:rule="!has(self.stagedAction) || self.stagedAction != 'Delete' || !(has(self.order) || has(self.ingress) && size(self.ingress) > 0 || has(self.egress) && size(self.egress) > 0 || has(self.selector) && size(self.selector) > 0 || has(self.namespaceSelector) && size(self.namespaceSelector) > 0 || has(self.types) && size(self.types) > 0 || has(self.serviceAccountSelector) && size(self.serviceAccountSelector) > 0 || has(self.applyOnForward) && self.applyOnForward || has(self.preDNAT) && self.preDNAT || has(self.doNotTrack) && self.doNotTrack)",message="stagedAction Delete stands for deleting the policy of this name: leave out everything but tier and stagedAction"
 type StagedGlobalNetworkPolicySpec struct {
 	// StagedAction is what the staged policy stands for: Set (create or replace the policy of this name), Delete (delete it),
 	// Learn or Ignore.
@@ -129,7 +129,7 @@ type StagedKubernetesNetworkPolicyList struct {
 
 // StagedKubernetesNetworkPolicySpec is the policy that is tried out.
 //
-// +kubebuilder:validation:XValidation:rule="!has(self.stagedAction) || self.stagedAction != 'Delete' || !(has(self.ingress) || has(self.egress) || has(self.podSelector) || has(self.policyTypes))",message="stagedAction Delete stands for deleting the policy of this name: leave out everything but stagedAction"
+// +kubebuilder:validation:XValidation:rule="!has(self.stagedAction) || self.stagedAction != 'Delete' || !(has(self.ingress) && size(self.ingress) > 0 || has(self.egress) && size(self.egress) > 0 || has(self.podSelector) && (has(self.podSelector.matchLabels) && size(self.podSelector.matchLabels) > 0 || has(self.podSelector.matchExpressions) && size(self.podSelector.matchExpressions) > 0) || has(self.policyTypes) && size(self.policyTypes) > 0)",message="stagedAction Delete stands for deleting the policy of this name: leave out everything but stagedAction"
 type StagedKubernetesNetworkPolicySpec struct {
 	// StagedAction is what the staged policy stands for: Set (create or replace the policy of this name), Delete (delete it),
 	// Learn or Ignore.

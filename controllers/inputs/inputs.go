@@ -30,8 +30,8 @@ func Kinds() []client.Object {
 		&discoveryv1.EndpointSlice{}, &networkingv1.NetworkPolicy{},
 		&v3.Tier{}, &v3.NetworkPolicy{}, &v3.GlobalNetworkPolicy{},
 		&v3.StagedNetworkPolicy{}, &v3.StagedGlobalNetworkPolicy{}, &v3.StagedKubernetesNetworkPolicy{},
-		&v3.NetworkSet{}, &v3.GlobalNetworkSet{},
-		&v3.IPPool{}, &v3.IPAMBlock{}, &v3.FelixConfiguration{},
+		&v3.NetworkSet{}, &v3.GlobalNetworkSet{}, &v3.HostEndpoint{},
+		&v3.IPPool{}, &v3.IPReservation{}, &v3.IPAMConfiguration{}, &v3.IPAMBlock{}, &v3.FelixConfiguration{},
 		&v1alpha1.NodeState{}, &v1alpha1.NodeEndpoints{}, &v1alpha1.NodeNetwork{},
 		&v1alpha1.PolicyProgram{}, &v1alpha1.SetCatalog{},
 	}

@@ -76,6 +76,7 @@ func Setup(mgr manager.Manager, world *live.World) error {
 		source.TypedFunc[plan](demand),
 		watch(mgr.GetCache(), &v3.IPPool{}),
 		watch(mgr.GetCache(), &v3.IPAMConfiguration{}),
+		watch(mgr.GetCache(), &v3.IPReservation{}),
 		watch(mgr.GetCache(), &v3.IPAMBlock{}),
 		watch(mgr.GetCache(), &v3.BlockAffinity{}),
 		// Which pools endpoints ask for; not what agents say of their state.
@@ -135,7 +136,8 @@ func (l *Lessor) gather(ctx context.Context) (*state, error) {
 	var blocks v3.IPAMBlockList
 	var affinities v3.BlockAffinityList
 	var nodeStates v1alpha1.NodeStateList
-	for _, list := range []client.ObjectList{&pools, &nodes, &blocks, &affinities, &nodeStates} {
+	var reservations v3.IPReservationList
+	for _, list := range []client.ObjectList{&pools, &nodes, &blocks, &affinities, &nodeStates, &reservations} {
 		if err := l.Client.List(ctx, list); err != nil {
 			return nil, fmt.Errorf("listing %T: %w", list, err)
 		}
@@ -148,7 +150,7 @@ func (l *Lessor) gather(ctx context.Context) (*state, error) {
 		delete(l.made, blocks.Items[i].Name)
 	}
 	s := &state{
-		pools: pools.Items, nodes: nodes.Items, blocks: blocks.Items, affinities: affinities.Items,
+		pools: pools.Items, nodes: nodes.Items, blocks: blocks.Items, affinities: affinities.Items, reservations: reservations.Items,
 		nodeStates: nodeStates.Items, settings: settings.Spec, demand: l.World.Demand(),
 	}
 	if err := l.findPods(ctx, s); err != nil {

@@ -65,8 +65,10 @@ type state struct {
 	nodes      []corev1.Node
 	blocks     []v3.IPAMBlock
 	affinities []v3.BlockAffinity
-	nodeStates []v1alpha1.NodeState
-	settings   v3.IPAMConfigurationSpec
+	// reservations keep addresses back.
+	reservations []v3.IPReservation
+	nodeStates   []v1alpha1.NodeState
+	settings     v3.IPAMConfigurationSpec
 	// demand is the number of endpoints of each node.
 	demand map[string]int
 	// bound are nodes that are gone while pods are still bound to them.
@@ -135,7 +137,13 @@ func usablePool(p *v3.IPPool) (ipam.Pool, finding) {
 	if err != nil {
 		return ipam.Pool{}, finding{reason: ReasonInvalid, message: "spec.nodeSelector: " + err.Error()}
 	}
-	pool := ipam.Pool{CIDR: cidr, BlockBits: bits, Manual: p.Spec.AssignmentMode == v3.AssignmentManual, Nodes: nodes}
+	namespaces, err := selector.Parse(p.Spec.NamespaceSelector)
+	if err != nil {
+		return ipam.Pool{}, finding{reason: ReasonInvalid, message: "spec.namespaceSelector: " + err.Error()}
+	}
+	pool := ipam.Pool{
+		CIDR: cidr, BlockBits: bits, Manual: p.Spec.AssignmentMode == v3.AssignmentManual, Namespaced: !namespaces.IsAll(), Nodes: nodes,
+	}
 	switch {
 	case p.Spec.Disabled:
 		pool.Disabled = true
@@ -150,20 +158,19 @@ func usablePool(p *v3.IPPool) (ipam.Pool, finding) {
 // input makes the planner's input, and says what became of each pool.
 func (s *state) input() (ipam.Input, map[string]finding) {
 	pools, findings := usablePools(s.pools)
-	in := ipam.Input{Pools: pools, Leases: s.leases(pools), MaxBlocks: int(s.settings.MaxBlocksPerHost)}
+	in := ipam.Input{Pools: pools, Leases: s.leases(pools), Reserved: s.reserved(), MaxBlocks: int(s.settings.MaxBlocksPerHost)}
 	v4, v6 := families(pools)
-	asked := s.asked()
+	wishes := s.wishes()
 	for i := range s.nodes {
-		n := ipam.Node{Name: s.nodes[i].Name, Labels: s.nodes[i].Labels, Asked: asked[s.nodes[i].Name]}
-		others := s.demand[n.Name]
-		for _, count := range n.Asked {
-			others -= count
-		}
+		name := s.nodes[i].Name
+		w := wishes[name]
+		n := ipam.Node{Name: name, Labels: s.nodes[i].Labels, Asked: w.asked, Fixed: w.fixed}
+		others := max(0, s.demand[name]-w.endpoints)
 		if v4 {
-			n.Endpoints4 = max(0, others)
+			n.Endpoints4 = others
 		}
 		if v6 {
-			n.Endpoints6 = max(0, others)
+			n.Endpoints6 = others
 		}
 		in.Nodes = append(in.Nodes, n)
 	}
@@ -173,7 +180,7 @@ func (s *state) input() (ipam.Input, map[string]finding) {
 // families tells for which families pods get addresses unasked.
 func families(pools []ipam.Pool) (v4, v6 bool) {
 	for _, p := range pools {
-		if !p.Manual && !p.Disabled {
+		if !p.Manual && !p.Disabled && !p.Namespaced {
 			v4 = v4 || p.CIDR.Addr().Is4()
 			v6 = v6 || p.CIDR.Addr().Is6()
 		}
@@ -181,27 +188,72 @@ func families(pools []ipam.Pool) (v4, v6 bool) {
 	return v4, v6
 }
 
-// asked counts, for each node, the endpoints that ask for certain pools. One that names several pools counts for the first.
-func (s *state) asked() map[string]map[netip.Prefix]int {
-	out := map[string]map[netip.Prefix]int{}
-	for i := range s.nodeStates {
-		for j := range s.nodeStates[i].Spec.Endpoints {
-			wanted := s.nodeStates[i].Spec.Endpoints[j].Addresses.Pools
-			if len(wanted) == 0 {
-				continue
+// reserved are the CIDRs of all reservations. What can't be read reserves nothing.
+func (s *state) reserved() []netip.Prefix {
+	var out []netip.Prefix
+	for i := range s.reservations {
+		for _, text := range s.reservations[i].Spec.ReservedCIDRs {
+			if addr, err := netip.ParseAddr(text); err == nil {
+				out = append(out, netip.PrefixFrom(addr, addr.BitLen()))
+			} else if cidr, err := netip.ParsePrefix(text); err == nil {
+				out = append(out, cidr.Masked())
 			}
-			pool, err := netip.ParsePrefix(wanted[0])
-			if err != nil {
-				continue
-			}
-			name := s.nodeStates[i].Name
-			if out[name] == nil {
-				out[name] = map[netip.Prefix]int{}
-			}
-			out[name][pool]++
 		}
 	}
 	return out
+}
+
+// wishes are what the endpoints of a node ask for.
+type wishes struct {
+	asked []ipam.Ask
+	fixed []netip.Addr
+	// endpoints that ask for anything, or can get nothing.
+	endpoints int
+}
+
+// wishes of each node, as its rendered state has them.
+func (s *state) wishes() map[string]wishes {
+	out := map[string]wishes{}
+	for i := range s.nodeStates {
+		var w wishes
+		for j := range s.nodeStates[i].Spec.Endpoints {
+			w.add(&s.nodeStates[i].Spec.Endpoints[j].Addresses)
+		}
+		out[s.nodeStates[i].Name] = w
+	}
+	return out
+}
+
+func (w *wishes) add(r *v1alpha1.AddressRequest) {
+	if len(r.Fixed)+len(r.Pools) == 0 && r.Impossible == "" {
+		return
+	}
+	w.endpoints++
+	for _, text := range r.Fixed {
+		if addr, err := netip.ParseAddr(text); err == nil {
+			w.fixed = append(w.fixed, addr)
+		}
+	}
+	var families [2][]netip.Prefix
+	for _, text := range r.Pools {
+		if pool, err := netip.ParsePrefix(text); err == nil {
+			family := 0
+			if pool.Addr().Is6() {
+				family = 1
+			}
+			families[family] = append(families[family], pool)
+		}
+	}
+	for _, pools := range families {
+		if len(pools) == 0 {
+			continue
+		}
+		at := slices.IndexFunc(w.asked, func(a ipam.Ask) bool { return slices.Equal(a.Pools, pools) })
+		if at < 0 {
+			at, w.asked = len(w.asked), append(w.asked, ipam.Ask{Pools: pools})
+		}
+		w.asked[at].Endpoints++
+	}
 }
 
 // leases are those of the objects and those that were just made.

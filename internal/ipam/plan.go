@@ -37,6 +37,8 @@ type Pool struct {
 	Disabled bool
 	// Manual: only for endpoints that ask for the pool.
 	Manual bool
+	// Namespaced: only for endpoints of some namespaces, so that a node leases it when an endpoint asks.
+	Namespaced bool
 	// Nodes that may use the pool. Nil: all.
 	Nodes *selector.Selector
 }
@@ -48,8 +50,17 @@ type Node struct {
 	// Endpoints4 and Endpoints6 are the numbers of endpoints that need an address of the family from whatever pool. One
 	// that holds an address of a pool that the node may not use any more needs none.
 	Endpoints4, Endpoints6 int
-	// Asked is the number of endpoints that ask for a certain pool, by its CIDR; they are not in Endpoints4 or Endpoints6.
-	Asked map[netip.Prefix]int
+	// Asked are the endpoints that get their address from certain pools only; they are not in Endpoints4 or Endpoints6.
+	Asked []Ask
+	// Fixed are addresses that endpoints ask for by name: the node is to have the blocks in which they lie.
+	Fixed []netip.Addr
+}
+
+// Ask is a number of endpoints that can take an address from any of some pools, whatever the pools' node selectors say.
+type Ask struct {
+	// Pools are CIDRs of one family.
+	Pools     []netip.Prefix
+	Endpoints int
 }
 
 // Lease says that a node may give out the addresses of a block.
@@ -103,6 +114,9 @@ type Shortage struct {
 func MakePlan(in Input) Plan {
 	p := newPlanner(in)
 	for _, n := range p.nodes {
+		p.namedBlocks(n)
+	}
+	for _, n := range p.nodes {
 		p.firstBlocks(n)
 	}
 	p.takeTurns(func(demand) uint64 { return 0 })
@@ -132,8 +146,9 @@ type nodeState struct {
 
 // demand is a number of endpoints that can take their addresses from any of some pools.
 type demand struct {
-	family    int
-	endpoints uint64
+	family int
+	// endpoints that need an address, those among them that ask for just these pools in own.
+	endpoints, own uint64
 	// pools are enabled, and the node may use them.
 	pools []Pool
 }
@@ -180,34 +195,78 @@ func family(cidr netip.Prefix) int {
 	return 1
 }
 
-// demands of a node: one for each family, then one for each pool that is asked for.
+// demands of a node: one for each family, then one for each list of pools that is asked for. Who asks for some of a
+// demand's pools takes from its capacity too.
 func (p *planner) demands(n Node) []demand {
 	demands := []demand{{family: 0, endpoints: count(n.Endpoints4)}, {family: 1, endpoints: count(n.Endpoints6)}}
-	var asked []demand
 	for _, pool := range p.pools {
-		f, asks := family(pool.CIDR), count(n.Asked[pool.CIDR])
-		if !pool.mayServe(n) {
-			if asks > 0 {
-				asked = append(asked, demand{family: f, endpoints: asks})
-			}
-			continue
-		}
-		if !pool.Manual {
+		if f := family(pool.CIDR); pool.mayServe(n) {
 			demands[f].pools = append(demands[f].pools, pool)
-			demands[f].endpoints += asks
-		}
-		if asks > 0 {
-			asked = append(asked, demand{family: f, endpoints: asks, pools: []Pool{pool}})
 		}
 	}
-	return append(demands, asked...)
+	var asked []demand
+	for _, ask := range n.Asked {
+		if ask.Endpoints <= 0 || len(ask.Pools) == 0 {
+			continue
+		}
+		d := demand{family: family(ask.Pools[0])}
+		for _, pool := range p.pools {
+			if slices.Contains(ask.Pools, pool.CIDR) && !pool.Disabled {
+				d.pools = append(d.pools, pool)
+			}
+		}
+		at := slices.IndexFunc(asked, func(o demand) bool { return o.family == d.family && slices.EqualFunc(o.pools, d.pools, samePool) })
+		if at < 0 {
+			at, asked = len(asked), append(asked, d)
+		}
+		asked[at].own += count(ask.Endpoints)
+	}
+	slices.SortFunc(asked, func(a, b demand) int {
+		return cmp.Or(cmp.Compare(a.family, b.family), slices.CompareFunc(a.pools, b.pools, func(a, b Pool) int { return a.CIDR.Compare(b.CIDR) }))
+	})
+	demands = append(demands, asked...)
+	for i := range demands {
+		for _, ask := range asked {
+			if len(ask.pools) > 0 && ask.family == demands[i].family && demands[i].holds(ask.pools) || i >= 2 && len(demands[i].pools)+len(ask.pools) == 0 && ask.family == demands[i].family {
+				demands[i].endpoints += ask.own
+			}
+		}
+	}
+	return demands
+}
+
+func samePool(a, b Pool) bool { return a.CIDR == b.CIDR }
+
+// holds tells whether all of some pools are among the demand's.
+func (d demand) holds(pools []Pool) bool {
+	for _, pool := range pools {
+		if !slices.ContainsFunc(d.pools, func(o Pool) bool { return samePool(o, pool) }) {
+			return false
+		}
+	}
+	return true
 }
 
 func count(n int) uint64 { return uint64(max(n, 0)) }
 
-// mayServe tells whether a node may lease blocks of the pool.
+// mayServe tells whether a node may lease blocks of the pool without being asked.
 func (p Pool) mayServe(n Node) bool {
-	return !p.Disabled && (p.Nodes == nil || p.Nodes.Match(selector.Map(n.Labels)))
+	return !p.Disabled && !p.Manual && !p.Namespaced && (p.Nodes == nil || p.Nodes.Match(selector.Map(n.Labels)))
+}
+
+// namedBlocks leases the blocks of addresses that endpoints ask for by name, if nobody has them.
+func (p *planner) namedBlocks(n *nodeState) {
+	for _, addr := range slices.SortedFunc(slices.Values(n.Fixed), netip.Addr.Compare) {
+		for _, pool := range p.pools {
+			block, inside := BlockOf(pool.CIDR, pool.BlockBits, addr)
+			if !inside || pool.Disabled || n.blocks[family(block)] >= p.maxBlocks || !p.space.takeNamed(block) {
+				continue
+			}
+			lease := Lease{Block: block, Pool: pool.CIDR, Node: n.Name}
+			n.add(lease, p.space.capacity(block))
+			p.plan.Lease = append(p.plan.Lease, lease)
+		}
+	}
 }
 
 // firstBlocks leases one block of each automatic pool of which the node has none.

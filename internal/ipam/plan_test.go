@@ -78,12 +78,12 @@ func TestPlan(t *testing.T) {
 		},
 		{
 			name:  "manual pool: only where it is asked for",
-			in:    Input{Pools: []Pool{manual}, Nodes: []Node{{Name: "a", Asked: map[netip.Prefix]int{manual.CIDR: 1}}, {Name: "b"}}},
+			in:    Input{Pools: []Pool{manual}, Nodes: []Node{{Name: "a", Asked: []Ask{{[]netip.Prefix{manual.CIDR}, 1}}}, {Name: "b"}}},
 			lease: map[string]int{"a 10.49.0.0/24": 1},
 		},
 		{
 			name:  "automatic pool that is asked for",
-			in:    Input{Pools: []Pool{main4, pool("10.49.0.0/24", 26)}, Nodes: []Node{{Name: "a", Asked: map[netip.Prefix]int{prefix("10.49.0.0/24"): 60}}}},
+			in:    Input{Pools: []Pool{main4, pool("10.49.0.0/24", 26)}, Nodes: []Node{{Name: "a", Asked: []Ask{{prefixes("10.49.0.0/24"), 60}}}}},
 			lease: map[string]int{"a 10.48.0.0/16": 1, "a 10.49.0.0/24": 2},
 		},
 		{
@@ -93,6 +93,42 @@ func TestPlan(t *testing.T) {
 				Nodes: []Node{{Name: "a", Labels: map[string]string{"rack": "a"}}, {Name: "b", Labels: map[string]string{"rack": "b"}}},
 			},
 			lease: map[string]int{"a 10.48.0.0/16": 1},
+		},
+		{
+			name: "who names a pool gets a block of it whatever its node selector says",
+			in: Input{
+				Pools: []Pool{{CIDR: main4.CIDR, BlockBits: 26, Nodes: rackA}},
+				Nodes: []Node{{Name: "b", Asked: []Ask{{[]netip.Prefix{main4.CIDR}, 1}}}},
+			},
+			lease: map[string]int{"b 10.48.0.0/16": 1},
+		},
+		{
+			name:  "pool for some namespaces: only where one of their pods is",
+			in:    Input{Pools: []Pool{{CIDR: main4.CIDR, BlockBits: 26, Namespaced: true}}, Nodes: []Node{{Name: "a"}, {Name: "b", Asked: []Ask{{[]netip.Prefix{main4.CIDR}, 1}}}}},
+			lease: map[string]int{"b 10.48.0.0/16": 1},
+		},
+		{
+			name: "who may use several pools goes on in the second when the first is full",
+			in: Input{
+				Pools: []Pool{{CIDR: prefix("10.50.0.0/26"), BlockBits: 26, Namespaced: true}, {CIDR: prefix("10.51.0.0/26"), BlockBits: 26, Manual: true}},
+				Nodes: []Node{{Name: "a", Asked: []Ask{{prefixes("10.50.0.0/26", "10.51.0.0/26"), 40}, {prefixes("10.50.0.0/26"), 40}}}},
+			},
+			lease: map[string]int{"a 10.50.0.0/26": 1, "a 10.51.0.0/26": 1},
+		},
+		{
+			name: "the block of an address that is asked for by name",
+			in: Input{
+				Pools: []Pool{{CIDR: main4.CIDR, BlockBits: 26, Manual: true}}, Reserved: prefixes("10.48.7.0/24"),
+				Nodes: []Node{{Name: "a", Fixed: []netip.Addr{addr("10.48.7.7"), addr("10.48.7.8")}}},
+			},
+			lease: map[string]int{"a 10.48.0.0/16": 1},
+		},
+		{
+			name: "not when another node has it",
+			in: Input{
+				Pools: []Pool{{CIDR: main4.CIDR, BlockBits: 26, Manual: true}}, Leases: []Lease{{prefix("10.48.7.0/26"), main4.CIDR, "b"}},
+				Nodes: []Node{{Name: "a", Fixed: []netip.Addr{addr("10.48.7.7")}}, {Name: "b"}},
+			},
 		},
 		{
 			name:  "first blocks of all come before the second of any",
@@ -201,10 +237,10 @@ func drawInput(t *rapid.T) Input {
 		})
 	}
 	for i := range rapid.IntRange(0, 5).Draw(t, "nodes") {
-		n := Node{Name: fmt.Sprint("n", i), Endpoints4: rapid.IntRange(0, 100).Draw(t, "IPv4"), Endpoints6: rapid.IntRange(0, 100).Draw(t, "IPv6"), Asked: map[netip.Prefix]int{}}
+		n := Node{Name: fmt.Sprint("n", i), Endpoints4: rapid.IntRange(0, 100).Draw(t, "IPv4"), Endpoints6: rapid.IntRange(0, 100).Draw(t, "IPv6")}
 		for _, p := range in.Pools {
 			if rapid.IntRange(0, 3).Draw(t, "asks") == 0 {
-				n.Asked[p.CIDR] = rapid.IntRange(1, 20).Draw(t, "asked")
+				n.Asked = append(n.Asked, Ask{[]netip.Prefix{p.CIDR}, rapid.IntRange(1, 20).Draw(t, "asked")})
 			}
 		}
 		in.Nodes = append(in.Nodes, n)

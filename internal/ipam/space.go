@@ -95,6 +95,27 @@ func (s *space) take(pool Pool, node string) (netip.Prefix, bool) {
 	return netip.Prefix{}, false
 }
 
+// takeNamed takes a certain block, and tells whether it was free. Reservations do not matter to who asks by name.
+func (s *space) takeNamed(block netip.Prefix) bool {
+	if _, partly := s.partly[block]; partly || s.isLeased(block) {
+		return false
+	}
+	s.mark(block)
+	return true
+}
+
+func (s *space) isLeased(block netip.Prefix) bool {
+	for _, length := range s.lengths {
+		if length > block.Bits() {
+			return false
+		}
+		if _, taken := s.leased[netip.PrefixFrom(block.Addr(), length).Masked()]; taken {
+			return true
+		}
+	}
+	return false
+}
+
 // obstacle is a CIDR that contains block and in which nothing of block's size can be leased. To step over the whole of
 // it keeps the search short however large a reserved CIDR is.
 func (s *space) obstacle(block netip.Prefix) (netip.Prefix, bool) {

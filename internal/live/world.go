@@ -64,6 +64,14 @@ func (w *World) Delete(obj runtime.Object) error {
 	return nil
 }
 
+// KeepDeniedConnections has nodes let connections go on that policies have come to deny. They are ended otherwise.
+func (w *World) KeepDeniedConnections(keep bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.cluster.KeepDeniedConnections(keep)
+	w.publish()
+}
+
 // Open says that the compiler now knows the whole cluster.
 func (w *World) Open() {
 	w.mu.Lock()

@@ -30,7 +30,7 @@ func NetworkPolicy(p *v3.NetworkPolicy) *Compiled {
 		c.Selector = selector.And(c.Selector, withServiceAccount(parsed(p.Spec.ServiceAccountSelector)))
 	}
 	if errs := validate.NetworkPolicy(p); len(errs) > 0 {
-		return c.failClosed(ReasonInvalid, errs)
+		return c.failClosed(errs)
 	}
 	return c.compileRules(p.Spec.Ingress, p.Spec.Egress)
 }
@@ -46,10 +46,17 @@ func GlobalNetworkPolicy(p *v3.GlobalNetworkPolicy) *Compiled {
 	}
 	c.begin()
 	c.Ingress, c.Egress = directions(p.Spec.Types, len(p.Spec.Ingress) > 0, len(p.Spec.Egress) > 0)
+	c.Stage, c.Forward = stageOf(&p.Spec)
+	if c.Stage == PreDNAT {
+		c.Ingress, c.Egress = true, false // validation refuses anything else, and then all that comes in is dropped
+	}
 	if errs := validate.GlobalNetworkPolicySelectors(p); len(errs) > 0 {
 		return c.selectNothing(errs)
 	}
 	c.Selector = parsed(p.Spec.Selector)
+	if c.Stage != Filter {
+		c.Selector = selector.And(c.Selector, inNoNamespace())
+	}
 	if p.Spec.NamespaceSelector != "" {
 		c.Selector = selector.And(c.Selector, inNamespaces(parsed(p.Spec.NamespaceSelector)))
 	}
@@ -57,27 +64,21 @@ func GlobalNetworkPolicy(p *v3.GlobalNetworkPolicy) *Compiled {
 		c.Selector = selector.And(c.Selector, withServiceAccount(parsed(p.Spec.ServiceAccountSelector)))
 	}
 	if errs := validate.GlobalNetworkPolicy(p); len(errs) > 0 {
-		return c.failClosed(ReasonInvalid, errs)
-	}
-	if errs := hostOnly(&p.Spec); len(errs) > 0 {
-		return c.failClosed(ReasonNotSupported, errs)
+		return c.failClosed(errs)
 	}
 	return c.compileRules(p.Spec.Ingress, p.Spec.Egress)
 }
 
-// hostOnly finds what only means something on host endpoints.
-func hostOnly(s *v3.GlobalNetworkPolicySpec) field.ErrorList {
-	const advice = "host endpoints are not supported: leave it out"
-	var errs field.ErrorList
-	for _, f := range []struct {
-		name string
-		set  bool
-	}{{"applyOnForward", s.ApplyOnForward}, {"preDNAT", s.PreDNAT}, {"doNotTrack", s.DoNotTrack}} {
-		if f.set {
-			errs = append(errs, field.Forbidden(field.NewPath("spec", f.name), advice))
-		}
+// stageOf says at which point of a packet's way a policy decides, and whether it does on what a node passes on. A policy that
+// asks for two stages, which validation refuses, drops packets in the earlier one.
+func stageOf(s *v3.GlobalNetworkPolicySpec) (stage Stage, forward bool) {
+	switch {
+	case s.DoNotTrack:
+		return Untracked, false
+	case s.PreDNAT:
+		return PreDNAT, false
 	}
-	return errs
+	return Filter, s.ApplyOnForward
 }
 
 // begin fills in what every program has.

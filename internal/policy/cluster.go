@@ -63,7 +63,7 @@ func ClusterNetworkPolicy(p *clusterv1alpha2.ClusterNetworkPolicy) *Compiled {
 	}
 	if len(k.errs) > 0 {
 		clear(c.Sets)
-		return c.failClosed(ReasonInvalid, k.errs)
+		return c.failClosed(k.errs)
 	}
 	c.Finding = accepted()
 	if len(k.unsupported) > 0 {

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/manul-net/manul/api/v1alpha1"
 	"github.com/manul-net/manul/internal/selector"
@@ -26,6 +27,17 @@ const (
 	KindStagedGlobalNetworkPolicy     = "StagedGlobalNetworkPolicy"
 	KindStagedNetworkPolicy           = "StagedNetworkPolicy"
 	KindStagedKubernetesNetworkPolicy = "StagedKubernetesNetworkPolicy"
+)
+
+// Stage is a point of a packet's way through a node.
+type Stage int
+
+// The stages. Filter is where pods and the node itself get and send packets, and where the node passes them on; PreDNAT is
+// where packets come in, before the addresses of services are translated; Untracked is before connections are tracked.
+const (
+	Filter Stage = iota
+	PreDNAT
+	Untracked
 )
 
 // DefaultTier is the tier of policies that name none.
@@ -80,6 +92,12 @@ type Compiled struct {
 	// Ingress and Egress are the directions in which it applies.
 	Ingress, Egress bool
 
+	// Stage is the point of a packet's way at which the policy decides. All but Filter are for host endpoints alone, and the
+	// selector says so.
+	Stage Stage
+	// Forward: on host endpoints a policy of the stage Filter also decides on what the node passes on.
+	Forward bool
+
 	// Program holds the rules.
 	Program v1alpha1.PolicyProgramSpec
 	// Sets that the rules name, by ID.
@@ -90,6 +108,8 @@ type Compiled struct {
 
 	// Finding is what became of the policy.
 	Finding Finding
+	// Errs is what is wrong with the policy, or asks for too much, field by field; the finding tells of the first few.
+	Errs field.ErrorList
 	// problems that the finding tells of.
 	problems string
 }

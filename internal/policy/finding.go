@@ -44,13 +44,13 @@ func httpNotEnforced(rules []*field.Path) Finding {
 // selectNothing is for a policy whose own selector cannot be understood.
 func (c *Compiled) selectNothing(errs field.ErrorList) *Compiled {
 	c.Selector = nil
-	c.problems = joinProblems(errs)
+	c.Errs, c.problems = errs, joinProblems(errs)
 	c.Finding = Finding{Reason: ReasonInvalidSelector, Message: c.problems + "; until this is mended the policy selects nothing"}
 	return c
 }
 
 // failClosed makes the policy drop everything that it could have decided on.
-func (c *Compiled) failClosed(reason string, errs field.ErrorList) *Compiled {
+func (c *Compiled) failClosed(errs field.ErrorList) *Compiled {
 	var what []string
 	if c.Ingress {
 		c.Program.Ingress = []v1alpha1.Rule{{Action: v1alpha1.Deny}}
@@ -60,9 +60,9 @@ func (c *Compiled) failClosed(reason string, errs field.ErrorList) *Compiled {
 		c.Program.Egress = []v1alpha1.Rule{{Action: v1alpha1.Deny}}
 		what = append(what, "egress")
 	}
-	c.problems = joinProblems(errs)
+	c.Errs, c.problems = errs, joinProblems(errs)
 	c.Finding = Finding{
-		Reason:  reason,
+		Reason:  ReasonInvalid,
 		Message: fmt.Sprintf("%s; until this is mended the policy drops all %s of the endpoints that it selects", c.problems, strings.Join(what, " and ")),
 	}
 	return c

@@ -54,7 +54,7 @@ func KubernetesNetworkPolicy(p *networkingv1.NetworkPolicy) *Compiled {
 	}
 	if len(k.errs) > 0 {
 		clear(c.Sets)
-		return c.failClosed(ReasonInvalid, k.errs)
+		return c.failClosed(k.errs)
 	}
 	c.Finding = accepted()
 	return c

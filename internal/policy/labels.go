@@ -2,6 +2,7 @@ package policy
 
 import (
 	"maps"
+	"slices"
 	"strings"
 
 	"github.com/manul-net/manul/internal/selector"
@@ -33,20 +34,23 @@ func namespaceKey(key string) string      { return namespacePrefix + key }
 func serviceAccountKey(key string) string { return serviceAccountPrefix + key }
 
 // OwnKey tells whether the value of a key in a compiled selector is a label of the endpoint itself: one that its
-// namespace and the name of its service account do not determine.
+// namespace and the name of its service account do not determine. On a host endpoint, which has neither, the keys of
+// DeterminedKeys are labels like others.
 func OwnKey(key string) bool {
-	switch key {
-	case LabelNamespace, LabelOrchestrator, LabelServiceAccount:
-		return false
-	}
-	return !strings.HasPrefix(key, namespacePrefix) && !strings.HasPrefix(key, serviceAccountPrefix)
+	return !slices.Contains(DeterminedKeys(), key) &&
+		!strings.HasPrefix(key, namespacePrefix) && !strings.HasPrefix(key, serviceAccountPrefix)
+}
+
+// DeterminedKeys are the keys under which pods have what the cluster says of them.
+func DeterminedKeys() []string {
+	return []string{LabelNamespace, LabelOrchestrator, LabelServiceAccount}
 }
 
 // EndpointLabels is what an endpoint or network set looks like to compiled selectors.
 type EndpointLabels struct {
 	// Own are the labels of the object itself.
 	Own map[string]string
-	// Pod tells a pod from a network set.
+	// Pod tells a pod from a network set and from a host endpoint.
 	Pod bool
 	// Namespace of the object, empty if it has none, and the labels of that namespace.
 	Namespace       string
@@ -90,12 +94,14 @@ func inNamespace(name string) *selector.Selector {
 // inNamespaces is fulfilled by what is in a namespace that s matches. What has no namespace does not fulfil it, not even
 // when s is a negation.
 func inNamespaces(s *selector.Selector) *selector.Selector {
-	anywhere := selector.Has(namespaceKey(LabelName))
 	if s.IsGlobal() {
-		return selector.Not(anywhere)
+		return inNoNamespace()
 	}
-	return selector.And(anywhere, selector.Rename(s, namespaceKey))
+	return selector.And(selector.Has(namespaceKey(LabelName)), selector.Rename(s, namespaceKey))
 }
+
+// inNoNamespace is fulfilled by what has no namespace: host endpoints and global network sets.
+func inNoNamespace() *selector.Selector { return selector.Not(selector.Has(namespaceKey(LabelName))) }
 
 // withServiceAccount is fulfilled by pods whose service account s matches.
 func withServiceAccount(s *selector.Selector) *selector.Selector {

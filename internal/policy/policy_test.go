@@ -209,7 +209,7 @@ func TestPortsAndProtocols(t *testing.T) {
 		"{action: Allow, protocol: ICMPv6, icmp: {type: 128}}":                   "Allow v6 protocol 58 icmp 128",
 		"{action: Allow, notProtocol: UDPLite, ipVersion: 6}":                    "Allow v6 !protocol 136",
 		"{action: Allow, source: {nets: [10.0.0.1], notNets: [10.0.0.0/31]}}":    "Allow from [10.0.0.1/32] from ![10.0.0.0/31]",
-		"{action: Allow, source: {nets: ['2001:db8::/32', '2001:db8::/32']}}":    "Allow from [2001:db8::/32]",
+		"{action: Allow, source: {nets: ['2001:db8::/32', '2001:DB8::/32']}}":    "Allow from [2001:db8::/32]",
 		"{action: Allow, metadata: {annotations: {why: because}}, protocol: 47}": "Allow protocol 47",
 	} {
 		t.Run(rule, func(t *testing.T) {
@@ -276,9 +276,17 @@ func TestWhatCannotBeCompiledFailsClosed(t *testing.T) {
 			KindGlobalNetworkPolicy, "{egress: [{action: Allow, destination: {services: {name: s}}}]}",
 			ReasonInvalid, "spec.egress[0].destination.services.namespace",
 		},
-		"policies of host endpoints": {
-			KindGlobalNetworkPolicy, "{applyOnForward: true, preDNAT: true, ingress: [{action: Deny}]}",
-			ReasonNotSupported, "spec.preDNAT",
+		"preDNAT without applyOnForward": {
+			KindGlobalNetworkPolicy, "{preDNAT: true, ingress: [{action: Allow}]}",
+			ReasonInvalid, "spec.preDNAT",
+		},
+		"preDNAT with egress": {
+			KindGlobalNetworkPolicy, "{applyOnForward: true, preDNAT: true, egress: [{action: Allow}]}",
+			ReasonInvalid, "spec.egress",
+		},
+		"preDNAT and doNotTrack": {
+			KindGlobalNetworkPolicy, "{applyOnForward: true, preDNAT: true, doNotTrack: true, types: [Ingress, Egress]}",
+			ReasonInvalid, "spec.preDNAT",
 		},
 		"ports without protocol": {
 			KindNetworkPolicy, "{types: [Ingress, Egress], ingress: [{action: Allow, destination: {ports: [80]}}]}",

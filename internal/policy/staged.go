@@ -26,7 +26,7 @@ func StagedKubernetesNetworkPolicy(p *v3.StagedKubernetesNetworkPolicy) *Compile
 	c := KubernetesNetworkPolicy(&networkingv1.NetworkPolicy{ObjectMeta: p.ObjectMeta, Spec: networkingv1.NetworkPolicySpec{
 		PodSelector: p.Spec.PodSelector, Ingress: p.Spec.Ingress, Egress: p.Spec.Egress, PolicyTypes: p.Spec.PolicyTypes,
 	}})
-	return c.stage(KindStagedKubernetesNetworkPolicy, p.Spec.StagedAction, validate.StagedKubernetesNetworkPolicyAction(p))
+	return c.stage(KindStagedKubernetesNetworkPolicy, p.Spec.StagedAction, validate.StagedKubernetesNetworkPolicy(p))
 }
 
 // stage makes of a policy one that is only tried out. What remains of it is whom it would apply to and what is wrong with
@@ -41,8 +41,10 @@ func (c *Compiled) stage(kind string, action v3.StagedAction, errs field.ErrorLi
 	const idle = "; a staged policy is not enforced, with or without this"
 	switch {
 	case len(errs) > 0:
-		c.Selector = nil
+		c.Selector, c.Errs = nil, errs
 		c.Finding = Finding{Reason: ReasonInvalid, Message: joinProblems(errs) + idle}
+	case !c.Finding.Accepted:
+		c.Finding.Message = c.problems + idle
 	case action == v3.StagedActionDelete:
 		c.Selector = nil
 		c.Finding = accepted()
@@ -51,8 +53,6 @@ func (c *Compiled) stage(kind string, action v3.StagedAction, errs field.ErrorLi
 		c.Selector = nil
 		c.Finding = accepted()
 		c.Finding.Message = "ignored, as stagedAction says; not enforced"
-	case !c.Finding.Accepted:
-		c.Finding.Message = c.problems + idle
 	}
 	return c
 }

@@ -3,7 +3,7 @@ package render
 // acknowledged is the version of one kind that all nodes have put into effect, kept so that a change in a large cluster does not
 // ask every node. The zero value is that of a cluster in which no node has put anything into effect.
 type acknowledged struct {
-	// nodes that count: those that exist and have put anything into effect.
+	// nodes that count: those that have an agent and have put anything into effect.
 	nodes int
 	// lowest version of them, and how many nodes have just that one. Valid while at is above 0.
 	lowest string
@@ -38,7 +38,7 @@ type acknowledgement struct {
 // countAcknowledgement takes note of what a node acknowledges now.
 func (c *Cluster) countAcknowledgement(n *node) {
 	var now acknowledgement
-	if n.exists && n.state != nil && len(n.state.Status.Applied) > 0 {
+	if n.hasAgent() && n.state != nil && len(n.state.Status.Applied) > 0 {
 		now = acknowledgement{counts: true, catalogs: n.applied(KindSetCatalog), endpoints: n.applied(KindNodeEndpoints)}
 	}
 	if now == n.acknowledges {

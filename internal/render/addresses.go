@@ -1,6 +1,7 @@
 package render
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/netip"
@@ -8,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/manul-net/manul/api/v1alpha1"
-	v3 "github.com/manul-net/manul/api/v3"
 )
 
 // Annotations on pods and namespaces that say which addresses pods get.
@@ -25,43 +25,59 @@ func wishesOf(annotations map[string]string) addressWishes {
 	return addressWishes{annotations[annotationIPv4Pools], annotations[annotationIPv6Pools], annotations[annotationAddresses]}
 }
 
-// request says which addresses an endpoint may get: what the pod asks for counts before what its namespace does.
+// request says which addresses an endpoint may get: what the pod asks for counts before what its namespace does, for each
+// family on its own, and both before the pools that serve every pod.
 func (c *Cluster) request(e *endpoint) v1alpha1.AddressRequest {
-	var out v1alpha1.AddressRequest
 	if e.wishes.addresses != "" {
-		var list []string
-		if err := json.Unmarshal([]byte(e.wishes.addresses), &list); err != nil || len(list) == 0 {
-			return impossible("annotation %s: %q is no JSON list of addresses: write it like [\"10.48.0.7\"]", annotationAddresses, e.wishes.addresses)
-		}
-		for _, text := range list {
-			addr, err := netip.ParseAddr(strings.TrimSpace(text))
-			if err != nil {
-				return impossible("annotation %s: %q is no IP address: write it like [\"10.48.0.7\"]", annotationAddresses, text)
-			}
-			if !slices.Contains(out.Fixed, addr.String()) {
-				out.Fixed = append(out.Fixed, addr.String())
-			}
-		}
-		return out
+		return c.fixed(e.wishes.addresses)
 	}
-	wishes := e.wishes
-	if wishes.v4Pools == "" && wishes.v6Pools == "" {
-		wishes = wishesOf(e.namespace.annotations())
+	inherited := wishesOf(e.namespace.annotations())
+	v4, problem := c.namedPools(annotationIPv4Pools, cmp.Or(e.wishes.v4Pools, inherited.v4Pools), true)
+	if problem != "" {
+		return v1alpha1.AddressRequest{Impossible: problem}
 	}
-	for _, wish := range [2]struct{ annotation, text string }{{annotationIPv4Pools, wishes.v4Pools}, {annotationIPv6Pools, wishes.v6Pools}} {
-		pools, problem := c.namedPools(wish.annotation, wish.text)
-		if problem != "" {
-			return v1alpha1.AddressRequest{Impossible: problem}
-		}
-		for _, p := range pools {
-			if !slices.Contains(out.Pools, p) {
-				out.Pools = append(out.Pools, p)
-			}
-		}
+	v6, problem := c.namedPools(annotationIPv6Pools, cmp.Or(e.wishes.v6Pools, inherited.v6Pools), false)
+	if problem != "" {
+		return v1alpha1.AddressRequest{Impossible: problem}
 	}
-	if len(out.Pools) == 0 {
-		pools, problem := c.automaticPools(e.node)
+	if len(v4)+len(v6) == 0 {
+		pools, problem := c.automaticPools(e.node, e.namespace)
 		return v1alpha1.AddressRequest{Pools: pools, Impossible: problem}
+	}
+	// A family of which the annotations say nothing comes from the pools that serve every pod.
+	for _, cidr := range c.servingPools(e.node, e.namespace) {
+		if is4 := cidr.Addr().Is4(); is4 && len(v4) == 0 || !is4 && len(v6) == 0 {
+			v6 = append(v6, cidr.String())
+		}
+	}
+	return v1alpha1.AddressRequest{Pools: append(v4, v6...)}
+}
+
+// fixed is the request for the addresses of an annotation, and no others.
+func (c *Cluster) fixed(text string) v1alpha1.AddressRequest {
+	var out v1alpha1.AddressRequest
+	var list []string
+	if err := json.Unmarshal([]byte(text), &list); err != nil || len(list) == 0 {
+		return impossible("annotation %s: %q is no JSON list of addresses: write it like [\"10.48.0.7\"]", annotationAddresses, text)
+	}
+	for _, text := range list {
+		addr, err := netip.ParseAddr(strings.TrimSpace(text))
+		if err != nil {
+			return impossible("annotation %s: %q is no IP address: write it like [\"10.48.0.7\"]", annotationAddresses, text)
+		}
+		addr = addr.Unmap()
+		name, p := c.poolAt(addr)
+		switch {
+		case p == nil:
+			return impossible("annotation %s: address %s lies outside every IPPool: choose one inside a pool, see kubectl get ippools", annotationAddresses, addr)
+		case p.disabled:
+			return impossible("annotation %s: address %s lies in IPPool %s, which is disabled: choose another, or set disabled: false", annotationAddresses, addr, name)
+		case !p.forPods:
+			return impossible("annotation %s: address %s lies in IPPool %s, whose allowedUses leave out Workload: choose another", annotationAddresses, addr, name)
+		}
+		if !slices.Contains(out.Fixed, addr.String()) {
+			out.Fixed = append(out.Fixed, addr.String())
+		}
 	}
 	return out
 }
@@ -72,51 +88,63 @@ func impossible(format string, args ...any) v1alpha1.AddressRequest {
 }
 
 // automaticPools are those from which a pod that names none gets its addresses: none listed, any of the node's blocks,
-// as long as the node has no block of a pool that must be named. A pool of which the node has no block would fail the
+// as long as the node has no block of a pool that does not serve the pod. A pool of which the node has no block would fail the
 // pod, and is left out.
-func (c *Cluster) automaticPools(n *node) (pools []string, problem string) {
+func (c *Cluster) automaticPools(n *node, ns *namespace) (pools []string, problem string) {
+	serving := c.servingPools(n, ns)
 	var automatic []string
-	manual := false
+	// Of a pool for some namespaces the node has a block only once a pod asks for it.
+	others := c.anyNamespaced(serving)
 	for _, b := range n.leased() {
-		cidr := c.poolOf(b)
-		if c.isManual(cidr) {
-			manual = true
-		} else if !slices.Contains(automatic, cidr) {
-			automatic = append(automatic, cidr)
+		cidr, known := c.poolHolding(b)
+		if !known || !slices.Contains(serving, cidr) {
+			others = true
+		} else if !slices.Contains(automatic, cidr.String()) {
+			automatic = append(automatic, cidr.String())
 		}
 	}
 	switch {
-	case !manual:
+	case !others:
 		return nil, ""
-	case len(automatic) == 0:
-		return nil, "the node has blocks only of pools with assignmentMode Manual: name one of them in annotation " + annotationIPv4Pools +
-			", or make a pool that gives addresses to pods that name none"
+	case len(automatic) > 0 && !c.anyNamespaced(serving):
+		return automatic, ""
+	case len(serving) > 0:
+		automatic = nil
+		for _, cidr := range serving {
+			automatic = append(automatic, cidr.String()) // the node gets a block of one of each family's
+		}
+		return automatic, ""
 	}
-	return automatic, ""
+	return nil, fmt.Sprintf("no enabled IPPool with assignmentMode Automatic serves namespace %s on node %s: name a pool in annotation %s, or make one whose selectors match",
+		ns.name, n.name, annotationIPv4Pools)
 }
 
-func (c *Cluster) isManual(cidr string) bool {
+// servingPools are the pools from which the pods of a namespace on a node get addresses unasked, in order.
+func (c *Cluster) servingPools(n *node, ns *namespace) []netip.Prefix {
+	var out []netip.Prefix
 	for _, p := range c.pools {
-		if p.manual && p.cidr.String() == cidr {
-			return true
+		if p.serves(n, ns) && !slices.Contains(out, p.cidr) {
+			out = append(out, p.cidr)
 		}
 	}
-	return false
+	slices.SortFunc(out, comparePrefixes)
+	return out
 }
 
-// lease is a block as the node gets to know it. Of a pool that is disabled, all addresses are kept back.
+// lease is a block as the node gets to know it. Of a pool that is disabled, or is not for pods, all addresses are kept back.
 func (c *Cluster) lease(block netip.Prefix) v1alpha1.BlockLease {
-	l := v1alpha1.BlockLease{CIDR: block.String(), Pool: c.poolOf(block)}
+	l := v1alpha1.BlockLease{CIDR: block.String(), Pool: c.poolOf(block), Reserved: c.reservedIn(block)}
 	for _, p := range c.pools {
-		if p.disabled && p.cidr.String() == l.Pool {
+		if (p.disabled || !p.forPods) && p.cidr.String() == l.Pool {
 			l.Reserved = []string{l.CIDR}
 		}
 	}
 	return l
 }
 
-// namedPools are the CIDRs of the pools in a list of names and CIDRs, or what is wrong with the list.
-func (c *Cluster) namedPools(annotation, text string) (pools []string, problem string) {
+// namedPools are the CIDRs of the pools in a list of names and CIDRs, or what is wrong with the list. Who names a pool
+// gets addresses from it whatever its selectors say.
+func (c *Cluster) namedPools(annotation, text string, is4 bool) (pools []string, problem string) {
 	if text == "" {
 		return nil, ""
 	}
@@ -125,107 +153,27 @@ func (c *Cluster) namedPools(annotation, text string) (pools []string, problem s
 		return nil, fmt.Sprintf("annotation %s: %q is no JSON list of pools: write it like [\"default-ipv4-ippool\"]", annotation, text)
 	}
 	for _, name := range list {
-		if p, ok := c.pools[name]; ok {
-			pools = append(pools, p.cidr.String())
-		} else if cidr, err := netip.ParsePrefix(name); err == nil {
-			pools = append(pools, cidr.Masked().String())
+		p := c.poolNamed(name)
+		switch {
+		case p == nil:
+			return nil, fmt.Sprintf("annotation %s: there is no IPPool %s: name one of kubectl get ippools", annotation, name)
+		case p.cidr.Addr().Is4() != is4:
+			return nil, fmt.Sprintf("annotation %s: IPPool %s (%s) is of the other family: name it in %s", annotation, name, p.cidr, otherFamily(annotation))
+		case p.disabled:
+			return nil, fmt.Sprintf("annotation %s: IPPool %s is disabled: name another, or set disabled: false", annotation, name)
+		case !p.forPods:
+			return nil, fmt.Sprintf("annotation %s: the allowedUses of IPPool %s leave out Workload: name another", annotation, name)
 		}
-	}
-	if len(pools) == 0 {
-		return nil, fmt.Sprintf("annotation %s: there is no IPPool %s: name one of kubectl get ippools", annotation, strings.Join(list, ", "))
+		if !slices.Contains(pools, p.cidr.String()) {
+			pools = append(pools, p.cidr.String())
+		}
 	}
 	return pools, ""
 }
 
-// pool is an address pool.
-type pool struct {
-	cidr netip.Prefix
-	nat  bool
-	// disabled: no new addresses. manual: addresses only for pods that name the pool.
-	disabled, manual bool
-}
-
-func (c *Cluster) setPool(o *v3.IPPool) {
-	cidr, err := netip.ParsePrefix(o.Spec.CIDR)
-	if err != nil {
-		c.deletePool(o.Name)
-		return
+func otherFamily(annotation string) string {
+	if annotation == annotationIPv4Pools {
+		return annotationIPv6Pools
 	}
-	p := pool{cidr: cidr.Masked(), nat: o.Spec.NATOutgoing, disabled: o.Spec.Disabled, manual: o.Spec.AssignmentMode == v3.AssignmentManual}
-	if c.pools[o.Name] != p {
-		c.pools[o.Name] = p
-		c.touchNodeStates()
-	}
-}
-
-func (c *Cluster) deletePool(name string) {
-	if _, ok := c.pools[name]; ok {
-		delete(c.pools, name)
-		c.touchNodeStates()
-	}
-}
-
-// touchNodeStates notes a change that every node has to know.
-func (c *Cluster) touchNodeStates() {
-	for name := range c.nodes {
-		c.touch(KindNodeState, name)
-	}
-}
-
-// renderPools are all pools, in order of their CIDRs. Should two pools have one CIDR, it is masqueraded if either says so.
-func (c *Cluster) renderPools() []v1alpha1.Pool {
-	all := make([]pool, 0, len(c.pools))
-	for _, p := range c.pools {
-		all = append(all, p)
-	}
-	slices.SortFunc(all, func(a, b pool) int { return comparePrefixes(a.cidr, b.cidr) })
-	var out []v1alpha1.Pool
-	for i, p := range all {
-		if i > 0 && all[i-1].cidr == p.cidr {
-			out[len(out)-1].NATOutgoing = out[len(out)-1].NATOutgoing || p.nat
-			continue
-		}
-		out = append(out, v1alpha1.Pool{CIDR: p.cidr.String(), NATOutgoing: p.nat})
-	}
-	return out
-}
-
-// poolOf is the CIDR of the smallest pool that holds a block. When its pool is gone the block is a pool of its own, so that
-// the node keeps the addresses that are in use.
-func (c *Cluster) poolOf(block netip.Prefix) string {
-	var best netip.Prefix
-	for _, p := range c.pools {
-		if p.cidr.Bits() <= block.Bits() && p.cidr.Contains(block.Addr()) && (!best.IsValid() || p.cidr.Bits() > best.Bits()) {
-			best = p.cidr
-		}
-	}
-	if !best.IsValid() {
-		best = block
-	}
-	return best.String()
-}
-
-// felixSettings are the settings of agents.
-type felixSettings = v1alpha1.AgentSettings
-
-func felixOf(spec *v3.FelixConfigurationSpec) felixSettings {
-	var out felixSettings
-	for _, action := range [3]string{"Drop", "Accept", "Return"} {
-		if strings.EqualFold(spec.DefaultEndpointToHostAction, action) {
-			out.EndpointToHostAction = action
-		}
-	}
-	if spec.VXLANPort != nil {
-		out.VXLANPort = int32(*spec.VXLANPort)
-	}
-	out.AllowVXLANFromPods = spec.AllowVXLANPacketsFromWorkloads != nil && *spec.AllowVXLANPacketsFromWorkloads
-	out.AllowIPIPFromPods = spec.AllowIPIPPacketsFromWorkloads != nil && *spec.AllowIPIPPacketsFromWorkloads
-	return out
-}
-
-func (c *Cluster) setFelix(s felixSettings) {
-	if !same(c.felix, s) {
-		c.felix = s
-		c.touchNodeStates()
-	}
+	return annotationIPv4Pools
 }

@@ -11,11 +11,11 @@ import (
 // twoPools is a node with a block of each of two pools, and two pods: one that asks for a pool, one that does not.
 const twoPools = `apiVersion: v1
 kind: Node
-metadata: {name: x}
+metadata: {name: x, labels: {rack: a}}
 ---
 apiVersion: v1
 kind: Namespace
-metadata: {name: a}
+metadata: {name: a, labels: {team: a}}
 ---
 apiVersion: projectcalico.org/v3
 kind: IPAMBlock
@@ -55,7 +55,13 @@ func TestWhoGetsAddressesFromWhichPool(t *testing.T) {
 	}{
 		{"automatic", "spec: {cidr: 10.2.0.0/16}", nil, []string{"10.2.0.0/16"}, nil},
 		{"manual: only for pods that name it", "spec: {cidr: 10.2.0.0/16, assignmentMode: Manual}", []string{"10.1.0.0/16"}, []string{"10.2.0.0/16"}, nil},
-		{"disabled: no new addresses", "spec: {cidr: 10.2.0.0/16, disabled: true}", nil, []string{"10.2.0.0/16"}, []string{"10.2.0.0/26"}},
+		{"disabled: no new addresses", "spec: {cidr: 10.2.0.0/16, disabled: true}", []string{"10.1.0.0/16"}, nil, []string{"10.2.0.0/26"}},
+		{"not for pods", "spec: {cidr: 10.2.0.0/16, allowedUses: [Tunnel]}", []string{"10.1.0.0/16"}, nil, []string{"10.2.0.0/26"}},
+		{"for other nodes: who names it gets an address all the same", "spec: {cidr: 10.2.0.0/16, nodeSelector: rack == 'b'}", []string{"10.1.0.0/16"}, []string{"10.2.0.0/16"}, nil},
+		{"for this node", "spec: {cidr: 10.2.0.0/16, nodeSelector: rack == 'a'}", nil, []string{"10.2.0.0/16"}, nil},
+		{"for other namespaces", "spec: {cidr: 10.2.0.0/16, namespaceSelector: team == 'b'}", []string{"10.1.0.0/16"}, []string{"10.2.0.0/16"}, nil},
+		{"for this namespace", "spec: {cidr: 10.2.0.0/16, namespaceSelector: team == 'a'}", []string{"10.1.0.0/16", "10.2.0.0/16"}, []string{"10.2.0.0/16"}, nil},
+		{"for this namespace by name", "spec: {cidr: 10.2.0.0/16, namespaceSelector: projectcalico.org/name == 'a'}", []string{"10.1.0.0/16", "10.2.0.0/16"}, []string{"10.2.0.0/16"}, nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			c := New()
@@ -97,4 +103,148 @@ metadata: {namespace: a, name: web-x, annotations: {kubernetes.io/config.mirror:
 	if uid := state.Spec.Endpoints[0].UID; uid != "0a1b2c" {
 		t.Errorf("UID %q, want that of the sandbox", uid)
 	}
+}
+
+// oneNode is a node with a block of each family, and a namespace.
+const oneNode = `apiVersion: v1
+kind: Node
+metadata: {name: x}
+---
+apiVersion: projectcalico.org/v3
+kind: IPPool
+metadata: {name: main}
+spec: {cidr: 10.1.0.0/16}
+---
+apiVersion: projectcalico.org/v3
+kind: IPPool
+metadata: {name: main6}
+spec: {cidr: "fd00::/112"}
+---
+apiVersion: projectcalico.org/v3
+kind: IPPool
+metadata: {name: zone}
+spec: {cidr: 10.2.0.0/16, assignmentMode: Manual}
+---
+apiVersion: projectcalico.org/v3
+kind: IPPool
+metadata: {name: zone6}
+spec: {cidr: "fd00:2::/112", assignmentMode: Manual}
+---
+apiVersion: projectcalico.org/v3
+kind: IPPool
+metadata: {name: idle}
+spec: {cidr: 10.3.0.0/16, disabled: true}
+---
+apiVersion: projectcalico.org/v3
+kind: IPPool
+metadata: {name: tunnels}
+spec: {cidr: 10.4.0.0/16, allowedUses: [Tunnel]}
+---
+apiVersion: projectcalico.org/v3
+kind: IPAMBlock
+metadata: {name: 10-1-0-0-26}
+spec: {cidr: 10.1.0.0/26, affinity: "host:x", allocations: [], attributes: [], unallocated: [], strictAffinity: false}
+`
+
+// requestOf is what a pod with some annotations, in a namespace with some, may get.
+func requestOf(t *testing.T, pod, namespace string) v1alpha1.AddressRequest {
+	t.Helper()
+	c := New()
+	give(t, c, parse(t, oneNode+"---\napiVersion: v1\nkind: Namespace\nmetadata: {name: a, annotations: {"+namespace+
+		"}}\n---\napiVersion: v1\nkind: Pod\nmetadata: {namespace: a, name: p, annotations: {"+pod+"}}\n")...)
+	state, ok := c.Desired(Key{KindNodeState, "x"}).(*v1alpha1.NodeState)
+	if !ok || len(state.Spec.Endpoints) != 1 {
+		t.Fatalf("NodeState x has no endpoint: %+v", state)
+	}
+	return state.Spec.Endpoints[0].Addresses
+}
+
+func TestAnnotationsAskForPools(t *testing.T) {
+	const v4, v6 = "cni.projectcalico.org/ipv4pools: ", "cni.projectcalico.org/ipv6pools: "
+	for _, test := range []struct {
+		name, pod, namespace string
+		want                 []string
+	}{
+		{"nothing asked", "", "", nil},
+		{"by name; the other family comes from the pools that serve all", v4 + `'["zone"]'`, "", []string{"10.2.0.0/16", "fd00::/112"}},
+		{"by CIDR", v4 + `'["10.2.0.0/16"]'`, "", []string{"10.2.0.0/16", "fd00::/112"}},
+		{"both families", v4 + `'["zone"]', ` + v6 + `'["zone6"]'`, "", []string{"10.2.0.0/16", "fd00:2::/112"}},
+		{"several", v4 + `'["zone", "main"]'`, "", []string{"10.2.0.0/16", "10.1.0.0/16", "fd00::/112"}},
+		{"by the namespace", "", v4 + `'["zone"]'`, []string{"10.2.0.0/16", "fd00::/112"}},
+		{"the pod counts before its namespace", v4 + `'["main"]'`, v4 + `'["zone"]'`, []string{"10.1.0.0/16", "fd00::/112"}},
+		{"for each family on its own", v6 + `'["zone6"]'`, v4 + `'["zone"]'`, []string{"10.2.0.0/16", "fd00:2::/112"}},
+	} {
+		got := requestOf(t, test.pod, test.namespace)
+		if diff := cmp.Diff(v1alpha1.AddressRequest{Pools: test.want}, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", test.name, diff)
+		}
+	}
+}
+
+func TestAnnotationMistakesNameTheAnnotationAndTheFix(t *testing.T) {
+	const v4, v6, fixed = "cni.projectcalico.org/ipv4pools", "cni.projectcalico.org/ipv6pools", "cni.projectcalico.org/ipAddrs"
+	for _, test := range []struct{ annotation, value, problem string }{
+		{v4, `zone`, `"zone" is no JSON list of pools: write it like ["default-ipv4-ippool"]`},
+		{v4, `[]`, `"[]" is no JSON list of pools: write it like ["default-ipv4-ippool"]`},
+		{v4, `["zone", "nowhere"]`, `there is no IPPool nowhere: name one of kubectl get ippools`},
+		{v4, `["10.2.0.0/24"]`, `there is no IPPool 10.2.0.0/24: name one of kubectl get ippools`},
+		{v4, `["zone6"]`, `IPPool zone6 (fd00:2::/112) is of the other family: name it in cni.projectcalico.org/ipv6pools`},
+		{v6, `["zone"]`, `IPPool zone (10.2.0.0/16) is of the other family: name it in cni.projectcalico.org/ipv4pools`},
+		{v4, `["idle"]`, `IPPool idle is disabled: name another, or set disabled: false`},
+		{v4, `["tunnels"]`, `the allowedUses of IPPool tunnels leave out Workload: name another`},
+		{fixed, `10.1.0.7`, `"10.1.0.7" is no JSON list of addresses: write it like ["10.48.0.7"]`},
+		{fixed, `["10.1.0"]`, `"10.1.0" is no IP address: write it like ["10.48.0.7"]`},
+		{fixed, `["192.0.2.1"]`, `address 192.0.2.1 lies outside every IPPool: choose one inside a pool, see kubectl get ippools`},
+		{fixed, `["10.3.0.1"]`, `address 10.3.0.1 lies in IPPool idle, which is disabled: choose another, or set disabled: false`},
+		{fixed, `["10.4.0.1"]`, `address 10.4.0.1 lies in IPPool tunnels, whose allowedUses leave out Workload: choose another`},
+	} {
+		got := requestOf(t, test.annotation+": '"+test.value+"'", "")
+		want := v1alpha1.AddressRequest{Impossible: "annotation " + test.annotation + ": " + test.problem}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s: %s (-want +got):\n%s", test.annotation, test.value, diff)
+		}
+	}
+	if got := requestOf(t, fixed+`: '["10.2.9.9"]'`, ""); got.Impossible != "" || len(got.Fixed) != 1 {
+		t.Errorf("an address of a Manual pool may be asked for by name: %+v", got)
+	}
+}
+
+func TestReservationsAndCooldownReachTheNode(t *testing.T) {
+	c := New()
+	give(t, c, parse(t, oneNode+`---
+apiVersion: projectcalico.org/v3
+kind: IPReservation
+metadata: {name: some}
+spec: {reservedCIDRs: [10.1.0.5/32, 10.1.0.16/30, 10.1.0.18/31, 10.9.0.0/16]}
+---
+apiVersion: projectcalico.org/v3
+kind: IPAMConfiguration
+metadata: {name: default}
+spec: {strictAffinity: false, autoAllocateBlocks: true, ipCooldownSeconds: 90}
+`)...)
+	look := func(reserved []string, cooldown int32) {
+		t.Helper()
+		state, ok := c.Desired(Key{KindNodeState, "x"}).(*v1alpha1.NodeState)
+		if !ok {
+			t.Fatal("there is no NodeState x")
+		}
+		if diff := cmp.Diff(reserved, state.Spec.Blocks[0].Reserved); diff != "" {
+			t.Errorf("reserved (-want +got):\n%s", diff)
+		}
+		if got := state.Spec.Settings.IPAMCooldownSeconds; got != cooldown {
+			t.Errorf("cooldown is %d s, want %d", got, cooldown)
+		}
+	}
+	look([]string{"10.1.0.5/32", "10.1.0.16/30"}, 90)
+	all := parse(t, "apiVersion: projectcalico.org/v3\nkind: IPReservation\nmetadata: {name: all}\nspec: {reservedCIDRs: [10.1.0.0/24]}")
+	give(t, c, all...)
+	look([]string{"10.1.0.0/26"}, 90)
+	take(t, c, append(all, parse(t, `apiVersion: projectcalico.org/v3
+kind: IPReservation
+metadata: {name: some}
+---
+apiVersion: projectcalico.org/v3
+kind: IPAMConfiguration
+metadata: {name: default}`)...)...)
+	look(nil, 0)
 }

@@ -7,6 +7,8 @@
 package render
 
 import (
+	"net/netip"
+
 	"github.com/manul-net/manul/internal/labelindex"
 	"github.com/manul-net/manul/internal/policy"
 )
@@ -53,11 +55,17 @@ type PolicyRef = policy.Ref
 type Cluster struct {
 	namespaces map[string]*namespace
 	accounts   map[objectName]*account
-	endpoints  map[string]*endpoint
+	endpoints  map[string]*endpoint // pods
+	hosts      map[string]*endpoint // host endpoints
 	nodes      map[string]*node
 	blocks     map[string]block
 	pools      map[string]pool
-	felix      felixSettings
+	// reservations are the CIDRs of IPReservations; cooldown is in seconds.
+	reservations map[string][]netip.Prefix
+	cooldown     int32
+	// felix are the FelixConfigurations that count, by name.
+	felix      map[string]felix
+	keepDenied bool
 
 	tiers    map[string]tier
 	policies map[PolicyRef]*policyState
@@ -106,9 +114,12 @@ func New() *Cluster {
 		namespaces:       map[string]*namespace{},
 		accounts:         map[objectName]*account{},
 		endpoints:        map[string]*endpoint{},
+		hosts:            map[string]*endpoint{},
+		felix:            map[string]felix{},
 		nodes:            map[string]*node{},
 		blocks:           map[string]block{},
 		pools:            map[string]pool{},
+		reservations:     map[string][]netip.Prefix{},
 		tiers:            map[string]tier{},
 		policies:         map[PolicyRef]*policyState{},
 		programs:         map[string]*policyState{},

@@ -40,7 +40,7 @@ func (c *Cluster) Desired(key Key) runtime.Object {
 			return &v1alpha1.PolicyProgram{TypeMeta: typeMeta(key), ObjectMeta: metav1.ObjectMeta{Name: key.Name}, Spec: p.compiled.Program}
 		}
 	case KindNodeEndpoints:
-		if n := c.nodes[key.Name]; n != nil && n.exists {
+		if n := c.nodes[key.Name]; n != nil && n.hasAgent() {
 			o := &v1alpha1.NodeEndpoints{TypeMeta: typeMeta(key), ObjectMeta: metav1.ObjectMeta{Name: key.Name}, Spec: n.renderEndpoints()}
 			c.offerEndpoints(n, &o.Spec)
 			return o
@@ -50,7 +50,7 @@ func (c *Cluster) Desired(key Key) runtime.Object {
 			return &v1alpha1.NodeNetwork{TypeMeta: typeMeta(key), ObjectMeta: metav1.ObjectMeta{Name: key.Name}, Spec: n.renderNetwork()}
 		}
 	case KindNodeState:
-		if n := c.nodes[key.Name]; n != nil && n.exists {
+		if n := c.nodes[key.Name]; n != nil && n.hasAgent() {
 			return &v1alpha1.NodeState{TypeMeta: typeMeta(key), ObjectMeta: metav1.ObjectMeta{Name: key.Name}, Spec: c.renderState(n)}
 		}
 	}
@@ -61,16 +61,11 @@ func typeMeta(key Key) metav1.TypeMeta {
 	return metav1.TypeMeta{APIVersion: v1alpha1.GroupName + "/" + v1alpha1.Version, Kind: string(key.Kind)}
 }
 
-// sorted are the endpoints of a node in order of their IDs.
-func (n *node) sorted() []*endpoint {
-	out := slices.Collect(maps.Values(n.endpoints))
-	slices.SortFunc(out, func(a, b *endpoint) int { return strings.Compare(a.id, b.id) })
-	return out
-}
-
 func (n *node) renderEndpoints() v1alpha1.NodeEndpointsSpec {
 	var spec v1alpha1.NodeEndpointsSpec
-	for _, e := range n.sorted() {
+	all := maps.Clone(n.endpoints)
+	maps.Copy(all, n.hosts)
+	for _, e := range sortedEndpoints(all) {
 		addresses := n.addressesOf(e)
 		if len(addresses) == 0 {
 			continue
@@ -92,16 +87,25 @@ func (n *node) renderNetwork() v1alpha1.NodeNetworkSpec {
 }
 
 func (c *Cluster) renderState(n *node) v1alpha1.NodeStateSpec {
-	spec := v1alpha1.NodeStateSpec{Pools: c.renderPools(), Settings: c.felix}
+	felix := c.felixFor(n)
+	spec := v1alpha1.NodeStateSpec{Pools: c.renderPools(), Settings: c.agentSettings(n, &felix)}
+	spec.Settings.IPAMCooldownSeconds = c.cooldown
 	for _, b := range n.leased() {
 		spec.Blocks = append(spec.Blocks, c.lease(b))
 	}
-	for _, e := range n.sorted() {
+	for _, e := range sortedEndpoints(n.hosts) {
+		spec.HostEndpoints = append(spec.HostEndpoints, c.renderHost(e))
+	}
+	for _, e := range sortedEndpoints(n.endpoints) {
 		c.list(e)
-		spec.Endpoints = append(spec.Endpoints, v1alpha1.Endpoint{
+		out := v1alpha1.Endpoint{
 			ID: e.id, UID: e.uid, Identity: e.identity.id,
 			Ingress: e.ingress, Egress: e.egress, Ports: e.ports, Addresses: c.request(e),
-		})
+		}
+		if e.sourcePrefixes != "" && felix.letsSpoof() {
+			out.SourcePrefixes = prefixesOf(e.sourcePrefixes)
+		}
+		spec.Endpoints = append(spec.Endpoints, out)
 	}
 	return spec
 }

@@ -1,21 +1,25 @@
 package render
 
 import (
-	"cmp"
+	"encoding/json"
 	"maps"
+	"net/netip"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/manul-net/manul/api/v1alpha1"
 	"github.com/manul-net/manul/internal/policy"
+	"github.com/manul-net/manul/internal/validate"
 )
 
-// endpoint is a pod with a network of its own.
+// endpoint is a pod with a network of its own, or a host endpoint.
 type endpoint struct {
-	id        string // "namespace/name"
+	id        string // "namespace/name" of the pod, the bare name of the host endpoint
 	uid       types.UID
+	host      *host // nil: a pod
 	node      *node
 	namespace *namespace
 	account   *account
@@ -23,10 +27,12 @@ type endpoint struct {
 	ports     []v1alpha1.NamedPort
 	// wishes are the annotations that ask for addresses.
 	wishes addressWishes
+	// sourcePrefixes is the annotation with the prefixes that the pod wants to send from.
+	sourcePrefixes string
 
 	// policies that apply, in either direction.
 	policies map[*policyState]struct{}
-	// ingress and egress are the lists made of them; valid only while listed is true.
+	// ingress and egress are the lists made of them; valid only while listed is true. The lists of a host endpoint are in host.
 	ingress, egress []v1alpha1.TierPolicies
 	listed          bool
 
@@ -34,6 +40,32 @@ type endpoint struct {
 	identity *identity
 	// former identities that the endpoint bears beside it for a while, in order.
 	former []*identity
+}
+
+// annotationSourcePrefixes on a pod is a JSON list of CIDRs that the pod wants to send from beside its own addresses.
+const annotationSourcePrefixes = "cni.projectcalico.org/allowedSourcePrefixes"
+
+// prefixesOf reads that list, whose addresses stand for themselves. Of a list that can't be read nothing counts: the pod then
+// sends from its own addresses only.
+func prefixesOf(text string) []string {
+	var list []string
+	if err := json.Unmarshal([]byte(text), &list); err != nil {
+		return nil
+	}
+	var prefixes []netip.Prefix
+	for _, cidr := range list {
+		prefix, err := validate.ParseNet(strings.TrimSpace(cidr))
+		if err != nil && !prefix.IsValid() {
+			return nil
+		}
+		prefixes = append(prefixes, prefix)
+	}
+	slices.SortFunc(prefixes, comparePrefixes)
+	var out []string
+	for _, prefix := range slices.Compact(prefixes) {
+		out = append(out, prefix.String())
+	}
+	return out
 }
 
 // isEndpoint tells whether a pod has a network of its own now.
@@ -65,7 +97,10 @@ func (c *Cluster) setPod(p *corev1.Pod) {
 	}
 	ports, wishes := namedPorts(&p.Spec), wishesOf(p.Annotations)
 	if e == nil {
-		e = &endpoint{id: id, uid: uid, labels: p.Labels, ports: ports, wishes: wishes, policies: map[*policyState]struct{}{}}
+		e = &endpoint{
+			id: id, uid: uid, labels: p.Labels, ports: ports, wishes: wishes, sourcePrefixes: p.Annotations[annotationSourcePrefixes],
+			policies: map[*policyState]struct{}{},
+		}
 		c.addEndpoint(e, p)
 		return
 	}
@@ -75,6 +110,10 @@ func (c *Cluster) setPod(p *corev1.Pod) {
 	}
 	if e.wishes != wishes {
 		e.wishes = wishes
+		c.touch(KindNodeState, e.node.name)
+	}
+	if text := p.Annotations[annotationSourcePrefixes]; text != e.sourcePrefixes {
+		e.sourcePrefixes = text
 		c.touch(KindNodeState, e.node.name)
 	}
 	if !maps.Equal(e.labels, p.Labels) {
@@ -103,17 +142,22 @@ func (c *Cluster) deletePod(id string) {
 	if e == nil {
 		return
 	}
+	c.dropEndpoint(e)
+	delete(c.endpoints, id)
+	delete(e.node.endpoints, id)
+	c.demandChanged = true
+	c.dropNode(e.node)
+}
+
+// dropEndpoint ends what pods and host endpoints alike take part in.
+func (c *Cluster) dropEndpoint(e *endpoint) {
 	c.selecting.DeleteItem(e)
 	c.leaveIdentity(e)
 	c.transition.forget(e)
 	delete(c.pending.identities, e)
-	delete(c.endpoints, id)
-	delete(e.node.endpoints, id)
 	delete(e.namespace.endpoints, e)
 	delete(e.account.endpoints, e)
-	c.demandChanged = true
 	c.touchEndpoint(e)
-	c.dropNode(e.node)
 	c.dropNamespace(e.namespace)
 	c.dropAccount(e.account)
 }
@@ -131,7 +175,7 @@ func (c *Cluster) relabel(e *endpoint) { c.selecting.SetItem(e, e.view().Map()) 
 func (e *endpoint) view() *policy.EndpointLabels {
 	return &policy.EndpointLabels{
 		Own:                  e.labels,
-		Pod:                  true,
+		Pod:                  e.host == nil,
 		Namespace:            e.namespace.name,
 		NamespaceLabels:      e.namespace.labels(),
 		ServiceAccount:       e.account.name.name,
@@ -159,8 +203,5 @@ func namedPorts(spec *corev1.PodSpec) []v1alpha1.NamedPort {
 			add(spec.InitContainers[i : i+1])
 		}
 	}
-	slices.SortFunc(out, func(a, b v1alpha1.NamedPort) int {
-		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Protocol, b.Protocol), cmp.Compare(a.Port, b.Port))
-	})
-	return slices.Compact(out)
+	return sortPorts(out)
 }

@@ -74,7 +74,7 @@ func (c *Cluster) Policy(ref PolicyRef) (PolicyReport, bool) {
 		report.RenderedVersion, report.ProgramGeneration = o.version, o.object.Generation
 	}
 	for n := range p.nodes {
-		if !n.exists {
+		if !n.hasAgent() {
 			continue
 		}
 		report.Required++
@@ -130,8 +130,11 @@ func (c *Cluster) failuresChanged(n *node, before, after []v1alpha1.Failure) {
 	}
 }
 
-// failureEndpoint is the kind of failures that are about an endpoint of the node.
-const failureEndpoint = "Endpoint"
+// failureEndpoint and failureHost are the kinds of failures that are about an endpoint of the node.
+const (
+	failureEndpoint = "Endpoint"
+	failureHost     = "HostEndpoint"
+)
 
 // concerns tells whether a failure on a node keeps a policy from being enforced there.
 func concerns(f v1alpha1.Failure, n *node, p *policyState) bool {
@@ -146,6 +149,11 @@ func concerns(f v1alpha1.Failure, n *node, p *policyState) bool {
 		}
 	case failureEndpoint:
 		if e := n.endpoints[f.Name]; e != nil {
+			_, applies := e.policies[p]
+			return applies
+		}
+	case failureHost:
+		if e := n.hosts[f.Name]; e != nil {
 			_, applies := e.policies[p]
 			return applies
 		}
@@ -214,6 +222,19 @@ func (c *Cluster) isListed(p *policyState, n *node) bool {
 		for i := range n.state.Spec.Endpoints {
 			e := &n.state.Spec.Endpoints[i]
 			n.listed[e.ID] = e
+		}
+		n.listedHosts = make(map[string]*v1alpha1.HostEndpoint, len(n.state.Spec.HostEndpoints))
+		for i := range n.state.Spec.HostEndpoints {
+			h := &n.state.Spec.HostEndpoints[i]
+			n.listedHosts[h.Name] = h
+		}
+	}
+	for _, e := range n.hosts {
+		if _, applies := e.policies[p]; !applies {
+			continue
+		}
+		if written := n.listedHosts[e.id]; written == nil || !c.hostLists(p, written) {
+			return false
 		}
 	}
 	for _, e := range n.endpoints {

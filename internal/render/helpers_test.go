@@ -40,6 +40,10 @@ func typed(apiVersion, kind string) runtime.Object {
 		return &v3.Tier{}
 	case "projectcalico.org/v3 IPPool":
 		return &v3.IPPool{}
+	case "projectcalico.org/v3 IPReservation":
+		return &v3.IPReservation{}
+	case "projectcalico.org/v3 IPAMConfiguration":
+		return &v3.IPAMConfiguration{}
 	case "projectcalico.org/v3 NetworkSet":
 		return &v3.NetworkSet{}
 	case "projectcalico.org/v3 GlobalNetworkSet":
@@ -48,6 +52,8 @@ func typed(apiVersion, kind string) runtime.Object {
 		return &v3.IPAMBlock{}
 	case "projectcalico.org/v3 FelixConfiguration":
 		return &v3.FelixConfiguration{}
+	case "projectcalico.org/v3 HostEndpoint":
+		return &v3.HostEndpoint{}
 	case "manul.dev/v1alpha1 NodeState":
 		return &v1alpha1.NodeState{}
 	}

@@ -10,7 +10,7 @@ import (
 )
 
 // identity is a class of endpoints that no selector in use can tell apart: namespace, service account, and the labels
-// that selectors in use look at.
+// that selectors in use look at. Host endpoints are in the namespace without a name.
 type identity struct {
 	id string
 	// known tells whether the fields up to absent are filled. They are not when all that is known of the identity is that
@@ -85,6 +85,9 @@ func (c *Cluster) updateIdentities() {
 			for _, e := range c.endpoints {
 				check(e)
 			}
+			for _, e := range c.hosts {
+				check(e)
+			}
 		} else if n := c.namespaces[scoped.namespace]; n != nil {
 			for e := range n.endpoints {
 				check(e)
@@ -141,6 +144,13 @@ func (c *Cluster) leaveIdentity(e *endpoint) {
 // relevantLabels are the labels of e that selectors in use look at, and the keys whose absence matters to one of them.
 func (c *Cluster) relevantLabels(e *endpoint) (labels map[string]string, absent []string) {
 	labels = map[string]string{}
+	if e.host != nil {
+		for _, key := range policy.DeterminedKeys() { // whether in use or not, which nobody counts
+			if value, ok := e.labels[key]; ok {
+				labels[key] = value
+			}
+		}
+	}
 	for _, scope := range [2]string{"", e.namespace.name} {
 		for key, use := range c.keys[scope] {
 			if value, ok := e.labels[key]; ok {
@@ -184,7 +194,7 @@ func identityID(namespace, account string, labels map[string]string, absent []st
 func (c *Cluster) enterIdentity(i *identity) {
 	labels := &policy.EndpointLabels{
 		Own:                  i.labels,
-		Pod:                  true,
+		Pod:                  i.namespace.name != "",
 		Namespace:            i.namespace.name,
 		NamespaceLabels:      i.namespace.labels(),
 		ServiceAccount:       i.account.name.name,

@@ -15,14 +15,14 @@ import (
 // objectName is the name of an object in its namespace.
 type objectName struct{ namespace, name string }
 
-// defaultFelix is the name of the only FelixConfiguration that counts.
-const defaultFelix = "default"
+// defaultIPAM is the name of the only IPAMConfiguration that counts.
+const defaultIPAM = "default"
 
 // Set takes in an object as it is now. The object is kept and must not be changed afterwards.
 //
 // Of the users' objects it takes Pod, Namespace, ServiceAccount, Node, EndpointSlice and NetworkPolicy of Kubernetes and, of
-// projectcalico.org, NetworkPolicy, GlobalNetworkPolicy, the three staged kinds, Tier, IPPool, NetworkSet, GlobalNetworkSet, IPAMBlock and
-// FelixConfiguration; also the rendered objects as they are in the API. Any other type is an error.
+// projectcalico.org, NetworkPolicy, GlobalNetworkPolicy, the three staged kinds, Tier, IPPool, IPReservation, IPAMConfiguration, NetworkSet,
+// GlobalNetworkSet, HostEndpoint, IPAMBlock and FelixConfiguration; also the rendered objects as they are in the API. Any other type is an error.
 func (c *Cluster) Set(obj runtime.Object) error {
 	switch o := obj.(type) {
 	case *corev1.Pod:
@@ -39,6 +39,12 @@ func (c *Cluster) Set(obj runtime.Object) error {
 		c.setTier(o)
 	case *v3.IPPool:
 		c.setPool(o)
+	case *v3.IPReservation:
+		c.setReservation(o.Name, o.Spec.ReservedCIDRs)
+	case *v3.IPAMConfiguration:
+		if o.Name == defaultIPAM {
+			c.setCooldown(&o.Spec)
+		}
 	case *v3.NetworkSet:
 		c.setNetworkSet(objectName{o.Namespace, o.Name}, o.Labels, o.Spec.Nets)
 	case *v3.GlobalNetworkSet:
@@ -46,9 +52,9 @@ func (c *Cluster) Set(obj runtime.Object) error {
 	case *v3.IPAMBlock:
 		c.setBlock(o)
 	case *v3.FelixConfiguration:
-		if o.Name == defaultFelix {
-			c.setFelix(felixOf(&o.Spec))
-		}
+		c.setFelix(o.Name, &o.Spec)
+	case *v3.HostEndpoint:
+		c.setHost(o)
 	case *v1alpha1.NodeState:
 		c.observeNodeState(o)
 	case *v1alpha1.NodeEndpoints:
@@ -86,6 +92,12 @@ func (c *Cluster) Delete(obj runtime.Object) error {
 		c.deleteTier(o.Name)
 	case *v3.IPPool:
 		c.deletePool(o.Name)
+	case *v3.IPReservation:
+		c.setReservation(o.Name, nil)
+	case *v3.IPAMConfiguration:
+		if o.Name == defaultIPAM {
+			c.setCooldown(nil)
+		}
 	case *v3.NetworkSet:
 		c.deleteNetworkSet(objectName{o.Namespace, o.Name})
 	case *v3.GlobalNetworkSet:
@@ -93,9 +105,9 @@ func (c *Cluster) Delete(obj runtime.Object) error {
 	case *v3.IPAMBlock:
 		c.deleteBlock(o.Name)
 	case *v3.FelixConfiguration:
-		if o.Name == defaultFelix {
-			c.setFelix(felixSettings{})
-		}
+		c.setFelix(o.Name, nil)
+	case *v3.HostEndpoint:
+		c.deleteHost(o.Name)
 	case *v1alpha1.NodeState:
 		c.forgetNodeState(o.Name)
 	case *v1alpha1.NodeEndpoints:

@@ -64,7 +64,8 @@ func (c *Cluster) setNamespace(name string, content *namespaceContent) {
 			c.enterIdentity(i)
 		}
 	}
-	if wishesOf(before.annotations()) != wishesOf(n.annotations()) {
+	// Pools choose namespaces by their labels.
+	if wishesOf(before.annotations()) != wishesOf(n.annotations()) || !maps.Equal(before.labels(), n.labels()) {
 		for e := range n.endpoints {
 			c.touch(KindNodeState, e.node.name)
 		}

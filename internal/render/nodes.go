@@ -16,13 +16,16 @@ import (
 // annotationIPv4Address on a node is the node's own IPv4 address, possibly with a prefix length.
 const annotationIPv4Address = "projectcalico.org/IPv4Address"
 
-// node is a node, or what is known of one before its object arrives.
+// node is a node, or what is known of one before its object arrives; or a host that is no node of the cluster, and has host
+// endpoints.
 type node struct {
 	name string
 	// exists: there is a Node object.
 	exists    bool
 	addresses []string
-	endpoints map[string]*endpoint
+	labels    map[string]string
+	endpoints map[string]*endpoint // pods
+	hosts     map[string]*endpoint // host endpoints
 	blocks    map[string]block
 
 	// state is the NodeState in the API, endpointsObject the NodeEndpoints, network the NodeNetwork; nil: there is none.
@@ -31,8 +34,9 @@ type node struct {
 	network         *v1alpha1.NodeNetwork
 	// holds are the addresses that the node gave to pods, by ID.
 	holds map[string]v1alpha1.EndpointStatus
-	// listed is an index into state.spec.endpoints by ID, made when it is first needed.
-	listed map[string]*v1alpha1.Endpoint
+	// listed and listedHosts are indexes into state.spec by ID, made when they are first needed.
+	listed      map[string]*v1alpha1.Endpoint
+	listedHosts map[string]*v1alpha1.HostEndpoint
 	// published is an index into endpointsObject by the endpoint's ID, made when it is first needed.
 	published map[string]*v1alpha1.RemoteEndpoint
 	// offered are identities that objects may have given to endpoints of the node without having been seen in the API yet.
@@ -54,7 +58,7 @@ func (c *Cluster) node(name string) *node {
 	n := c.nodes[name]
 	if n == nil {
 		n = &node{
-			name: name, endpoints: map[string]*endpoint{}, blocks: map[string]block{},
+			name: name, endpoints: map[string]*endpoint{}, hosts: map[string]*endpoint{}, blocks: map[string]block{},
 			waiting: map[*policyState]struct{}{}, required: map[*policyState]int{},
 		}
 		c.nodes[name] = n
@@ -63,10 +67,14 @@ func (c *Cluster) node(name string) *node {
 }
 
 func (c *Cluster) dropNode(n *node) {
-	if !n.exists && len(n.endpoints) == 0 && len(n.blocks) == 0 && n.state == nil && n.endpointsObject == nil && n.network == nil {
+	if !n.hasAgent() && len(n.endpoints) == 0 && len(n.blocks) == 0 && n.state == nil && n.endpointsObject == nil && n.network == nil {
 		delete(c.nodes, n.name)
 	}
 }
+
+// hasAgent tells whether there must be an agent on the node: every node of the cluster has one, and every host that is none and
+// has host endpoints.
+func (n *node) hasAgent() bool { return n.exists || len(n.hosts) > 0 }
 
 // touchNode notes that all the objects of a node may have changed.
 func (c *Cluster) touchNode(n *node) {
@@ -82,6 +90,10 @@ func (c *Cluster) setNode(o *corev1.Node) {
 		c.touchNode(n)
 		c.nodeCounts(n)
 	}
+	if !maps.Equal(n.labels, o.Labels) {
+		n.labels = o.Labels
+		c.touch(KindNodeState, n.name)
+	}
 	if addresses := nodeAddresses(o); !slices.Equal(addresses, n.addresses) {
 		n.addresses = addresses
 		c.touch(KindNodeNetwork, n.name)
@@ -94,7 +106,7 @@ func (c *Cluster) deleteNode(name string) {
 		return
 	}
 	n.exists = false
-	n.addresses = nil
+	n.addresses, n.labels = nil, nil
 	c.touchNode(n)
 	c.nodeCounts(n)
 	c.dropNode(n)
@@ -145,7 +157,7 @@ func (c *Cluster) observeNodeState(o *v1alpha1.NodeState) {
 	before := n.state
 	n.state = o
 	if before == nil || before.Generation != o.Generation || o.Generation == 0 {
-		n.listed = nil
+		n.listed, n.listedHosts = nil, nil
 		c.pending.compare[Key{KindNodeState, n.name}] = struct{}{}
 	}
 	holds := make(map[string]v1alpha1.EndpointStatus, len(o.Status.Endpoints))
@@ -174,7 +186,7 @@ func (c *Cluster) forgetNodeState(name string) {
 	if n == nil {
 		return
 	}
-	n.state, n.listed, n.holds = nil, nil, nil
+	n.state, n.listed, n.listedHosts, n.holds = nil, nil, nil, nil
 	c.failuresChanged(n, n.failures, nil)
 	n.failures = nil
 	c.touch(KindNodeState, name)
@@ -199,8 +211,11 @@ func (n *node) applied(kind Kind) string {
 	return n.state.Status.Applied[string(kind)]
 }
 
-// addressesOf are the addresses that an endpoint of the node holds.
+// addressesOf are the addresses that an endpoint of the node holds: the node says so of pods, the user of host endpoints.
 func (n *node) addressesOf(e *endpoint) []string {
+	if e.host != nil {
+		return e.host.addresses
+	}
 	held, ok := n.holds[e.id]
 	if !ok || (held.UID != e.uid && held.UID != "") {
 		return nil

@@ -33,6 +33,11 @@ metadata: {name: special}
 spec: {cidr: 10.60.0.0/16}
 ---
 apiVersion: projectcalico.org/v3
+kind: IPPool
+metadata: {name: zone}
+spec: {cidr: 10.70.0.0/16}
+---
+apiVersion: projectcalico.org/v3
 kind: IPAMBlock
 metadata: {name: 10-48-2-0-26}
 spec: {cidr: 10.48.2.0/26, affinity: "host:x", allocations: [], attributes: [], strictAffinity: false, unallocated: [], sequenceNumber: 0}
@@ -171,6 +176,7 @@ pools:
 - cidr: 10.48.0.0/16
   natOutgoing: true
 - cidr: 10.60.0.0/16
+- cidr: 10.70.0.0/16
 settings:
   allowIPIPFromPods: true
   endpointToHostAction: Accept

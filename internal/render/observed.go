@@ -47,17 +47,21 @@ func (c *Cluster) programIsAsDesired(name string) bool {
 // nodeIsAsDesired compares the node's object of a kind.
 func (c *Cluster) nodeIsAsDesired(n *node, kind Kind) bool {
 	switch {
-	case kind == KindNodeEndpoints && n.endpointsObject != nil && n.exists:
+	case kind == KindNodeEndpoints && n.endpointsObject != nil && n.hasAgent():
 		spec := n.renderEndpoints()
 		return same(&spec, &n.endpointsObject.Spec)
 	case kind == KindNodeNetwork && n.network != nil && n.exists:
 		spec := n.renderNetwork()
 		return same(&spec, &n.network.Spec)
-	case kind == KindNodeState && n.state != nil && n.exists:
+	case kind == KindNodeState && n.state != nil && n.hasAgent():
 		spec := c.renderState(n)
 		return same(&spec, &n.state.Spec)
 	}
-	return !n.exists && !n.has(kind)
+	should := n.hasAgent()
+	if kind == KindNodeNetwork {
+		should = n.exists
+	}
+	return !should && !n.has(kind)
 }
 
 // has tells whether there is an object of a kind for the node.

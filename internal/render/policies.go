@@ -119,7 +119,8 @@ func (c *Cluster) setPolicy(compiled *policy.Compiled) {
 		}
 	}
 	c.putInForce(p)
-	if old.Tier != compiled.Tier || old.Order != compiled.Order || old.Ingress != compiled.Ingress || old.Egress != compiled.Egress {
+	if old.Tier != compiled.Tier || old.Order != compiled.Order || old.Ingress != compiled.Ingress || old.Egress != compiled.Egress ||
+		old.Stage != compiled.Stage || old.Forward != compiled.Forward {
 		c.relist(p)
 	}
 	if old.Finding != compiled.Finding || old.Generation != compiled.Generation {
@@ -230,9 +231,13 @@ func (c *Cluster) list(e *endpoint) {
 	}
 	all := slices.Collect(maps.Keys(e.policies))
 	slices.SortFunc(all, c.comparePolicies)
+	e.listed = true
+	if e.host != nil {
+		c.listHost(e.host, all)
+		return
+	}
 	e.ingress = c.tierLists(all, func(p *policyState) bool { return p.compiled.Ingress })
 	e.egress = c.tierLists(all, func(p *policyState) bool { return p.compiled.Egress })
-	e.listed = true
 }
 
 // comparePolicies puts policies in force into the order of their evaluation.
@@ -264,13 +269,13 @@ func (c *Cluster) tierLists(ordered []*policyState, applies func(*policyState) b
 
 // finding is what became of a policy, its tier considered.
 func (c *Cluster) finding(p *policyState) policy.Finding {
-	if p.compiled.Selector == nil {
+	if p.compiled.Selector == nil && !p.compiled.Finding.Accepted {
 		return p.compiled.Finding
 	}
 	if _, ok := c.tier(p.compiled.Tier); !ok {
 		return policy.TierNotFound(p.compiled.Tier)
 	}
-	if p.compiled.Staged {
+	if p.compiled.Staged && p.compiled.Selector != nil {
 		return p.compiled.Finding.Staged(len(p.endpoints), len(p.nodes))
 	}
 	return p.compiled.Finding

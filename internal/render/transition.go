@@ -132,8 +132,10 @@ func (c *Cluster) observeNodeEndpoints(name string, o *v1alpha1.NodeEndpoints) {
 	}
 	n.published = nil
 	c.recount(before, n.named(), version)
-	for _, e := range n.endpoints {
-		c.transition.check(e)
+	for _, of := range [2]map[string]*endpoint{n.endpoints, n.hosts} {
+		for _, e := range of {
+			c.transition.check(e)
+		}
 	}
 	c.pending.compare[Key{KindNodeEndpoints, name}] = struct{}{}
 	c.dropNode(n)

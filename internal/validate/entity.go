@@ -1,11 +1,16 @@
 package validate
 
 import (
+	"unicode/utf8"
+
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	v3 "github.com/manul-net/manul/api/v3"
 )
+
+// maxName is the greatest length of the name of an API object.
+const maxName = 253
 
 func checkEntity(path *field.Path, e *v3.EntityRule, protocol int32) field.ErrorList {
 	errs := checkNets(path.Child("nets"), e.Nets, false)
@@ -17,6 +22,7 @@ func checkEntity(path *field.Path, e *v3.EntityRule, protocol int32) field.Error
 	errs = append(errs, checkPorts(path.Child("notPorts"), e.NotPorts, protocol)...)
 	if e.ServiceAccounts != nil {
 		path := path.Child("serviceAccounts")
+		errs = append(errs, checkOnce(path.Child("names"), e.ServiceAccounts.Names)...)
 		errs = append(errs, checkSelector(path.Child("selector"), e.ServiceAccounts.Selector, false)...)
 		for i, name := range e.ServiceAccounts.Names {
 			if name == "" {
@@ -31,7 +37,7 @@ func checkNets(path *field.Path, nets []string, negated bool) field.ErrorList {
 	if len(nets) > MaxNets {
 		return field.ErrorList{field.TooMany(path, len(nets), MaxNets)}
 	}
-	var errs field.ErrorList
+	errs := checkOnce(path, nets)
 	for i, text := range nets {
 		net, err := ParseNet(text)
 		switch {
@@ -42,6 +48,27 @@ func checkNets(path *field.Path, nets []string, negated bool) field.ErrorList {
 		}
 	}
 	return errs
+}
+
+// checkOnce: the lists that are sets have each entry once.
+func checkOnce[T ~string](path *field.Path, entries []T) field.ErrorList {
+	var errs field.ErrorList
+	seen := make(map[T]bool, len(entries))
+	for i, entry := range entries {
+		if seen[entry] {
+			errs = append(errs, field.Duplicate(path.Index(i), entry))
+		}
+		seen[entry] = true
+	}
+	return errs
+}
+
+// checkLength bounds a text, in characters.
+func checkLength(path *field.Path, text string, most int) field.ErrorList {
+	if utf8.RuneCountInString(text) > most {
+		return field.ErrorList{field.TooLong(path, text, most)}
+	}
+	return nil
 }
 
 func checkPorts(path *field.Path, ports []intstr.IntOrString, protocol int32) field.ErrorList {
@@ -77,6 +104,8 @@ func checkServices(path *field.Path, e *v3.EntityRule, in ruleContext, farEnd bo
 	if s.Name == "" {
 		errs = append(errs, field.Required(services.Child("name"), "write the name of a service"))
 	}
+	errs = append(errs, checkLength(services.Child("name"), s.Name, maxName)...)
+	errs = append(errs, checkLength(services.Child("namespace"), s.Namespace, maxName)...)
 	if s.Namespace == "" && !in.namespaced {
 		errs = append(errs, field.Required(services.Child("namespace"), "a global policy has no namespace of its own: give the service's"))
 	}

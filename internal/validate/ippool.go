@@ -3,6 +3,7 @@ package validate
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -19,7 +20,12 @@ func IPPool(p *v3.IPPool) field.ErrorList {
 	if vxlan && ipip {
 		errs = append(errs, field.Invalid(spec.Child("vxlanMode"), p.Spec.VXLANMode, "a pool has one kind of tunnel: set ipipMode or vxlanMode to Never"))
 	}
-	cidr, err := ParseNet(p.Spec.CIDR)
+	modes := []v3.EncapMode{v3.EncapNever, v3.EncapAlways, v3.EncapCrossSubnet}
+	errs = append(errs, checkEnum(spec.Child("vxlanMode"), p.Spec.VXLANMode, modes)...)
+	errs = append(errs, checkEnum(spec.Child("ipipMode"), p.Spec.IPIPMode, modes)...)
+	errs = append(errs, checkEnum(spec.Child("assignmentMode"), p.Spec.AssignmentMode, []v3.AssignmentMode{v3.AssignmentAutomatic, v3.AssignmentManual})...)
+	errs = append(errs, checkUses(spec.Child("allowedUses"), p.Spec.AllowedUses)...)
+	cidr, err := ParseCIDR(p.Spec.CIDR)
 	if err != nil {
 		return append(errs, field.Invalid(spec.Child("cidr"), p.Spec.CIDR, err.Error()))
 	}
@@ -27,6 +33,26 @@ func IPPool(p *v3.IPPool) field.ErrorList {
 		errs = append(errs, field.Invalid(spec.Child("ipipMode"), p.Spec.IPIPMode, "IPIP is for IPv4 only: use vxlanMode"))
 	}
 	return append(errs, checkBlockSize(spec.Child("blockSize"), p.Spec.BlockSize, cidr)...)
+}
+
+// maxUses is how many purposes a pool may be allowed for.
+const maxUses = 10
+
+func checkUses(path *field.Path, uses []v3.IPPoolAllowedUse) field.ErrorList {
+	if len(uses) > maxUses {
+		return field.ErrorList{field.TooMany(path, len(uses), maxUses)}
+	}
+	errs := checkOnce(path, uses)
+	all := []v3.IPPoolAllowedUse{v3.IPPoolAllowedUseWorkload, v3.IPPoolAllowedUseTunnel, v3.IPPoolAllowedUseLoadBalancer}
+	for i, use := range uses {
+		if !slices.Contains(all, use) {
+			errs = append(errs, field.NotSupported(path.Index(i), use, all))
+		}
+	}
+	if len(uses) > 1 && slices.Contains(uses, v3.IPPoolAllowedUseLoadBalancer) {
+		errs = append(errs, field.Forbidden(path, "LoadBalancer stands alone: make a pool of its own for services"))
+	}
+	return errs
 }
 
 func checkBlockSize(path *field.Path, size int, pool netip.Prefix) field.ErrorList {

@@ -20,34 +20,54 @@ const (
 	ProtocolUDPLite = 136
 )
 
-// ParseProtocol returns the IANA number of a protocol that is given by name or number.
+// ParseProtocol returns the IANA number of a protocol that is given by number, or by name: as it is written usually, or in small letters.
 func ParseProtocol(protocol intstr.IntOrString) (int32, error) {
 	number := int(protocol.IntVal)
 	if protocol.Type == intstr.String {
-		switch strings.ToLower(protocol.StrVal) {
-		case "tcp":
-			return ProtocolTCP, nil
-		case "udp":
-			return ProtocolUDP, nil
-		case "icmp":
-			return ProtocolICMP, nil
-		case "icmpv6":
-			return ProtocolICMPv6, nil
-		case "sctp":
-			return ProtocolSCTP, nil
-		case "udplite":
-			return ProtocolUDPLite, nil
+		if number, ok := protocolNamed(protocol.StrVal); ok {
+			return number, nil
 		}
 		parsed, err := strconv.ParseUint(protocol.StrVal, 10, 16)
 		number = int(parsed)
-		if err != nil {
-			return 0, errors.New("write TCP, UDP, SCTP, ICMP, ICMPv6, UDPLite or a protocol number from 1 to 255")
+		if err != nil || strconv.Itoa(number) != protocol.StrVal {
+			return 0, errors.New(protocolAdvice(protocol.StrVal))
 		}
 	}
 	if number < 1 || number > 255 {
 		return 0, errors.New("a protocol number is from 1 to 255")
 	}
 	return int32(number), nil
+}
+
+// protocolNames are the names in the order in which people are told of them.
+func protocolNames() []string { return []string{"TCP", "UDP", "SCTP", "ICMP", "ICMPv6", "UDPLite"} }
+
+func protocolNamed(name string) (int32, bool) {
+	switch name {
+	case "TCP", "tcp":
+		return ProtocolTCP, true
+	case "UDP", "udp":
+		return ProtocolUDP, true
+	case "ICMP", "icmp":
+		return ProtocolICMP, true
+	case "ICMPv6", "icmpv6":
+		return ProtocolICMPv6, true
+	case "SCTP", "sctp":
+		return ProtocolSCTP, true
+	case "UDPLite", "udplite":
+		return ProtocolUDPLite, true
+	}
+	return 0, false
+}
+
+// protocolAdvice is what to write instead of a text that is no protocol.
+func protocolAdvice(text string) string {
+	for _, name := range protocolNames() {
+		if strings.EqualFold(name, text) {
+			return "write " + name
+		}
+	}
+	return "write " + strings.Join(protocolNames(), ", ") + " or a protocol number from 1 to 255"
 }
 
 // HasPorts tells whether packets of a protocol have ports on which rules can match.
@@ -72,20 +92,32 @@ func ParsePort(port intstr.IntOrString) (Port, error) {
 		return portRange(int(port.IntVal), int(port.IntVal))
 	}
 	if first, last, ok := strings.Cut(port.StrVal, ":"); ok {
-		a, errA := strconv.Atoi(first)
-		b, errB := strconv.Atoi(last)
-		if errA != nil || errB != nil {
+		a, okA := digits(first)
+		b, okB := digits(last)
+		if !okA || !okB {
 			return Port{}, errors.New(`a range of ports is two numbers with a colon between them: "8000:8080"`)
 		}
 		return portRange(a, b)
 	}
-	if number, err := strconv.Atoi(port.StrVal); err == nil {
+	if number, ok := digits(port.StrVal); ok {
 		return portRange(number, number)
 	}
 	if err := checkPortName(port.StrVal); err != nil {
 		return Port{}, err
 	}
 	return Port{Name: port.StrVal}, nil
+}
+
+// digits reads a text that is all digits, however many: what is larger than any port is 65536.
+func digits(text string) (int, bool) {
+	if text == "" || strings.Trim(text, "0123456789") != "" {
+		return 0, false
+	}
+	number, err := strconv.Atoi(text)
+	if err != nil {
+		return 1 << 16, true
+	}
+	return number, true
 }
 
 func checkPortName(name string) error {
@@ -126,4 +158,12 @@ func ParseNet(text string) (netip.Prefix, error) {
 		return masked, fmt.Errorf("bits behind the prefix are set: write %s", masked)
 	}
 	return prefix, nil
+}
+
+// ParseCIDR reads a CIDR: unlike ParseNet no plain address.
+func ParseCIDR(text string) (netip.Prefix, error) {
+	if addr, err := netip.ParseAddr(text); err == nil && addr.Zone() == "" && !addr.Is4In6() {
+		return netip.Prefix{}, fmt.Errorf("the prefix length is missing: write %s/%d for this address alone", addr, addr.BitLen())
+	}
+	return ParseNet(text)
 }

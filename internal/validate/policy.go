@@ -22,6 +22,7 @@ func NetworkPolicy(p *v3.NetworkPolicy) field.ErrorList {
 	errs := checkTierName(spec.Child("tier"), p.Spec.Tier)
 	errs = append(errs, checkOrder(spec.Child("order"), p.Spec.Order)...)
 	errs = append(errs, checkTypes(spec.Child("types"), p.Spec.Types)...)
+	errs = append(errs, checkHints(spec.Child("performanceHints"), p.Spec.PerformanceHints)...)
 	errs = append(errs, NetworkPolicySelectors(p)...)
 	errs = append(errs, checkRules(spec.Child("ingress"), p.Spec.Ingress, ruleContext{ingress: true, namespaced: true})...)
 	return append(errs, checkRules(spec.Child("egress"), p.Spec.Egress, ruleContext{namespaced: true})...)
@@ -40,6 +41,7 @@ func GlobalNetworkPolicy(p *v3.GlobalNetworkPolicy) field.ErrorList {
 	errs := checkTierName(spec.Child("tier"), p.Spec.Tier)
 	errs = append(errs, checkOrder(spec.Child("order"), p.Spec.Order)...)
 	errs = append(errs, checkTypes(spec.Child("types"), p.Spec.Types)...)
+	errs = append(errs, checkHints(spec.Child("performanceHints"), p.Spec.PerformanceHints)...)
 	errs = append(errs, checkStage(spec, &p.Spec)...)
 	errs = append(errs, GlobalNetworkPolicySelectors(p)...)
 	errs = append(errs, checkRules(spec.Child("ingress"), p.Spec.Ingress, ruleContext{ingress: true})...)
@@ -95,17 +97,25 @@ func checkOrder(path *field.Path, order *float64) field.ErrorList {
 	return nil
 }
 
+func checkHints(path *field.Path, hints []v3.PolicyPerformanceHint) field.ErrorList {
+	errs := checkOnce(path, hints)
+	for i, hint := range hints {
+		if hint != v3.PerfHintAssumeNeededOnEveryNode {
+			errs = append(errs, field.NotSupported(path.Index(i), hint, []v3.PolicyPerformanceHint{v3.PerfHintAssumeNeededOnEveryNode}))
+		}
+	}
+	return errs
+}
+
 func checkTypes(path *field.Path, types []v3.PolicyType) field.ErrorList {
-	var errs field.ErrorList
-	seen := map[v3.PolicyType]bool{}
+	if types != nil && len(types) == 0 {
+		return field.ErrorList{field.Required(path, "write Ingress, Egress or both, or leave types out")}
+	}
+	errs := checkOnce(path, types)
 	for i, t := range types {
 		if t != v3.PolicyTypeIngress && t != v3.PolicyTypeEgress {
 			errs = append(errs, field.NotSupported(path.Index(i), t, []v3.PolicyType{v3.PolicyTypeIngress, v3.PolicyTypeEgress}))
 		}
-		if seen[t] {
-			errs = append(errs, field.Duplicate(path.Index(i), t))
-		}
-		seen[t] = true
 	}
 	return errs
 }

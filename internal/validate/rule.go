@@ -140,6 +140,9 @@ func checkFamilies(path *field.Path, r *v3.Rule) field.ErrorList {
 	return errs
 }
 
+// Bounds of a match on HTTP: entries in a list, characters of a path.
+const maxHTTP, maxPath = 20, 1024
+
 func checkHTTP(path *field.Path, r *v3.Rule, protocol int32, in ruleContext) field.ErrorList {
 	if r.HTTP == nil {
 		return nil
@@ -155,7 +158,15 @@ func checkHTTP(path *field.Path, r *v3.Rule, protocol int32, in ruleContext) fie
 	if protocol != 0 && protocol != ProtocolTCP {
 		errs = append(errs, field.Forbidden(path, "http needs protocol TCP"))
 	}
+	if len(r.HTTP.Methods) > maxHTTP {
+		errs = append(errs, field.TooMany(path.Child("methods"), len(r.HTTP.Methods), maxHTTP))
+	}
+	if len(r.HTTP.Paths) > maxHTTP {
+		return append(errs, field.TooMany(path.Child("paths"), len(r.HTTP.Paths), maxHTTP))
+	}
 	for i, p := range r.HTTP.Paths {
+		errs = append(errs, checkLength(path.Child("paths").Index(i).Child("exact"), p.Exact, maxPath)...)
+		errs = append(errs, checkLength(path.Child("paths").Index(i).Child("prefix"), p.Prefix, maxPath)...)
 		if (p.Exact == "") == (p.Prefix == "") {
 			errs = append(errs, field.Invalid(path.Child("paths").Index(i), p, "give exactly one of exact and prefix"))
 		}

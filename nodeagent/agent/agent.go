@@ -23,7 +23,17 @@ type Dataplane[T any] interface {
 	Apply(ctx context.Context, desired T) error
 	// Resync makes the next Apply compare everything with the kernel.
 	Resync()
-	// Changed yields a value when another Apply is necessary because the kernel changed.
+	// Changed yields a value when another Apply is necessary because the kernel changed, or is to be looked at.
+	Changed() <-chan struct{}
+	// Disturbances counts the changes by others that were noticed, and undone.
+	Disturbances() int64
+}
+
+// Interfaces tells what interfaces the node has.
+type Interfaces interface {
+	// Addresses gives the addresses of the interfaces by name.
+	Addresses() map[string][]netip.Addr
+	// Changed yields a value when Addresses gives something new.
 	Changed() <-chan struct{}
 }
 
@@ -42,17 +52,23 @@ type Options struct {
 	Node string
 	// Version of the agent.
 	Version string
-	// Dataplane is the name of the policy dataplane.
-	Dataplane string
+	// Standalone: the host is no node of the cluster. It has no pods, routes to no pods, and no NodeState while it has no host
+	// endpoints.
+	Standalone bool
+	// Dataplane tells the name of the policy dataplane in use; empty: none yet.
+	Dataplane func() string
 
 	Source     source.Source
 	Policy     Dataplane[*tables.Policy]
 	Routes     Dataplane[*tables.Routes]
 	Addresses  Addresses
 	Checkpoint Checkpoint
+	Interfaces Interfaces
 	// MTU gives the MTU of the interface that bears one of the node's addresses.
 	MTU func(own []netip.Addr) (int, error)
 	Log *slog.Logger
+	// Connections of the node, of which those are ended that policy comes to deny. Default: all go on.
+	Connections Connections
 	// Metrics of the loop. Default: none are kept.
 	Metrics *Metrics
 
@@ -111,10 +127,14 @@ type Agent struct {
 	failures    []v1alpha1.Failure
 	applyError  error
 	attempts    int // in vain, since the last success
-	heldSince   map[render.Item]time.Time
-	pending     pending
-	timers      timers
-	reported    v1alpha1.NodeStateStatus
+	disturbance disturbance
+	// policyInEffect: the last attempt at the policy dataplane succeeded.
+	policyInEffect bool
+	enforcement    enforcement
+	heldSince      map[render.Item]time.Time
+	pending        pending
+	timers         timers
+	reported       v1alpha1.NodeStateStatus
 }
 
 // pending is what the current step has to do at its end.
@@ -128,7 +148,7 @@ type pending struct {
 
 // New makes an agent. Nothing happens before Run.
 func New(o Options) *Agent {
-	return &Agent{
+	a := &Agent{
 		Options:       o.withDefaults(),
 		box:           newMailbox(),
 		calls:         make(chan func()),
@@ -142,10 +162,13 @@ func New(o Options) *Agent {
 		waiters:       map[*waiter]struct{}{},
 		ready:         newReadiness(),
 	}
+	a.enforcement = a.newEnforcement()
+	return a
 }
 
 // Run works until ctx ends. What is in the kernel stays there.
 func (a *Agent) Run(ctx context.Context) error {
+	a.state.SetInterfaces(a.Interfaces.Addresses())
 	if err := a.Checkpoint.Load(a.restore); err != nil {
 		a.Log.Warn("starting without a part of the checkpoint", "error", err)
 	}
@@ -162,8 +185,14 @@ func (a *Agent) Run(ctx context.Context) error {
 		defer close(followed)
 		followed <- a.Source.Run(ctx, a.box)
 	}()
+	enforced := make(chan struct{})
+	go func() {
+		defer close(enforced)
+		a.enforce(ctx)
+	}()
 	err := a.loop(ctx, followed)
 	cancel()
+	<-enforced
 	if err == nil {
 		err = <-followed
 	}
@@ -188,12 +217,15 @@ func (a *Agent) loop(ctx context.Context, followed <-chan error) error {
 		case call := <-a.calls:
 			call()
 			a.moreCalls()
+		case ask := <-a.enforcement.asks:
+			ask()
+			continue
 		case <-a.Policy.Changed():
-			a.Log.Info("somebody else changed the policy dataplane; comparing")
-			a.Policy.Resync()
 			a.timers.apply.now()
 		case <-a.Routes.Changed():
 			a.timers.apply.now()
+		case <-a.Interfaces.Changed():
+			a.state.SetInterfaces(a.Interfaces.Addresses())
 		case <-a.timers.grace.C:
 			if a.restored {
 				a.begin("the source did not answer in time; going by the checkpoint")
@@ -211,6 +243,9 @@ func (a *Agent) loop(ctx context.Context, followed <-chan error) error {
 		case <-a.timers.acknowledge.C():
 			a.timers.acknowledge.fired()
 			a.pending.acknowledge = a.pending.acknowledge || a.pending.silent
+		case <-a.timers.quiet.C():
+			a.timers.quiet.fired()
+			a.timers.quiet.take()
 		case <-a.timers.checkpoint.C():
 			a.timers.checkpoint.fired()
 			a.flush()

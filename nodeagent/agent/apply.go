@@ -37,12 +37,14 @@ func (a *Agent) apply(ctx context.Context) {
 	if !due && a.applyError != nil && a.attempts > hastyRetries {
 		return // a retry is set; trying at every piece of news helps nobody
 	}
+	failed := false
 	if due || a.state.Policy().HasDirty() || a.state.Routes().HasDirty() {
-		if a.applyTables(ctx, due) {
-			return
-		}
+		failed = a.applyTables(ctx, due)
 	}
-	a.acknowledge()
+	a.endDenied()
+	if !failed {
+		a.acknowledge()
+	}
 }
 
 // applyTables tells whether it failed as a whole.
@@ -52,7 +54,9 @@ func (a *Agent) applyTables(ctx context.Context, both bool) bool {
 	var policyItems, routeItems []*tables.ItemError
 	var policyErr, routesErr error
 	if both || a.state.Policy().HasDirty() {
+		a.noteChanges()
 		a.Metrics.timed("policy", func() { policyItems, policyErr = split(a.Policy.Apply(ctx, a.state.Policy())) })
+		a.policyInEffect = policyErr == nil
 	} else {
 		policyItems = a.itemsOf(isRoute, false)
 	}
@@ -61,6 +65,7 @@ func (a *Agent) applyTables(ctx context.Context, both bool) bool {
 	} else {
 		routeItems = a.itemsOf(isRoute, true)
 	}
+	a.noteDisturbances()
 	a.items = slices.Concat(policyItems, routeItems)
 	a.setFailures(a.items)
 	err := errors.Join(policyErr, routesErr)
@@ -117,7 +122,7 @@ func (a *Agent) acknowledge() {
 	applied := maps.Clone(a.reached)
 	for _, h := range a.state.Held() {
 		switch h.Kind {
-		case render.KindEndpoint:
+		case render.KindEndpoint, render.KindHostEndpoint:
 			observed = min(a.observed, observed-1)
 		case render.KindPolicyProgram:
 			if h.Version > 0 {
@@ -183,6 +188,9 @@ func (a *Agent) setFailures(items []*tables.ItemError) {
 		name := e.Name
 		if id, ok := interfaces[name]; ok && e.Kind == render.KindEndpoint {
 			name = id
+		}
+		if host := a.state.HostEndpoint(name); host != "" && e.Kind == render.KindHostEndpoint {
+			name = host
 		}
 		kind := e.Kind
 		if kind == tables.KindSet {

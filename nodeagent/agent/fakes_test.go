@@ -66,11 +66,13 @@ func (s *fakeSource) count() int {
 type fakePolicy struct {
 	mu        sync.Mutex
 	endpoints map[string]tables.Endpoint
+	hosts     map[string]tables.HostEndpoint
 	members   map[tables.Member]struct{}
 	applies   int
 	resyncs   int
 	fail      error
 	changed   chan struct{}
+	disturbed int64
 }
 
 func (p *fakePolicy) Apply(_ context.Context, desired *tables.Policy) error {
@@ -82,6 +84,7 @@ func (p *fakePolicy) Apply(_ context.Context, desired *tables.Policy) error {
 		return p.fail
 	}
 	p.endpoints = maps.Collect(desired.Endpoints.All())
+	p.hosts = maps.Collect(desired.HostEndpoints.All())
 	p.members = maps.Collect(desired.Members.All())
 	desired.Clean()
 	return p.fail
@@ -89,6 +92,7 @@ func (p *fakePolicy) Apply(_ context.Context, desired *tables.Policy) error {
 
 func (p *fakePolicy) Resync()                  { p.mu.Lock(); p.resyncs++; p.mu.Unlock() }
 func (p *fakePolicy) Changed() <-chan struct{} { return p.changed }
+func (p *fakePolicy) Disturbances() int64      { p.mu.Lock(); defer p.mu.Unlock(); return p.disturbed }
 
 func (p *fakePolicy) failWith(err error) { p.mu.Lock(); p.fail = err; p.mu.Unlock() }
 
@@ -99,6 +103,13 @@ func (p *fakePolicy) endpoint(iface string) (tables.Endpoint, bool) {
 	return e, ok
 }
 
+func (p *fakePolicy) host(iface string) (tables.HostEndpoint, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	h, ok := p.hosts[iface]
+	return h, ok
+}
+
 func (p *fakePolicy) count() int { p.mu.Lock(); defer p.mu.Unlock(); return p.applies }
 
 func (p *fakePolicy) resynced() int { p.mu.Lock(); defer p.mu.Unlock(); return p.resyncs }
@@ -107,6 +118,8 @@ type fakeRoutes struct {
 	mu      sync.Mutex
 	routes  map[netip.Prefix]tables.Route
 	changed chan struct{}
+
+	disturbed int64
 }
 
 func (r *fakeRoutes) Apply(_ context.Context, desired *tables.Routes) error {
@@ -119,6 +132,31 @@ func (r *fakeRoutes) Apply(_ context.Context, desired *tables.Routes) error {
 
 func (r *fakeRoutes) Resync()                  {}
 func (r *fakeRoutes) Changed() <-chan struct{} { return r.changed }
+func (r *fakeRoutes) Disturbances() int64      { r.mu.Lock(); defer r.mu.Unlock(); return r.disturbed }
+
+// fakeInterfaces are those of a node.
+type fakeInterfaces struct {
+	mu        sync.Mutex
+	addresses map[string][]netip.Addr
+	changed   chan struct{}
+}
+
+func (i *fakeInterfaces) Addresses() map[string][]netip.Addr {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.addresses
+}
+
+func (i *fakeInterfaces) Changed() <-chan struct{} { return i.changed }
+
+// set makes the node have one interface with one address.
+func (i *fakeInterfaces) set(iface, addr string) {
+	i.mu.Lock()
+	i.addresses = map[string][]netip.Addr{iface: {netip.MustParseAddr(addr)}}
+	i.mu.Unlock()
+	i.changed <- struct{}{}
+	synctest.Wait()
+}
 
 // fakeAddresses counts upwards within the first block.
 type fakeAddresses struct {
@@ -236,33 +274,41 @@ func (c *fakeCheckpoint) Load(each func(source.Kind, source.Object)) error {
 
 // lab is an agent with fakes around it.
 type lab struct {
-	agent      *Agent
-	source     *fakeSource
-	policy     *fakePolicy
-	routes     *fakeRoutes
-	addresses  *fakeAddresses
-	checkpoint *fakeCheckpoint
-	version    int
-	stop       func()
+	agent       *Agent
+	source      *fakeSource
+	policy      *fakePolicy
+	routes      *fakeRoutes
+	addresses   *fakeAddresses
+	checkpoint  *fakeCheckpoint
+	interfaces  *fakeInterfaces
+	connections *fakeConnections
+	version     int
+	stop        func()
 }
 
 // newLab begins an agent inside a bubble of the test's own time.
-func newLab(t *testing.T, checkpoint *fakeCheckpoint, addresses *fakeAddresses) *lab {
+func newLab(t *testing.T, checkpoint *fakeCheckpoint, addresses *fakeAddresses, change ...func(*Options)) *lab {
 	t.Helper()
 	l := &lab{
-		source:     &fakeSource{started: make(chan struct{})},
-		policy:     &fakePolicy{changed: make(chan struct{}, 1)},
-		routes:     &fakeRoutes{changed: make(chan struct{}, 1)},
-		addresses:  addresses,
-		checkpoint: checkpoint,
-		version:    100,
+		source:      &fakeSource{started: make(chan struct{})},
+		policy:      &fakePolicy{changed: make(chan struct{}, 1)},
+		routes:      &fakeRoutes{changed: make(chan struct{}, 1)},
+		addresses:   addresses,
+		checkpoint:  checkpoint,
+		interfaces:  &fakeInterfaces{changed: make(chan struct{})},
+		connections: &fakeConnections{},
+		version:     100,
 	}
-	l.agent = New(Options{
-		Node: node, Version: "test", Dataplane: "fake",
-		Source: l.source, Policy: l.policy, Routes: l.routes, Addresses: l.addresses, Checkpoint: checkpoint,
+	o := Options{
+		Node: node, Version: "test", Dataplane: func() string { return "fake" },
+		Source: l.source, Policy: l.policy, Routes: l.routes, Addresses: l.addresses, Checkpoint: checkpoint, Interfaces: l.interfaces, Connections: l.connections,
 		MTU: func([]netip.Addr) (int, error) { return 1450, nil },
 		Log: slog.New(slog.DiscardHandler),
-	})
+	}
+	for _, f := range change {
+		f(&o)
+	}
+	l.agent = New(o)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- l.agent.Run(ctx) }()

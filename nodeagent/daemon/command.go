@@ -23,6 +23,7 @@ type options struct {
 	version string
 
 	node       string
+	standalone bool
 	kubeconfig string
 	logLevel   string
 	address    string
@@ -32,6 +33,7 @@ type options struct {
 	cniBin     string
 	cniConf    string
 	addWait    time.Duration
+	dataplane  string
 }
 
 // Command is the node agent's command line.
@@ -60,6 +62,7 @@ func Command(version string) *cobra.Command {
 	}
 	f := c.Flags()
 	f.StringVar(&o.node, "node", os.Getenv("NODE_NAME"), "name of this node [NODE_NAME]")
+	f.BoolVar(&o.standalone, "standalone", false, "this host is no node of the cluster: HostEndpoints alone, no pods and no CNI plugin")
 	f.StringVar(&o.kubeconfig, "kubeconfig", os.Getenv("KUBECONFIG"), "kubeconfig file; empty: the pod's service account [KUBECONFIG]")
 	f.StringVar(&o.logLevel, "log-level", cmp.Or(os.Getenv("LOG_LEVEL"), "info"), "debug, info, warn or error [LOG_LEVEL]")
 	f.StringVar(&o.address, "health-address", cmp.Or(os.Getenv("HEALTH_ADDRESS"), ":9091"), "address of /healthz, /readyz and /metrics [HEALTH_ADDRESS]")
@@ -68,6 +71,7 @@ func Command(version string) *cobra.Command {
 	f.StringVar(&o.plugin, "plugin", "/opt/manul/bin/manul", "the CNI plugin's program, to be installed; empty: install nothing")
 	f.StringVar(&o.cniBin, "cni-bin-dir", "/opt/cni/bin", "folder in which the container runtime looks for plugins")
 	f.StringVar(&o.cniConf, "cni-conf-dir", "/etc/cni/net.d", "folder in which the container runtime looks for networks")
+	f.StringVar(&o.dataplane, "dataplane", cmp.Or(os.Getenv("DATAPLANE"), autoDataplane), "nftables, iptables, or auto: as FelixConfiguration nftablesMode says, else that of kube-proxy [DATAPLANE]")
 	f.DurationVar(&o.addWait, "add-wait", 10*time.Second, "how long an ADD may wait for the pod's policies")
 	return c
 }
@@ -77,9 +81,14 @@ func (o *options) validate() error {
 	if o.node == "" {
 		problems = append(problems, errors.New("--node: empty; give the node's name, or set NODE_NAME from spec.nodeName"))
 	}
-	for flag, path := range map[string]string{
-		"--socket": o.socket, "--state-dir": o.state, "--cni-bin-dir": o.cniBin, "--cni-conf-dir": o.cniConf,
-	} {
+	paths := map[string]string{"--state-dir": o.state}
+	if !o.standalone {
+		paths["--socket"], paths["--cni-bin-dir"], paths["--cni-conf-dir"] = o.socket, o.cniBin, o.cniConf
+	}
+	if o.standalone && o.kubeconfig == "" {
+		problems = append(problems, errors.New("--kubeconfig: empty; --standalone needs one, for a host that is no node has no pod's service account"))
+	}
+	for flag, path := range paths {
 		if !filepath.IsAbs(path) {
 			problems = append(problems, fmt.Errorf("%s: got %q, want an absolute path", flag, path))
 		}
@@ -88,6 +97,7 @@ func (o *options) validate() error {
 	if o.addWait < time.Second || o.addWait > 25*time.Second {
 		problems = append(problems, fmt.Errorf("--add-wait: got %s, want 1s to 25s", o.addWait))
 	}
+	problems = append(problems, checkDataplane(o.dataplane))
 	return errors.Join(problems...)
 }
 

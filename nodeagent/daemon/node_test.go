@@ -29,8 +29,10 @@ import (
 	"github.com/manul-net/manul/cni/protocol"
 	"github.com/manul-net/manul/nodeagent/agent"
 	"github.com/manul-net/manul/nodeagent/checkpoint"
+	"github.com/manul-net/manul/nodeagent/conntrack"
 	"github.com/manul-net/manul/nodeagent/dataplane/nftables"
 	"github.com/manul-net/manul/nodeagent/dataplane/routes"
+	"github.com/manul-net/manul/nodeagent/interfaces"
 	"github.com/manul-net/manul/nodeagent/render"
 	"github.com/manul-net/manul/nodeagent/source"
 	"github.com/manul-net/manul/test/apiserver"
@@ -88,11 +90,19 @@ func (n *testNode) start(follow source.Source) (stop func()) {
 	n.t.Helper()
 	var policy *nftables.Driver
 	var routing *routes.Driver
+	var own *interfaces.Follower
+	var tracked *conntrack.Table
 	n.ns.Must("opening drivers", func() (err error) {
 		if policy, err = nftables.New(nftables.Options{WorkloadPrefix: protocol.InterfacePrefix, Log: n.log}); err != nil {
 			return err
 		}
-		routing, err = routes.New(routes.Options{WorkloadPrefix: protocol.InterfacePrefix, Protocol: protocol.RouteProtocol, Log: n.log})
+		if routing, err = routes.New(routes.Options{WorkloadPrefix: protocol.InterfacePrefix, Protocol: protocol.RouteProtocol, Log: n.log}); err != nil {
+			return err
+		}
+		if own, err = interfaces.New(interfaces.Options{WorkloadPrefix: protocol.InterfacePrefix, Log: n.log}); err != nil {
+			return err
+		}
+		tracked, err = conntrack.Open()
 		return err
 	})
 	file, err := checkpoint.Open(filepath.Join(n.dir, "state", "checkpoint.db"))
@@ -104,8 +114,8 @@ func (n *testNode) start(follow source.Source) (stop func()) {
 		n.t.Fatal(err)
 	}
 	a := agent.New(agent.Options{
-		Node: nodeName, Version: "test", Dataplane: "nftables",
-		Source: follow, Policy: policy, Routes: routing, Addresses: given, Checkpoint: file,
+		Node: nodeName, Version: "test", Dataplane: func() string { return "nftables" },
+		Source: follow, Policy: policy, Routes: routing, Addresses: given, Checkpoint: file, Interfaces: own, Connections: tracked,
 		MTU: func([]netip.Addr) (int, error) { return 1500, nil }, Log: n.log,
 	})
 	o := &options{
@@ -127,7 +137,7 @@ func (n *testNode) start(follow source.Source) (stop func()) {
 	return func() {
 		n.t.Helper()
 		cancel()
-		if err := errors.Join(<-done, policy.Close(), routing.Close(), given.Close(), file.Close()); err != nil {
+		if err := errors.Join(<-done, policy.Close(), routing.Close(), own.Close(), tracked.Close(), given.Close(), file.Close()); err != nil {
 			n.t.Errorf("stopping: %v", err)
 		}
 	}
@@ -206,7 +216,7 @@ func (n *testNode) get(path string) (int, string) {
 // routesOf lists the node's routes that bear the project's mark.
 func (n *testNode) routesOf() map[string]string {
 	n.t.Helper()
-	list, err := n.ns.RouteListFiltered(unix.AF_INET, &netlink.Route{Protocol: protocol.RouteProtocol}, netlink.RT_FILTER_PROTOCOL)
+	list, err := n.ns.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{Protocol: protocol.RouteProtocol}, netlink.RT_FILTER_PROTOCOL)
 	if err != nil {
 		n.t.Fatal(err)
 	}

@@ -26,6 +26,8 @@ type world struct {
 	endpoints map[string]v1alpha1.NodeEndpointsSpec
 	networks  map[string]v1alpha1.NodeNetworkSpec
 	locals    map[[2]string][]netip.Addr
+	// interfaces of the node with their addresses.
+	interfaces map[string][]netip.Addr
 }
 
 // drawWorld makes a consistent world: endpoints name programs that exist, programs name sets that exist.
@@ -85,8 +87,10 @@ func drawWorld(t *rapid.T) *world {
 		if len(programs) > 0 && rapid.Bool().Draw(t, "has policies") {
 			e.Ingress = []v1alpha1.TierPolicies{{Tier: "default", DefaultAction: v1alpha1.Deny, Policies: some("policies", programs...)}}
 		}
+		e.SourcePrefixes = some("source prefixes", "192.0.2.0/24", "fd01::/64")
 		w.state.Endpoints = append(w.state.Endpoints, e)
 	}
+	w.drawHosts(t, programs)
 	for _, cidr := range some("blocks", "10.48.0.0/26", "10.48.0.64/26") {
 		w.state.Blocks = append(w.state.Blocks, v1alpha1.BlockLease{CIDR: cidr})
 	}
@@ -115,9 +119,44 @@ func drawWorld(t *rapid.T) *world {
 	return w
 }
 
+// drawHosts makes interfaces and host endpoints that name programs.
+func (w *world) drawHosts(t *rapid.T, programs []string) {
+	some := func(label string, of ...string) []string {
+		return slices.Sorted(slices.Values(rapid.SliceOfNDistinct(rapid.SampledFrom(of), 0, len(of), rapid.ID[string]).Draw(t, label)))
+	}
+	w.interfaces = map[string][]netip.Addr{}
+	for _, iface := range some("interfaces", "eth0", "eth1", "lo", "calix") {
+		for _, addr := range some("interface addresses", "192.168.0.1", "192.168.0.2", "fd00::1") {
+			w.interfaces[iface] = append(w.interfaces[iface], netip.MustParseAddr(addr))
+		}
+	}
+	list := func(label string) []v1alpha1.TierPolicies {
+		if len(programs) == 0 {
+			return nil
+		}
+		if names := some(label, programs...); len(names) > 0 {
+			return []v1alpha1.TierPolicies{{Tier: "default", DefaultAction: v1alpha1.Deny, Policies: names}}
+		}
+		return nil
+	}
+	for _, name := range some("host endpoints", "h1", "h2", "h3", "h4") {
+		w.state.HostEndpoints = append(w.state.HostEndpoints, v1alpha1.HostEndpoint{
+			Name:          name,
+			Interface:     rapid.SampledFrom([]string{"", "*", "eth0", "eth1"}).Draw(t, "interface"),
+			Addresses:     some("expected", "192.168.0.1", "192.168.0.2", "fd00::1"),
+			DefaultAction: rapid.SampledFrom([]v1alpha1.Action{v1alpha1.Allow, v1alpha1.Deny}).Draw(t, "default action"),
+			Local:         v1alpha1.DirectionPolicies{Ingress: list("local ingress"), Egress: list("local egress")},
+			Forward:       v1alpha1.DirectionPolicies{Ingress: list("forward")},
+			PreDNAT:       list("before DNAT"),
+			Untracked:     v1alpha1.DirectionPolicies{Egress: list("untracked")},
+		})
+	}
+	w.state.Settings.FailsafeInbound = []v1alpha1.FailsafePort{{Protocol: 6, Port: rapid.Int32Range(22, 23).Draw(t, "failsafe port")}}
+}
+
 // news are the calls that lead from one world to the next. Any order of them, with repetitions, is a possible arrival.
 func (w *world) news(before *world) []func(*State) {
-	calls := []func(*State){func(s *State) { s.SetNodeState(&w.state) }}
+	calls := []func(*State){func(s *State) { s.SetNodeState(&w.state) }, func(s *State) { s.SetInterfaces(w.interfaces) }}
 	calls = append(calls, changes(before.programs, w.programs,
 		func(s *State, n string, x v1alpha1.PolicyProgramSpec) { s.SetProgram(n, 1, &x) },
 		func(s *State, n string) { s.DeleteProgram(n) })...)
@@ -152,6 +191,7 @@ func changes[K comparable, V any](before, after map[K]V, set func(*State, K, V),
 // shot is what the tables hold.
 type shot struct {
 	Endpoints map[string]tables.Endpoint
+	Hosts     map[string]tables.HostEndpoint
 	Programs  map[string]tables.Program
 	Sets      map[string]tables.SetType
 	Members   map[tables.Member]struct{}
@@ -163,7 +203,7 @@ type shot struct {
 func take(s *State) shot {
 	p := s.Policy()
 	return shot{
-		maps.Collect(p.Endpoints.All()), maps.Collect(p.Programs.All()), maps.Collect(p.Sets.All()),
+		maps.Collect(p.Endpoints.All()), maps.Collect(p.HostEndpoints.All()), maps.Collect(p.Programs.All()), maps.Collect(p.Sets.All()),
 		maps.Collect(p.Members.All()), maps.Collect(p.Pools.All()), maps.Collect(s.Routes().All()), p.Settings,
 	}
 }
@@ -175,7 +215,7 @@ func diff(want, got shot) string {
 // sizes are those of all that a state keeps.
 func sizes(s *State) map[string]int {
 	return map[string]int{
-		"endpoints": len(s.endpoints), "programs": len(s.programs), "sets": len(s.sets), "shards": len(s.shards),
+		"endpoints": len(s.endpoints), "hosts": len(s.hosts), "placed": len(s.placed), "hosts waiting": len(s.hostsWaiting), "programs": len(s.programs), "sets": len(s.sets), "shards": len(s.shards),
 		"remotes": len(s.remotes), "networks": len(s.networks), "destinations": len(s.dests),
 		"waiting for sets": len(s.waitingForSet), "waiting for programs": len(s.waitingForProgram),
 		"addresses": len(s.members.addrs), "users": len(s.members.users), "ports": len(s.members.ports),
@@ -226,8 +266,13 @@ func TestTablesDoNotDependOnTheOrderOfArrival(t *testing.T) {
 		if held := s.Held(); len(held) > 0 {
 			t.Fatalf("held back in a consistent world: %v", held)
 		}
-		if len(s.Problems()) > 0 {
-			t.Fatalf("problems: %v", s.Problems())
+		if d := cmp.Diff(fresh.Problems(), s.Problems()); d != "" {
+			t.Fatalf("problems (-want +got):\n%s", d)
+		}
+		for item := range s.Problems() {
+			if item.Kind != KindHostEndpoint { // of which some got no interface
+				t.Fatalf("problems: %v", s.Problems())
+			}
 		}
 	})
 }
@@ -250,6 +295,20 @@ func checkWhole(t *rapid.T, s *State, worlds []*world, published map[string][]ta
 		}
 		if !e.Unknown && !slices.ContainsFunc(worlds, func(w *world) bool { return w.gave(iface, e) }) {
 			t.Fatalf("endpoint %s has a list that was never published: %+v", iface, e)
+		}
+	}
+	for iface, h := range p.HostEndpoints.All() {
+		for _, name := range programsOfHost(h) {
+			named[name] = true
+			if _, ok := p.Programs.Get(name); !ok {
+				t.Fatalf("the host endpoint of %s names program %s, which is not there", iface, name)
+			}
+		}
+		if h.Unknown && len(programsOfHost(h)) > 0 {
+			t.Fatalf("the host endpoint of %s is unknown and has policies", iface)
+		}
+		if !h.Unknown && !slices.ContainsFunc(worlds, func(w *world) bool { return w.gaveHost(s.HostEndpoint(iface), h) }) {
+			t.Fatalf("the host endpoint of %s has lists that were never published together: %+v", iface, h)
 		}
 	}
 	needed := map[string]bool{}
@@ -290,6 +349,16 @@ func checkWhole(t *rapid.T, s *State, worlds []*world, published map[string][]ta
 func (w *world) gave(iface string, e tables.Endpoint) bool {
 	return slices.ContainsFunc(w.state.Endpoints, func(x v1alpha1.Endpoint) bool {
 		return InterfaceName(x.ID) == iface && cmp.Equal(tiers(x.Ingress), e.Ingress) && cmp.Equal(tiers(x.Egress), e.Egress)
+	})
+}
+
+func programsOfHost(h tables.HostEndpoint) []string {
+	return programsOf(h.Untracked.Ingress, h.Untracked.Egress, h.PreDNAT, h.Forward.Ingress, h.Forward.Egress, h.Local.Ingress, h.Local.Egress)
+}
+
+func (w *world) gaveHost(name string, h tables.HostEndpoint) bool {
+	return slices.ContainsFunc(w.state.HostEndpoints, func(x v1alpha1.HostEndpoint) bool {
+		return x.Name == name && cmp.Equal(newHostList(&x).desired, h)
 	})
 }
 

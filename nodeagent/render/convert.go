@@ -14,8 +14,9 @@ import (
 
 const defaultVXLANPort = 4789 // RFC 7348, section 5
 
-func settings(s v1alpha1.AgentSettings) tables.Settings {
+func settings(s v1alpha1.AgentSettings) (tables.Settings, error) {
 	out := tables.Settings{
+		Dataplane:  tables.Dataplane(s.Dataplane),
 		VXLANPort:  uint16(cmp.Or(s.VXLANPort, defaultVXLANPort)),
 		AllowVXLAN: s.AllowVXLANFromPods,
 		AllowIPIP:  s.AllowIPIPFromPods,
@@ -28,17 +29,52 @@ func settings(s v1alpha1.AgentSettings) tables.Settings {
 	default:
 		out.EndpointToHost = tables.HostDrop
 	}
-	return out
+	var errs [2]error
+	out.FailsafeInbound, errs[0] = failsafePorts("failsafeInbound", s.FailsafeInbound)
+	out.FailsafeOutbound, errs[1] = failsafePorts("failsafeOutbound", s.FailsafeOutbound)
+	return out, errors.Join(errs[:]...)
 }
 
-func newList(e *v1alpha1.Endpoint) *list {
-	return &list{
+// failsafePorts reads ports that stay open, in order and without repetition. What can't be read is left out and told.
+func failsafePorts(field string, in []v1alpha1.FailsafePort) ([]tables.FailsafePort, error) {
+	var out []tables.FailsafePort
+	var problem error
+	for _, p := range in {
+		if p.Protocol < 1 || p.Protocol > 255 || p.Port < 1 || p.Port > 65535 {
+			problem = errors.Join(problem, fmt.Errorf("%s: got protocol %d and port %d, want 1 to 255 and 1 to 65535", field, p.Protocol, p.Port))
+			continue
+		}
+		port := tables.FailsafePort{Protocol: uint8(p.Protocol), Port: uint16(p.Port)}
+		if p.Net != "" {
+			net, err := netip.ParsePrefix(p.Net)
+			if err != nil {
+				problem = errors.Join(problem, fmt.Errorf("%s: reading CIDR: %w", field, err))
+				continue
+			}
+			port.Net = net.Masked()
+		}
+		out = append(out, port)
+	}
+	slices.SortFunc(out, func(a, b tables.FailsafePort) int {
+		return cmp.Or(cmp.Compare(a.Protocol, b.Protocol), cmp.Compare(a.Port, b.Port), a.Net.Compare(b.Net))
+	})
+	return slices.Compact(out), problem
+}
+
+// newList reads what applies to an endpoint. The error tells what could not be read and is left out.
+func newList(e *v1alpha1.Endpoint) (*list, error) {
+	l := &list{
 		uid:      string(e.UID),
 		identity: e.Identity,
 		ingress:  tiers(e.Ingress),
 		egress:   tiers(e.Egress),
 		ports:    e.Ports,
 	}
+	var err error
+	if l.sourcePrefixes, err = prefixes(e.SourcePrefixes); err != nil {
+		err = fmt.Errorf("sourcePrefixes: %w", err)
+	}
+	return l, err
 }
 
 func tiers(in []v1alpha1.TierPolicies) []tables.Tier {

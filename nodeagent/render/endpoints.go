@@ -28,11 +28,15 @@ type list struct {
 	identity        string
 	ingress, egress []tables.Tier
 	ports           []v1alpha1.NamedPort
+	sourcePrefixes  []netip.Prefix
 }
 
-func (l *list) programs() []string {
+func (l *list) programs() []string { return programsOf(l.ingress, l.egress) }
+
+// programsOf lists the programs that lists of tiers name, in order and without repetition.
+func programsOf(lists ...[]tables.Tier) []string {
 	var names []string
-	for _, tiers := range [][]tables.Tier{l.ingress, l.egress} {
+	for _, tiers := range lists {
 		for _, t := range tiers {
 			names = append(names, t.Programs...)
 		}
@@ -48,15 +52,19 @@ func (s *State) SetNodeState(spec *v1alpha1.NodeStateSpec) {
 	for i := range spec.Endpoints {
 		e := &spec.Endpoints[i]
 		named[e.ID] = true
-		s.endpoint(e.ID).wanted = newList(e)
+		wanted, err := newList(e)
+		s.problem(KindEndpoint, e.ID, err)
+		s.endpoint(e.ID).wanted = wanted
 		s.resolve(e.ID)
 	}
 	for id, e := range s.endpoints {
 		if !named[id] && e.wanted != nil {
 			e.wanted = nil
+			s.problem(KindEndpoint, id, nil)
 			s.resolve(id)
 		}
 	}
+	s.setHosts(spec.HostEndpoints)
 	var problem error
 	blocks := make([]netip.Prefix, 0, len(spec.Blocks))
 	for i := range spec.Blocks {
@@ -69,8 +77,9 @@ func (s *State) SetNodeState(spec *v1alpha1.NodeStateSpec) {
 	}
 	s.setOwnBlocks(blocks)
 	problem = errors.Join(problem, s.setPools(spec.Pools))
-	s.problem(KindNodeState, s.node, problem)
-	if want := settings(spec.Settings); !want.Equal(s.policy.Settings) {
+	want, err := settings(spec.Settings)
+	s.problem(KindNodeState, s.node, errors.Join(problem, err))
+	if !want.Equal(s.policy.Settings) {
 		s.policy.Settings, s.policy.SettingsDirty = want, true
 	}
 }
@@ -157,7 +166,7 @@ func (s *State) resolve(id string) {
 		return
 	}
 	if e.wanted != nil {
-		e.waits = s.missingPrograms(e.wanted)
+		e.waits = s.missingPrograms(e.wanted.programs())
 		for _, name := range e.waits {
 			s.waitingForProgram.add(name, id)
 		}
@@ -175,6 +184,7 @@ func (s *State) resolve(id string) {
 	desired := tables.Endpoint{Addresses: addrs, Unknown: next == nil}
 	if next != nil {
 		desired.Ingress, desired.Egress = next.ingress, next.egress
+		desired.SourcePrefixes = next.sourcePrefixes
 	}
 	old := e.current
 	s.useList(next)
@@ -197,9 +207,9 @@ func (e *endpoint) addresses() []netip.Addr {
 	return slices.Compact(all)
 }
 
-func (s *State) missingPrograms(l *list) []string {
+func (s *State) missingPrograms(programs []string) []string {
 	var missing []string
-	for _, name := range l.programs() {
+	for _, name := range programs {
 		if p := s.programs[name]; p == nil || !p.current {
 			missing = append(missing, name)
 		}

@@ -16,7 +16,7 @@ type program struct {
 	// current: the operator has the program, and accepted is a form of it. A program that is gone may be kept, but
 	// nothing new begins to use it.
 	current bool
-	// refs counts the endpoints whose list in force names the program.
+	// refs counts the endpoints and host endpoints whose list in force names the program.
 	refs int
 }
 
@@ -48,7 +48,7 @@ func (s *State) SetProgram(name string, version uint64, spec *v1alpha1.PolicyPro
 	} else {
 		s.accept(name, p, f)
 	}
-	return p.refs > 0 || len(s.waitingForProgram[name]) > 0
+	return p.refs > 0 || len(s.waitingForProgram[name]) > 0 || len(s.hostsWaiting[name]) > 0
 }
 
 // DeleteProgram takes the news that a program is gone and tells whether it concerns an endpoint of the node.
@@ -108,6 +108,9 @@ func (s *State) accept(name string, p *program, f *form) {
 	for _, id := range s.waitingForProgram.sorted(name) {
 		s.resolve(id)
 	}
+	if len(s.hostsWaiting[name]) > 0 {
+		s.resolveHosts()
+	}
 }
 
 // enforce puts a form into the tables, its sets first.
@@ -142,7 +145,7 @@ func (s *State) releaseSets(f *form) {
 	}
 }
 
-// useProgram counts one more endpoint whose list in force names the program.
+// useProgram counts one more endpoint or host endpoint whose list in force names the program.
 func (s *State) useProgram(name string) {
 	p := s.programs[name]
 	p.refs++

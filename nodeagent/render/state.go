@@ -20,6 +20,7 @@ const (
 	KindPolicyProgram = "PolicyProgram"
 	KindSetCatalog    = "SetCatalog"
 	KindEndpoint      = "Endpoint"
+	KindHostEndpoint  = "HostEndpoint"
 )
 
 // State is what one node knows, and the tables that follow from it. It is not safe for concurrent use.
@@ -30,6 +31,11 @@ type State struct {
 	routes *tables.Routes
 
 	endpoints map[string]*endpoint
+	hosts     map[string]*host
+	// placed tells which host endpoint stands for which interface of the tables, interfaces what addresses the node's have.
+	placed     map[string]string
+	interfaces map[string][]netip.Addr
+
 	programs  map[string]*program
 	sets      map[string]*set
 	shards    map[string][]string // shard of the catalog -> IDs of its sets
@@ -39,9 +45,11 @@ type State struct {
 	dests     map[netip.Prefix]*destination
 	ownBlocks []netip.Prefix
 
-	// waitingForSet and waitingForProgram: ID of the missing -> names of those that wait.
+	// waitingForSet, waitingForProgram and hostsWaiting: ID of the missing -> names of those that wait. For programs wait
+	// endpoints and, by themselves, host endpoints.
 	waitingForSet     index
 	waitingForProgram index
+	hostsWaiting      index
 
 	problems map[Item]string
 }
@@ -79,13 +87,14 @@ func (x index) sorted(key string) []string {
 // New makes the state of a node that knows nothing yet.
 func New(node string) *State {
 	policy := tables.NewPolicy()
-	policy.Settings = settings(v1alpha1.AgentSettings{})
+	policy.Settings, _ = settings(v1alpha1.AgentSettings{}) // nothing is set that could be wrong
 	policy.SettingsDirty = true
 	return &State{
 		node:              node,
 		policy:            policy,
 		routes:            tables.NewRoutes(),
 		endpoints:         map[string]*endpoint{},
+		hosts:             map[string]*host{},
 		programs:          map[string]*program{},
 		sets:              map[string]*set{},
 		shards:            map[string][]string{},
@@ -95,6 +104,7 @@ func New(node string) *State {
 		dests:             map[netip.Prefix]*destination{},
 		waitingForSet:     index{},
 		waitingForProgram: index{},
+		hostsWaiting:      index{},
 		problems:          map[Item]string{},
 	}
 }
@@ -122,7 +132,7 @@ func (s *State) problem(kind, name string, err error) {
 // Held is an item of which the newest form waits for something.
 type Held struct {
 	Item
-	// Version of the object that is held back; 0 for endpoints.
+	// Version of the object that is held back; 0 for endpoints and host endpoints.
 	Version uint64
 	// WaitsFor names what is missing: "PolicyProgram gnp.x, PolicyProgram gnp.y".
 	WaitsFor string
@@ -143,6 +153,12 @@ func (s *State) Held() []Held {
 		held = append(held, Held{
 			Item:     Item{Kind: KindEndpoint, Name: id},
 			WaitsFor: named(KindPolicyProgram+" ", s.endpoints[id].waits),
+		})
+	}
+	for _, name := range distinct(s.hostsWaiting) {
+		held = append(held, Held{
+			Item:     Item{Kind: KindHostEndpoint, Name: name},
+			WaitsFor: named(KindPolicyProgram+" ", s.hosts[name].waits),
 		})
 	}
 	return held
@@ -167,11 +183,17 @@ func named(what string, names []string) string {
 	return what + strings.Join(names, ", "+what) + more
 }
 
+const (
+	// interfacePrefix is what the names of pods' interfaces begin with.
+	interfacePrefix = "cali"
+	loopback        = "lo"
+)
+
 // InterfaceName is the name of the host-side interface of an endpoint ("namespace/name"): "cali" and the first eleven
 // hexadecimal digits of the SHA-1 of "namespace.name".
 func InterfaceName(id string) string {
 	sum := sha1.Sum([]byte(strings.Replace(id, "/", ".", 1))) //nolint:gosec // not for security
-	return "cali" + hex.EncodeToString(sum[:])[:11]
+	return interfacePrefix + hex.EncodeToString(sum[:])[:11]
 }
 
 func compareAddrs(a, b netip.Addr) int {

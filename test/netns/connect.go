@@ -4,6 +4,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"sync"
 	"testing"
 	"time"
 )
@@ -17,6 +18,9 @@ type Server struct {
 	listener net.Listener
 	peers    chan netip.Addr
 	done     chan struct{}
+
+	mu      sync.Mutex
+	current net.Conn
 }
 
 // Echo starts a server.
@@ -42,9 +46,17 @@ func (s *Server) serve() {
 		if peer, ok := connection.RemoteAddr().(*net.TCPAddr); ok {
 			s.peers <- peer.AddrPort().Addr().Unmap()
 		}
+		s.serving(connection)
 		_, _ = io.Copy(connection, connection)
+		s.serving(nil)
 		_ = connection.Close()
 	}
+}
+
+func (s *Server) serving(connection net.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.current = connection
 }
 
 // Peer is the address of the next connection's other end.
@@ -59,9 +71,14 @@ func (s *Server) Peer() netip.Addr {
 	}
 }
 
-// Close ends the server. Its connections must be closed before.
+// Close ends the server, and the connection that it still has.
 func (s *Server) Close() {
 	_ = s.listener.Close()
+	s.mu.Lock()
+	if s.current != nil {
+		_ = s.current.Close()
+	}
+	s.mu.Unlock()
 	<-s.done
 }
 
@@ -96,4 +113,44 @@ func (c *Connection) Exchange(text string) {
 	if _, err := io.ReadFull(c, back); err != nil {
 		c.t.Fatalf("receiving on the connection: %v", err)
 	}
+}
+
+// Port is the connection's own.
+func (c *Connection) Port() uint16 {
+	address, ok := c.LocalAddr().(*net.TCPAddr)
+	if !ok {
+		return 0
+	}
+	return uint16(address.Port)
+}
+
+// stallWait is how long a connection that must be dead is listened to.
+const stallWait = 200 * time.Millisecond
+
+// Stalls sends text and expects nothing back.
+func (c *Connection) Stalls(text string) {
+	c.t.Helper()
+	if err := c.SetDeadline(time.Now().Add(stallWait)); err != nil {
+		c.t.Fatal(err)
+	}
+	if _, err := io.WriteString(c, text); err != nil {
+		return
+	}
+	if n, err := c.Read(make([]byte, len(text))); err == nil {
+		c.t.Errorf("the connection is alive: %d bytes came back", n)
+	}
+}
+
+// CanConnect tells whether a connection from the namespace can be opened.
+func (n *NS) CanConnect(to netip.AddrPort) bool {
+	n.t.Helper()
+	connected := false
+	n.Do(func() {
+		c, err := net.DialTimeout("tcp", to.String(), stallWait)
+		if err == nil {
+			connected = true
+			_ = c.Close()
+		}
+	})
+	return connected
 }

@@ -41,6 +41,20 @@ func (f *Flood) Run(from *NS, to netip.AddrPort, stop <-chan struct{}) {
 	})
 }
 
+// SendUDP sends one datagram of some bytes.
+func (n *NS) SendUDP(to netip.AddrPort, size int) {
+	n.t.Helper()
+	n.Must("sending a datagram to "+to.String(), func() error {
+		connection, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(to))
+		if err != nil {
+			return err
+		}
+		defer connection.Close()
+		_, err = connection.Write(make([]byte, size))
+		return err
+	})
+}
+
 // Counter counts UDP packets by their source.
 type Counter struct {
 	socket *net.UDPConn

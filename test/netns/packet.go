@@ -10,16 +10,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Packet is the first packet of a flow. It is sent as it is: addresses may be anything.
+// Packet is one packet, the first of its flow unless it says otherwise. It is sent as it is: addresses may be anything.
 type Packet struct {
 	From, To netip.Addr
-	// Protocol is an IANA number. TCP is a SYN, SCTP an INIT, ICMP and ICMPv6 what Type and Code say; others, IPIP
+	// Protocol is an IANA number. TCP is a SYN unless Flags say otherwise, SCTP an INIT, ICMP and ICMPv6 what Type and Code say; others, IPIP
 	// among them, carry nothing but a mark.
 	Protocol uint8
 	// SourcePort and Port of TCP, UDP and SCTP.
 	SourcePort, Port uint16
+	// Flags of TCP. 0: SYN.
+	Flags uint8
 	// Type and Code of ICMP.
 	Type, Code uint8
+	// Inner is the packet that an ICMP error is about, or that IPIP carries.
+	Inner *Packet
 	// Hops is the hop limit. 0: 64.
 	Hops uint8
 }
@@ -37,7 +41,7 @@ func (p Packet) payload(id uint32) []byte {
 	case unix.IPPROTO_TCP:
 		const words, syn = 5, 2
 		b := binary.BigEndian.AppendUint32(ports, id) // sequence number
-		b = append(b, 0, 0, 0, 0, words<<4, syn, 0xff, 0xff, 0, 0, 0, 0)
+		b = append(b, 0, 0, 0, 0, words<<4, cmp.Or(p.Flags, syn), 0xff, 0xff, 0, 0, 0, 0)
 		return p.checksummed(append(b, mark...), 16)
 	case unix.IPPROTO_UDP:
 		b := binary.BigEndian.AppendUint16(ports, uint16(8+len(mark)))
@@ -55,34 +59,53 @@ func (p Packet) payload(id uint32) []byte {
 		binary.LittleEndian.PutUint32(b[8:], crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)))
 		return b
 	case unix.IPPROTO_ICMP, unix.IPPROTO_ICMPV6:
+		if p.Inner != nil {
+			return p.checksummed(append([]byte{p.Type, p.Code, 0, 0, 0, 0, 0, 0}, p.Inner.carried(id)...), 2)
+		}
 		b := append([]byte{p.Type, p.Code, 0, 0}, mark[len(mark)-4:]...) // identifier and sequence number
 		return p.checksummed(append(b, mark...), 2)
+	}
+	if p.Inner != nil {
+		return p.Inner.carried(id)
 	}
 	return mark
 }
 
-// checksummed fills in the Internet checksum at the offset: over a pseudo header too, except for ICMP (RFC 1071, 8200).
-func (p Packet) checksummed(b []byte, at int) []byte {
-	sum := uint32(0)
-	add := func(b []byte) {
-		for i := 0; i < len(b); i += 2 {
-			word := uint32(b[i]) << 8
-			if i+1 < len(b) {
-				word |= uint32(b[i+1])
-			}
-			sum += word
-		}
+// carried is the packet inside another one, where the kernel fills in nothing.
+func (p Packet) carried(id uint32) []byte {
+	b := p.encoded(id)
+	if p.From.Is4() {
+		binary.BigEndian.PutUint16(b[2:], uint16(len(b)))
+		binary.BigEndian.PutUint16(b[10:], checksum(b[:20]))
 	}
-	add(b)
-	if p.Protocol != unix.IPPROTO_ICMP {
-		add(p.From.AsSlice())
-		add(p.To.AsSlice())
-		sum += uint32(p.Protocol) + uint32(len(b))
+	return b
+}
+
+// checksum is the Internet checksum (RFC 1071).
+func checksum(parts ...[]byte) uint16 {
+	sum := uint32(0)
+	for _, b := range parts {
+		for i := 0; i < len(b); i += 2 {
+			sum += uint32(b[i]) << 8
+			if i+1 < len(b) {
+				sum += uint32(b[i+1])
+			}
+		}
 	}
 	for sum>>16 != 0 {
 		sum = sum&0xffff + sum>>16
 	}
-	binary.BigEndian.PutUint16(b[at:], ^uint16(sum))
+	return ^uint16(sum)
+}
+
+// checksummed fills in the checksum at the offset: over a pseudo header too, except for ICMP (RFC 1071, 8200).
+func (p Packet) checksummed(b []byte, at int) []byte {
+	parts := [][]byte{b}
+	if p.Protocol != unix.IPPROTO_ICMP {
+		length := binary.BigEndian.AppendUint16([]byte{0, p.Protocol}, uint16(len(b)))
+		parts = append(parts, p.From.AsSlice(), p.To.AsSlice(), length)
+	}
+	binary.BigEndian.PutUint16(b[at:], checksum(parts...))
 	return b
 }
 

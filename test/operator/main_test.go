@@ -71,7 +71,8 @@ func contents() []client.Object {
 	return []client.Object{
 		&corev1.Pod{}, &corev1.Node{}, &discoveryv1.EndpointSlice{}, &networkingv1.NetworkPolicy{}, &v3.NetworkPolicy{}, &v3.GlobalNetworkPolicy{},
 		&v3.StagedNetworkPolicy{}, &v3.StagedGlobalNetworkPolicy{}, &v3.StagedKubernetesNetworkPolicy{}, &v3.NetworkSet{}, &v3.GlobalNetworkSet{},
-		&v3.Tier{}, &v3.IPPool{}, &v3.IPAMBlock{}, &v3.BlockAffinity{}, &v3.FelixConfiguration{}, &v3.ClusterInformation{}, &v3.IPAMConfiguration{},
+		&v3.HostEndpoint{}, &v3.KubeControllersConfiguration{},
+		&v3.Tier{}, &v3.IPPool{}, &v3.IPAMBlock{}, &v3.BlockAffinity{}, &v3.FelixConfiguration{}, &v3.ClusterInformation{}, &v3.IPAMConfiguration{}, &v3.IPReservation{},
 		&v1alpha1.NodeState{}, &v1alpha1.NodeEndpoints{}, &v1alpha1.NodeNetwork{}, &v1alpha1.PolicyProgram{}, &v1alpha1.SetCatalog{},
 	}
 }

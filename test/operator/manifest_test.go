@@ -70,6 +70,13 @@ func (k *cluster) as(user string, extra map[string][]string) *rest.Config {
 	return cfg
 }
 
+// asHost is the server's configuration with the identity of a host that is no node of the cluster.
+func (k *cluster) asHost(user string) *rest.Config {
+	cfg := rest.CopyConfig(k.server.Config)
+	cfg.Impersonate = rest.ImpersonationConfig{UserName: user, Groups: []string{"manul:hosts", "system:authenticated"}}
+	return cfg
+}
+
 // TestManifestHasEveryKind keeps the list of kinds in config/crd, and the manifest made of it, complete.
 func TestManifestHasEveryKind(t *testing.T) {
 	var have []string

@@ -4,17 +4,29 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
-	"sigs.k8s.io/yaml"
 )
 
 func TestRenderedStateDecidesAsTheUsersObjectsDo(t *testing.T) {
+	counts := map[bool]int{}
 	rapid.Check(t, func(t *rapid.T) {
 		w := drawWorld(t)
-		r := compile(t, w)
-		if p, found := disagreement(w, r, packets(w)); found {
-			users, _ := yaml.Marshal(w)
-			programs, _ := yaml.Marshal(r)
-			t.Fatalf("packet %+v: allowed by the users' objects: %t, by the rendered ones: %t\n%s\n%s", p, w.Allowed(p), r.Allowed(p), users, programs)
+		turn := upTo(t, 100, "turn")
+		r, err := compile(w)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tables, err := r.Tables(w.Network())
+		if err != nil {
+			t.Fatal(err)
+		}
+		users, rend, tab := w.Users(), r.Evaluator(w.Network()), tables.Evaluator(w.Network())
+		for _, f := range flows(w, turn) {
+			u, v, x := users.Verdict(f), rend.Verdict(f), tab.Verdict(f)
+			counts[u.Arrived]++
+			if !u.Equal(v) || !u.Equal(x) {
+				t.Fatalf("%s\nusers: %s\nrendered: %s\ntables: %s\n%s", f, u, v, x, w.Manifests())
+			}
 		}
 	})
+	t.Log(counts)
 }

@@ -1,6 +1,7 @@
 package oracle
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 
@@ -15,51 +16,187 @@ type Rendered struct {
 	Catalogs  map[string]*v1alpha1.SetCatalog
 }
 
-// Allowed is as World.Allowed.
-func (r *Rendered) Allowed(p Packet) bool {
-	for _, ingress := range []bool{false, true} {
-		addr := p.Source
-		if ingress {
-			addr = p.Destination
+// Evaluator evaluates what is rendered.
+func (r *Rendered) Evaluator(n *Network) *Evaluator {
+	j := &renderedJudge{Rendered: r, network: n, sets: map[string]*v1alpha1.Set{}, members: map[membership]bool{}}
+	for _, catalog := range r.Catalogs {
+		for i := range catalog.Spec.Sets {
+			j.sets[catalog.Spec.Sets[i].ID] = &catalog.Spec.Sets[i]
 		}
-		for _, e := range r.local(addr) {
-			tiers := e.Egress
-			if ingress {
-				tiers = e.Ingress
-			}
-			if !r.passes(tiers, p, ingress) {
-				return false
+	}
+	return &Evaluator{network: n, hooks: stages{j}}
+}
+
+// renderedJudge is the judge that reads rendered objects.
+type renderedJudge struct {
+	*Rendered
+	network *Network
+	sets    map[string]*v1alpha1.Set
+	members map[membership]bool // memory of who is in which set
+}
+
+type membership struct {
+	set  string
+	addr netip.Addr
+}
+
+func (r *renderedJudge) endpoint(id string) *v1alpha1.Endpoint {
+	for _, state := range r.States {
+		for i := range state.Spec.Endpoints {
+			if state.Spec.Endpoints[i].ID == id {
+				return &state.Spec.Endpoints[i]
 			}
 		}
 	}
-	return true
+	return nil
 }
 
-// local are the endpoints that have an address, as their own nodes know them.
-func (r *Rendered) local(addr netip.Addr) []v1alpha1.Endpoint {
-	var out []v1alpha1.Endpoint
-	for node, o := range r.Endpoints {
-		for _, remote := range o.Spec.Endpoints {
-			if !slices.Contains(remote.Addresses, addr.String()) || r.States[node] == nil {
-				continue
-			}
-			for _, e := range r.States[node].Spec.Endpoints {
-				if e.ID == remote.ID {
-					out = append(out, e)
-				}
-			}
+func (r *renderedJudge) pod(id string, ingress bool, p Packet) action {
+	e := r.endpoint(id)
+	switch {
+	case e == nil:
+		return deny
+	case ingress:
+		return cmp.Or(r.tiers(e.Ingress, p, true), allow)
+	}
+	return cmp.Or(r.tiers(e.Egress, p, false), allow)
+}
+
+func (r *renderedJudge) maySend(id string, p Packet) bool {
+	e, node := r.endpoint(id), ""
+	own := false
+	for _, pod := range r.network.Pods {
+		if pod.ID == id {
+			node, own = pod.Node, slices.Contains(pod.Addresses, p.Source)
 		}
 	}
-	return out
+	s := r.settings(node)
+	switch {
+	case e == nil,
+		p.Protocol == IPIP && !s.AllowIPIPFromPods,
+		p.Protocol == UDP && p.DestinationPort == int(cmp.Or(s.VXLANPort, 4789)) && !s.AllowVXLANFromPods:
+		return false
+	}
+	return own || inAny(e.SourcePrefixes, p.Source)
 }
 
-func (r *Rendered) passes(tiers []v1alpha1.TierPolicies, p Packet, ingress bool) bool {
+func (r *renderedJudge) settings(node string) v1alpha1.AgentSettings {
+	if state := r.States[node]; state != nil {
+		return state.Spec.Settings
+	}
+	return v1alpha1.AgentSettings{}
+}
+
+func (r *renderedJudge) podToHost(node string) string {
+	return cmp.Or(r.settings(node).EndpointToHostAction, "Drop")
+}
+
+func (r *renderedJudge) masquerades(node string, p Packet) bool {
+	state := r.States[node]
+	if state == nil {
+		return false
+	}
+	from, inside := false, false
+	for _, pool := range state.Spec.Pools {
+		from = from || pool.NATOutgoing && inAny([]string{pool.CIDR}, p.Source)
+		inside = inside || inAny([]string{pool.CIDR}, p.Destination)
+	}
+	return from && !inside
+}
+
+// hostEndpoint of an interface: one that names it, one that has an address of it, or the one for all.
+func (r *renderedJudge) hostEndpoint(node, name string) *v1alpha1.HostEndpoint {
+	state := r.States[node]
+	if state == nil {
+		return nil
+	}
+	var addrs []netip.Addr
+	if l := r.network.named(node, name); l != nil {
+		addrs = l.Addresses
+	}
+	hosts := slices.Clone(state.Spec.HostEndpoints)
+	slices.SortFunc(hosts, func(a, b v1alpha1.HostEndpoint) int { return cmp.Compare(a.Name, b.Name) })
+	rank := func(h *v1alpha1.HostEndpoint) int {
+		switch {
+		case h.Interface == name:
+			return 1
+		case h.Interface == "" && slices.ContainsFunc(addrs, func(a netip.Addr) bool { return slices.Contains(h.Addresses, a.String()) }):
+			return 2
+		case h.Interface == "*":
+			return 3
+		}
+		return 0
+	}
+	var best *v1alpha1.HostEndpoint
+	for i := range hosts {
+		if n := rank(&hosts[i]); n > 0 && (best == nil || n < rank(best)) {
+			best = &hosts[i]
+		}
+	}
+	return best
+}
+
+func (r *renderedJudge) direction(d *v1alpha1.DirectionPolicies, ingress bool, p Packet) action {
+	if ingress {
+		return r.tiers(d.Ingress, p, true)
+	}
+	return r.tiers(d.Egress, p, false)
+}
+
+func (r *renderedJudge) hostUntracked(node, name string, ingress bool, p Packet) action {
+	if h := r.hostEndpoint(node, name); h != nil {
+		return r.direction(&h.Untracked, ingress, p)
+	}
+	return undecided
+}
+
+func (r *renderedJudge) hostPreDNAT(node, name string, p Packet) action {
+	if h := r.hostEndpoint(node, name); h != nil {
+		return r.tiers(h.PreDNAT, p, true)
+	}
+	return undecided
+}
+
+func (r *renderedJudge) hostForward(node, name string, ingress bool, p Packet) action {
+	if h := r.hostEndpoint(node, name); h != nil {
+		return r.direction(&h.Forward, ingress, p)
+	}
+	return undecided
+}
+
+func (r *renderedJudge) hostLocal(node, name string, ingress bool, p Packet) action {
+	if h := r.hostEndpoint(node, name); h != nil {
+		return cmp.Or(r.direction(&h.Local, ingress, p), action(h.DefaultAction))
+	}
+	return undecided
+}
+
+func (r *renderedJudge) allHostsLocal(node string, p Packet) action {
+	const all = "*" // no interface bears that name, so that none but the one for all of them is found
+	return r.hostLocal(node, all, true, p)
+}
+
+func (r *renderedJudge) failsafe(node string, ingress, replies bool, p Packet) bool {
+	s, far := r.settings(node), p.Destination
+	own, other := s.FailsafeOutbound, s.FailsafeInbound
+	if ingress {
+		far, own, other = p.Source, other, own
+	}
+	in := func(ports []v1alpha1.FailsafePort, port int) bool {
+		return slices.ContainsFunc(ports, func(f v1alpha1.FailsafePort) bool {
+			return int(f.Protocol) == p.Protocol && int(f.Port) == port && (f.Net == "" || inAny([]string{f.Net}, far))
+		})
+	}
+	return in(own, p.DestinationPort) || replies && in(other, p.SourcePort)
+}
+
+func (r *renderedJudge) tiers(tiers []v1alpha1.TierPolicies, p Packet, ingress bool) action {
 	for _, tier := range tiers {
 		verdict := v1alpha1.Action("")
 		for _, name := range tier.Policies {
 			program := r.Programs[name]
 			if program == nil {
-				return false // a node that does not know the program lets nothing pass
+				return deny // a node that does not know the program lets nothing pass
 			}
 			rules := program.Spec.Egress
 			if ingress {
@@ -73,129 +210,10 @@ func (r *Rendered) passes(tiers []v1alpha1.TierPolicies, p Packet, ingress bool)
 			verdict = tier.DefaultAction
 		}
 		switch verdict {
-		case v1alpha1.Allow:
-			return true
-		case v1alpha1.Deny:
-			return false
+		case v1alpha1.Allow, v1alpha1.Deny:
+			return action(verdict)
 		case v1alpha1.Pass, v1alpha1.Log: // on to the next tier
 		}
 	}
-	return true
-}
-
-func (r *Rendered) decide(rules []v1alpha1.Rule, p Packet) v1alpha1.Action {
-	for i := range rules {
-		if rules[i].Action != v1alpha1.Log && r.matches(&rules[i], p) {
-			return rules[i].Action
-		}
-	}
-	return ""
-}
-
-func (r *Rendered) matches(rule *v1alpha1.Rule, p Packet) bool {
-	switch {
-	case rule.IPVersion == 4 && !p.Source.Is4(), rule.IPVersion == 6 && !p.Source.Is6():
-		return false
-	case rule.Protocol != nil && int(*rule.Protocol) != p.Protocol:
-		return false
-	case rule.NotProtocol != nil && int(*rule.NotProtocol) == p.Protocol:
-		return false
-	case rule.ICMP != nil && !renderedICMP(rule.ICMP, p):
-		return false
-	case rule.NotICMP != nil && renderedICMP(rule.NotICMP, p):
-		return false
-	}
-	return r.matchesEntity(&rule.Source, p.Source, p.SourcePort, p.Protocol) &&
-		r.matchesEntity(&rule.Destination, p.Destination, p.DestinationPort, p.Protocol)
-}
-
-func renderedICMP(m *v1alpha1.ICMPMatch, p Packet) bool {
-	return (m.Type == nil || int(*m.Type) == p.ICMPType) && (m.Code == nil || int(*m.Code) == p.ICMPCode)
-}
-
-func (r *Rendered) matchesEntity(m *v1alpha1.EntityMatch, addr netip.Addr, port, protocol int) bool {
-	for _, id := range m.Sets {
-		if !r.InSet(id, addr) {
-			return false
-		}
-	}
-	for _, id := range m.NotSets {
-		if r.InSet(id, addr) {
-			return false
-		}
-	}
-	if len(m.Nets) > 0 && !inAny(m.Nets, addr) || inAny(m.NotNets, addr) {
-		return false
-	}
-	if len(m.Ports)+len(m.NamedPorts)+len(m.PortSets) > 0 && !inRanges(m.Ports, port) &&
-		!r.hasPort(m.NamedPorts, addr, port, protocol) && !r.inPortSets(m.PortSets, addr, port, protocol) {
-		return false
-	}
-	return !inRanges(m.NotPorts, port) && !r.hasPort(m.NotNamedPorts, addr, port, protocol)
-}
-
-func inRanges(ranges []v1alpha1.PortRange, port int) bool {
-	return slices.ContainsFunc(ranges, func(p v1alpha1.PortRange) bool { return int(p.First) <= port && port <= int(p.Last) })
-}
-
-func (r *Rendered) hasPort(names []string, addr netip.Addr, port, protocol int) bool {
-	for _, e := range r.remote(addr) {
-		for _, p := range e.Ports {
-			if slices.Contains(names, p.Name) && int(p.Port) == port && int(p.Protocol) == protocol {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// remote are the endpoints that have an address, as all nodes know them.
-func (r *Rendered) remote(addr netip.Addr) []v1alpha1.RemoteEndpoint {
-	var out []v1alpha1.RemoteEndpoint
-	for _, o := range r.Endpoints {
-		for _, e := range o.Spec.Endpoints {
-			if slices.Contains(e.Addresses, addr.String()) {
-				out = append(out, e)
-			}
-		}
-	}
-	return out
-}
-
-func (r *Rendered) inPortSets(ids []string, addr netip.Addr, port, protocol int) bool {
-	for _, catalog := range r.Catalogs {
-		for _, s := range catalog.Spec.Sets {
-			if !slices.Contains(ids, s.ID) {
-				continue
-			}
-			for _, m := range s.Members {
-				if int(m.Protocol) == protocol && int(m.Port) == port && slices.Contains(m.Addresses, addr.String()) {
-					return true
-				}
-			}
-		}
-	}
-	return false
-}
-
-// InSet tells whether an address is in a set.
-func (r *Rendered) InSet(id string, addr netip.Addr) bool {
-	for _, catalog := range r.Catalogs {
-		for _, s := range catalog.Spec.Sets {
-			if s.ID != id {
-				continue
-			}
-			if inAny(s.CIDRs, addr) {
-				return true
-			}
-			for _, e := range r.remote(addr) {
-				for _, identity := range e.Identities {
-					if slices.Contains(s.Identities, identity) {
-						return true
-					}
-				}
-			}
-		}
-	}
-	return false
+	return undecided
 }

@@ -115,7 +115,7 @@ type sources struct{ next atomic.Uint32 }
 
 func (s *sources) port() uint16 {
 	const first, last = 20000, 32767
-	return uint16(first + s.next.Add(1)%(last-first+1)) //nolint:gosec // It fits.
+	return uint16(first + s.next.Add(1)%(last-first+1))
 }
 
 // tryUDP sends a datagram again and again until it comes back.

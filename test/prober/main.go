@@ -27,8 +27,8 @@ func main() {
 	}
 }
 
-var errUsage = errors.New(`usage: prober serve [-udp PORTS] [-sctp PORTS] [-control ADDRESS] ADDRESS...
-       prober probe|stream [-every D] [-for D] [-timeout D] ADDRESS...`)
+var errUsage = errors.New(`usage: prober serve [-udp PORTS] [-sctp PORTS] [-control ADDRESS] ADDRESS..., or
+       prober probe|stream [-every D] [-for D] [-timeout D] ADDRESS`)
 
 func run(ctx context.Context, args []string) error {
 	if len(args) < 2 {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"net"
 	"net/http"
@@ -71,7 +72,7 @@ func ask(from *netns.NS, body []byte) (answers []bool, err error) {
 		if request, err = http.NewRequest(http.MethodPost, "http://127.0.0.1:7000/probe", bytes.NewReader(body)); err != nil {
 			return
 		}
-		client := http.Client{Transport: &http.Transport{Dial: func(string, string) (net.Conn, error) { return conn, nil }}}
+		client := http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return conn, nil }}}
 		var response *http.Response
 		if response, err = client.Do(request); err != nil {
 			return

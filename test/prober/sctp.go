@@ -81,7 +81,7 @@ func (s *sctp) receive(p []byte, from net.Addr) {
 
 // try sends INIT from a port again and again until INIT ACK comes.
 func (s *sctp) try(ctx context.Context, to netip.AddrPort, port uint16) bool {
-	tag := rand.Uint32() | 1 //nolint:gosec // Any will do.
+	tag := rand.Uint32() | 1
 	answered := make(chan struct{})
 	s.mu.Lock()
 	s.pending[tag] = answered

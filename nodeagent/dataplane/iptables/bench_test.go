@@ -2,50 +2,13 @@ package iptables
 
 import (
 	"fmt"
-	"net/netip"
 	"testing"
 	"time"
 
 	"github.com/manul-net/manul/nodeagent/tables"
 	"github.com/manul-net/manul/test/netns"
+	"github.com/manul-net/manul/test/packets"
 )
-
-// load makes tables with n programs of four rules each, one set for each, and 100 endpoints with three programs each.
-func load(n int) *tables.Policy {
-	p := tables.NewPolicy()
-	p.Settings.EndpointToHost, p.SettingsDirty = tables.HostAccept, true
-	for i := range n {
-		set := fmt.Sprintf("set-%d", i)
-		p.Sets.Set(set, tables.Addresses)
-		for j := range 4 {
-			p.Members.Set(tables.Member{Set: set, Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(j), byte(i >> 8), byte(i)}), 32)}, struct{}{})
-		}
-		p.Programs.Set(programName(i), benchProgram(i, 80))
-	}
-	for e := range 100 {
-		var programs []string
-		for k := range 3 {
-			programs = append(programs, programName((e+k)%n))
-		}
-		p.Endpoints.Set(fmt.Sprintf("cali%d", e), tables.Endpoint{
-			Addresses: []netip.Addr{netip.AddrFrom4([4]byte{10, 48, 0, byte(e)})},
-			Ingress:   []tables.Tier{{Name: "default", Programs: programs, Default: tables.Deny}},
-		})
-	}
-	return p
-}
-
-func programName(i int) string { return fmt.Sprintf("np.namespace-%d.policy-%d", i/10, i) }
-
-func benchProgram(i int, port uint16) tables.Program {
-	set := []string{fmt.Sprintf("set-%d", i)}
-	return tables.Program{Ingress: []tables.Rule{
-		{Action: tables.Allow, Protocol: protoTCP, Source: tables.Entity{Sets: set}, Destination: tables.Entity{Ports: ports(port)}},
-		{Action: tables.Allow, Protocol: protoTCP, Source: tables.Entity{Sets: set}, Destination: tables.Entity{Ports: ports(443, 8443)}},
-		{Action: tables.Allow, Protocol: protoUDP, Source: tables.Entity{Nets: prefixes("10.0.0.0/8", "172.16.0.0/12")}, Destination: tables.Entity{Ports: ports(53)}},
-		{Action: tables.Deny, Source: tables.Entity{NotSets: set}},
-	}}
-}
 
 // A first application, and a comparison of everything in which nothing has to change.
 func BenchmarkFull(b *testing.B) {
@@ -56,7 +19,7 @@ func BenchmarkFull(b *testing.B) {
 				for b.Loop() {
 					ns := netns.New(b)
 					d := openIn(b, ns, variant)
-					p := load(n)
+					p := packets.Load(n, false)
 					apply := func() time.Duration {
 						start := time.Now()
 						ns.Must("applying", func() error { return d.Apply(b.Context(), p) })
@@ -90,7 +53,7 @@ func loaded(b *testing.B, run func(b *testing.B, apply func(*tables.Policy), p *
 						b.Fatal(err)
 					}
 				}
-				p := load(n)
+				p := packets.Load(n, false)
 				apply(p)
 				b.ResetTimer()
 				run(b, apply, p)
@@ -102,7 +65,7 @@ func loaded(b *testing.B, run func(b *testing.B, apply func(*tables.Policy), p *
 func BenchmarkOneMember(b *testing.B) {
 	loaded(b, func(b *testing.B, apply func(*tables.Policy), p *tables.Policy) {
 		b.Helper()
-		m := member("set-1", "10.99.0.1/32")
+		m := packets.Member("set-1", "10.99.0.1/32")
 		for b.Loop() {
 			if !p.Members.Delete(m) {
 				p.Members.Set(m, struct{}{})
@@ -116,7 +79,7 @@ func BenchmarkProgramChange(b *testing.B) {
 	loaded(b, func(b *testing.B, apply func(*tables.Policy), p *tables.Policy) {
 		b.Helper()
 		for i := 0; b.Loop(); i++ {
-			p.Programs.Set(programName(1), benchProgram(1, uint16(1000+i%2)))
+			p.Programs.Set(packets.LoadName(1), packets.LoadProgram(1, uint16(1000+i%2)))
 			apply(p)
 		}
 	})

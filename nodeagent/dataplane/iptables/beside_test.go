@@ -4,8 +4,11 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/manul-net/manul/nodeagent/tables"
 	"github.com/manul-net/manul/test/netns"
+	"github.com/manul-net/manul/test/packets"
 )
 
 // Policy is final: what it allows passes where the host's own rules would drop it. What is none of its business, and
@@ -15,18 +18,18 @@ func TestBesideTheHostsRules(t *testing.T) { eachVariant(t, testBesideTheHostsRu
 func testBesideTheHostsRules(t *testing.T, variant Variant) {
 	n := newNode(t, variant)
 	n.shell("for x in iptables ip6tables; do $x -P FORWARD DROP; $x -A INPUT -p tcp --dport 81 -j DROP; done")
-	p := newTables()
+	p := packets.NewTables()
 	p.Settings.EndpointToHost = tables.HostReturn
-	n.apply(p)
-	n.verify(both(func(f family) []probe {
-		return []probe{
-			tcp(f, clientPod, serverPod, 80, true), tcp(f, clientPod, outside, 80, true), tcp(f, outside, clientPod, 80, true),
-			tcp(f, clientPod, hostSide, 80, true), tcp(f, clientPod, hostSide, 81, false), tcp(f, outside, hostSide, 81, false),
+	n.Apply(p)
+	n.Verify(packets.Both(func(f packets.Family) []packets.Probe {
+		return []packets.Probe{
+			packets.TCP(f, packets.ClientPod, packets.ServerPod, 80, true), packets.TCP(f, packets.ClientPod, packets.Outside, 80, true), packets.TCP(f, packets.Outside, packets.ClientPod, 80, true),
+			packets.TCP(f, packets.ClientPod, packets.HostSide, 80, true), packets.TCP(f, packets.ClientPod, packets.HostSide, 81, false), packets.TCP(f, packets.Outside, packets.HostSide, 81, false),
 		}
 	})...)
 	p.Settings.EndpointToHost, p.SettingsDirty = tables.HostAccept, true
-	n.apply(p)
-	n.verify(tcp(ipv4, clientPod, hostSide, 81, true), tcp(ipv4, outside, hostSide, 81, false))
+	n.Apply(p)
+	n.Verify(packets.TCP(packets.IPv4, packets.ClientPod, packets.HostSide, 81, true), packets.TCP(packets.IPv4, packets.Outside, packets.HostSide, 81, false))
 }
 
 // Other bits of the packet mark go through policy as they are, and the driver's own are clear behind it, whatever they
@@ -35,24 +38,24 @@ func TestMarks(t *testing.T) { eachVariant(t, testMarks) }
 
 func testMarks(t *testing.T, variant Variant) {
 	n := newNode(t, variant)
-	for _, before := range []string{"0x4000", "0x3c000", "0x14001", "0x24000"} {
+	for _, before := range []string{"0x4000", "0xfc000", "0x44001", "0x84000"} {
 		n.shell("for x in iptables ip6tables; do $x -t mangle -F; $x -t mangle -A PREROUTING -j MARK --set-mark " + before +
-			"; $x -t mangle -A POSTROUTING -p tcp -m mark ! --mark 0x4000/0x34000 -j DROP; done")
-		p := newTables()
-		p.Programs.Set("in", tables.Program{Ingress: []tables.Rule{rule(tables.Pass, protoTCP, 80, 82), rule(tables.Allow, protoTCP, 81)}})
-		p.Programs.Set("next", tables.Program{Ingress: []tables.Rule{rule(tables.Allow, protoTCP, 80)}})
-		p.Programs.Set("out", tables.Program{Egress: []tables.Rule{rule(tables.Pass, protoTCP, 81), {Action: tables.Allow}}})
-		server, client := unrestricted(serverPod), unrestricted(clientPod)
-		server.Ingress = []tables.Tier{tier(tables.Deny, "in"), tier(tables.Deny, "next")}
-		client.Egress = []tables.Tier{tier(tables.Deny, "out")}
-		p.Endpoints.Set(interfaceOf(serverPod), server)
-		p.Endpoints.Set(interfaceOf(clientPod), client)
-		n.driver.Resync()
-		n.apply(p)
-		n.verify(both(func(f family) []probe {
-			return []probe{
-				tcp(f, clientPod, serverPod, 80, true), tcp(f, clientPod, serverPod, 81, true), tcp(f, clientPod, serverPod, 82, false),
-				tcp(f, clientPod, serverPod, 83, false), tcp(f, otherPod, serverPod, 80, true), tcp(f, clientPod, outside, 81, true),
+			"; $x -t mangle -A POSTROUTING -p tcp -m mark ! --mark 0x4000/0xc4000 -j DROP; done")
+		p := packets.NewTables()
+		p.Programs.Set("in", tables.Program{Ingress: []tables.Rule{packets.Rule(tables.Pass, unix.IPPROTO_TCP, 80, 82), packets.Rule(tables.Allow, unix.IPPROTO_TCP, 81)}})
+		p.Programs.Set("next", tables.Program{Ingress: []tables.Rule{packets.Rule(tables.Allow, unix.IPPROTO_TCP, 80)}})
+		p.Programs.Set("out", tables.Program{Egress: []tables.Rule{packets.Rule(tables.Pass, unix.IPPROTO_TCP, 81), {Action: tables.Allow}}})
+		server, client := packets.Unrestricted(packets.ServerPod), packets.Unrestricted(packets.ClientPod)
+		server.Ingress = []tables.Tier{packets.Tier(tables.Deny, "in"), packets.Tier(tables.Deny, "next")}
+		client.Egress = []tables.Tier{packets.Tier(tables.Deny, "out")}
+		p.Endpoints.Set(packets.InterfaceOf(packets.ServerPod), server)
+		p.Endpoints.Set(packets.InterfaceOf(packets.ClientPod), client)
+		n.driver().Resync()
+		n.Apply(p)
+		n.Verify(packets.Both(func(f packets.Family) []packets.Probe {
+			return []packets.Probe{
+				packets.TCP(f, packets.ClientPod, packets.ServerPod, 80, true), packets.TCP(f, packets.ClientPod, packets.ServerPod, 81, true), packets.TCP(f, packets.ClientPod, packets.ServerPod, 82, false),
+				packets.TCP(f, packets.ClientPod, packets.ServerPod, 83, false), packets.TCP(f, packets.OtherPod, packets.ServerPod, 80, true), packets.TCP(f, packets.ClientPod, packets.Outside, 81, true),
 			}
 		})...)
 	}

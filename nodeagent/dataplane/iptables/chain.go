@@ -58,10 +58,11 @@ func notInSet(name, flags string) string {
 
 // Bits of the packet mark, within 0xffff0000. A program sets one of them to tell the chains that called it what it
 // decided. They are cleared before policy and after it, so no packet leaves the filter table with them; other bits,
-// such as kube-proxy's 0x4000 and 0x8000, are left alone.
+// such as kube-proxy's 0x4000 and 0x8000, are left alone. They are not those of the nftables driver, whose rules are in
+// force beside these while one takes the other's place.
 const (
-	allowBit = 0x00010000
-	passBit  = 0x00020000
+	allowBit = 0x00040000
+	passBit  = 0x00080000
 	markBits = allowBit | passBit
 )
 

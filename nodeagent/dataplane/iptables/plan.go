@@ -28,6 +28,8 @@ type transaction struct {
 	desired *tables.Policy
 	kernel  *found // nil unless everything is compared
 	state   *state
+	// leftovers are sets of which it was known that the kernel still holds them.
+	leftovers map[string]bool
 
 	newSets       map[string]setSpec
 	adds, deletes map[string][]entry
@@ -54,18 +56,53 @@ func newTransaction(d *Driver, desired *tables.Policy, kernel *found) *transacti
 	for fam := range families {
 		tx.tried[fam] = map[string][]*chain{}
 	}
-	if kernel != nil {
-		tx.state = newState()
-		tx.wanted, tx.wantedSets = map[place]map[string]bool{}, map[string]bool{}
-		for at, s := range kernel.tables {
-			tx.state.chains[at] = maps.Clone(s.chains)
+	if kernel == nil {
+		return tx
+	}
+	tx.state = newState()
+	tx.wanted, tx.wantedSets = map[place]map[string]bool{}, map[string]bool{}
+	for fam := range d.families {
+		for _, table := range kernelTables() {
+			at := place{fam, table}
 			tx.wanted[at] = map[string]bool{}
+			if kernel.tables != nil {
+				tx.state.chains[at] = maps.Clone(kernel.tables[at].chains)
+			} else {
+				tx.state.chains[at] = maps.Clone(d.state.chains[at])
+			}
 		}
+	}
+	if d.state != nil {
+		tx.leftovers = d.state.leftovers
 	}
 	return tx
 }
 
 func (tx *transaction) full() bool { return tx.kernel != nil }
+
+// changes tells whether there is anything to change but what was put off before. Everything is planned.
+func (tx *transaction) changes() bool {
+	for _, b := range tx.batches {
+		if !b.empty() {
+			return true
+		}
+	}
+	for _, entries := range []map[string][]entry{tx.adds, tx.deletes} {
+		for _, list := range entries {
+			if len(list) > 0 {
+				return true
+			}
+		}
+	}
+	if tx.full() {
+		for name := range tx.kernel.sets {
+			if !tx.leftovers[name] {
+				return true
+			}
+		}
+	}
+	return len(tx.newSets) > 0
+}
 
 // problem remembers that an item is not in force.
 func (tx *transaction) problem(it item, err error) { tx.failed[it] = err }
@@ -128,7 +165,7 @@ func (tx *transaction) removeChain(at place, name string) {
 	if _, exists := tx.state.chains[at][name]; !exists {
 		return
 	}
-	if tx.full() && tx.kernel.tables[at].holds(at.table, name) {
+	if tx.full() && tx.kernel.tables != nil && tx.kernel.tables[at].holds(at.table, name) {
 		// Somebody else's rule leads here, and the kernel would refuse to remove the chain.
 		tx.d.options.Log.Warn("leaving an empty chain to which somebody else's rule leads", "table", at.table, "chain", name)
 		tx.ensureChain(at, newChain(name))
@@ -314,7 +351,7 @@ func (tx *transaction) planLayout() {
 			for _, c := range l.chains(table) {
 				tx.ensureChain(at, c)
 			}
-			if tx.full() {
+			if tx.full() && tx.kernel.tables != nil {
 				tx.planHooks(at)
 			}
 		}

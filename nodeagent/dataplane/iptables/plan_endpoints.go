@@ -152,6 +152,9 @@ func (tx *transaction) ensureTier(name string, tier *tierChain) {
 // wanted.
 func (tx *transaction) planRemoval() {
 	if tx.full() {
+		if tx.kernel.tables == nil {
+			return // no rules were read
+		}
 		for at, wanted := range tx.wanted {
 			for _, name := range slices.Sorted(maps.Keys(tx.state.chains[at])) {
 				if !wanted[name] {

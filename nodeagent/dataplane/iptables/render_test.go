@@ -11,15 +11,16 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/manul-net/manul/nodeagent/tables"
+	"github.com/manul-net/manul/test/packets"
 )
 
 // What the rules of one family look like that a rule becomes. Sets are shown by their IDs.
 func TestRuleText(t *testing.T) {
 	types := map[string]tables.SetType{"a": tables.Addresses, "n": tables.Nets, "p": tables.NamedPorts}
-	list := listName(prefixes("10.0.0.0/8", "192.168.0.0/16"), ipv4)
+	list := listName(packets.Prefixes("10.0.0.0/8", "192.168.0.0/16"), ipv4)
 	names := strings.NewReplacer(
 		setName("a", tables.Addresses, ipv4), "A", setName("n", tables.Nets, ipv4), "N", setName("p", tables.NamedPorts, ipv4), "P",
-		setName("a", tables.Addresses, ipv6), "A6", list, "LIST", listName(prefixes("10.1.0.0/16"), ipv4), "ONE",
+		setName("a", tables.Addresses, ipv6), "A6", list, "LIST", listName(packets.Prefixes("10.1.0.0/16"), ipv4), "ONE",
 	)
 	many := make([]uint16, 17)
 	for i := range many {
@@ -35,14 +36,14 @@ func TestRuleText(t *testing.T) {
 		"pass":                    {ipv4, tables.Rule{Action: tables.Pass}, []string{"-g manul-pass"}},
 		"log":                     {ipv4, tables.Rule{Action: tables.Log}, []string{`-j LOG --log-prefix "calico-packet: " --log-level 5`}},
 		"other family":            {ipv6, tables.Rule{Action: tables.Deny, IPVersion: 4}, nil},
-		"net of the other family": {ipv6, tables.Rule{Action: tables.Deny, Source: nets("10.0.0.0/8")}, nil},
-		"one net":                 {ipv4, tables.Rule{Action: tables.Deny, Source: nets("10.0.0.0/8", "10.1.0.0/16")}, []string{"-s 10.0.0.0/8 -j DROP"}},
-		"nets":                    {ipv4, tables.Rule{Action: tables.Deny, Destination: nets("192.168.0.0/16", "10.0.0.0/8")}, []string{"-m set --match-set LIST dst -j DROP"}},
-		"every net":               {ipv4, tables.Rule{Action: tables.Deny, Source: nets("0.0.0.0/0", "10.0.0.0/8")}, []string{"-j DROP"}},
-		"not every net":           {ipv4, tables.Rule{Action: tables.Deny, Source: notNets("0.0.0.0/0")}, nil},
-		"not nets":                {ipv4, tables.Rule{Action: tables.Deny, Source: notNets("192.168.0.0/16", "10.0.0.0/8")}, []string{"-m set ! --match-set LIST src -j DROP"}},
-		"not net":                 {ipv4, tables.Rule{Action: tables.Deny, Source: notNets("10.0.0.0/8")}, []string{"! -s 10.0.0.0/8 -j DROP"}},
-		"net and not net":         {ipv4, tables.Rule{Action: tables.Deny, Source: tables.Entity{Nets: prefixes("10.0.0.0/8"), NotNets: prefixes("10.1.0.0/16")}}, []string{"-s 10.0.0.0/8 -m set ! --match-set ONE src -j DROP"}},
+		"net of the other family": {ipv6, tables.Rule{Action: tables.Deny, Source: packets.Nets("10.0.0.0/8")}, nil},
+		"one net":                 {ipv4, tables.Rule{Action: tables.Deny, Source: packets.Nets("10.0.0.0/8", "10.1.0.0/16")}, []string{"-s 10.0.0.0/8 -j DROP"}},
+		"nets":                    {ipv4, tables.Rule{Action: tables.Deny, Destination: packets.Nets("192.168.0.0/16", "10.0.0.0/8")}, []string{"-m set --match-set LIST dst -j DROP"}},
+		"every net":               {ipv4, tables.Rule{Action: tables.Deny, Source: packets.Nets("0.0.0.0/0", "10.0.0.0/8")}, []string{"-j DROP"}},
+		"not every net":           {ipv4, tables.Rule{Action: tables.Deny, Source: packets.NotNets("0.0.0.0/0")}, nil},
+		"not nets":                {ipv4, tables.Rule{Action: tables.Deny, Source: packets.NotNets("192.168.0.0/16", "10.0.0.0/8")}, []string{"-m set ! --match-set LIST src -j DROP"}},
+		"not net":                 {ipv4, tables.Rule{Action: tables.Deny, Source: packets.NotNets("10.0.0.0/8")}, []string{"! -s 10.0.0.0/8 -j DROP"}},
+		"net and not net":         {ipv4, tables.Rule{Action: tables.Deny, Source: tables.Entity{Nets: packets.Prefixes("10.0.0.0/8"), NotNets: packets.Prefixes("10.1.0.0/16")}}, []string{"-s 10.0.0.0/8 -m set ! --match-set ONE src -j DROP"}},
 		"sets":                    {ipv4, tables.Rule{Action: tables.Deny, Source: tables.Entity{Sets: []string{"a"}, NotSets: []string{"n"}}}, []string{"-m set --match-set A src -m set ! --match-set N src -j DROP"}},
 		"set of IPv6":             {ipv6, tables.Rule{Action: tables.Deny, Destination: tables.Entity{Sets: []string{"a"}}}, []string{"-m set --match-set A6 dst -j DROP"}},
 		"protocol":                {ipv4, tables.Rule{Action: tables.Deny, Protocol: 47}, []string{"-p 47 -j DROP"}},
@@ -52,24 +53,24 @@ func TestRuleText(t *testing.T) {
 		"ICMP":                    {ipv4, tables.Rule{Action: tables.Deny, Protocol: 1, ICMP: &tables.ICMP{Type: 8, Code: -1}, NotICMP: &tables.ICMP{Type: 8, Code: 2}}, []string{"-p 1 -m icmp --icmp-type 8 -m icmp ! --icmp-type 8/2 -j DROP"}},
 		"ICMP without protocol":   {ipv6, tables.Rule{Action: tables.Deny, ICMP: &tables.ICMP{Type: 128, Code: 0}}, []string{"-p 58 -m icmp6 --icmpv6-type 128/0 -j DROP"}},
 		"ICMP of the other":       {ipv6, tables.Rule{Action: tables.Deny, Protocol: 1, ICMP: &tables.ICMP{Type: 8, Code: -1}}, nil},
-		"ports": {ipv4, tables.Rule{Action: tables.Deny, Protocol: 6, Source: tables.Entity{Ports: ports(1)}, Destination: tables.Entity{Ports: []tables.PortRange{{First: 5, Last: 9}, {First: 8, Last: 10}, {First: 11, Last: 11}, {First: 80, Last: 80}}}}, []string{
+		"ports": {ipv4, tables.Rule{Action: tables.Deny, Protocol: 6, Source: tables.Entity{Ports: packets.Ports(1)}, Destination: tables.Entity{Ports: []tables.PortRange{{First: 5, Last: 9}, {First: 8, Last: 10}, {First: 11, Last: 11}, {First: 80, Last: 80}}}}, []string{
 			"-p 6 -m multiport --sports 1 -m multiport --dports 5:11,80 -j DROP",
 		}},
-		"many ports": {ipv4, tables.Rule{Action: tables.Deny, Protocol: 17, Destination: tables.Entity{Ports: ports(many...)}}, []string{
+		"many ports": {ipv4, tables.Rule{Action: tables.Deny, Protocol: 17, Destination: tables.Entity{Ports: packets.Ports(many...)}}, []string{
 			"-p 17 -m multiport --dports 0,2,4,6,8,10,12,14,16,18,20,22,24,26,28 -j DROP", "-p 17 -m multiport --dports 30,32 -j DROP",
 		}},
-		"not many ports": {ipv4, tables.Rule{Action: tables.Deny, Protocol: 17, Destination: tables.Entity{NotPorts: ports(many...)}}, []string{
+		"not many ports": {ipv4, tables.Rule{Action: tables.Deny, Protocol: 17, Destination: tables.Entity{NotPorts: packets.Ports(many...)}}, []string{
 			"-p 17 -m multiport ! --dports 0,2,4,6,8,10,12,14,16,18,20,22,24,26,28 -m multiport ! --dports 30,32 -j DROP",
 		}},
-		"range at the edge": {ipv4, tables.Rule{Action: tables.Deny, Protocol: 17, Destination: tables.Entity{Ports: append(ports(many[:14]...), tables.PortRange{First: 100, Last: 65535})}}, []string{
+		"range at the edge": {ipv4, tables.Rule{Action: tables.Deny, Protocol: 17, Destination: tables.Entity{Ports: append(packets.Ports(many[:14]...), tables.PortRange{First: 100, Last: 65535})}}, []string{
 			"-p 17 -m multiport --dports 0,2,4,6,8,10,12,14,16,18,20,22,24,26 -j DROP", "-p 17 -m multiport --dports 100:65535 -j DROP",
 		}},
 		"empty range":   {ipv4, tables.Rule{Action: tables.Deny, Protocol: 6, Destination: tables.Entity{Ports: []tables.PortRange{{First: 2, Last: 1}}}}, nil},
 		"named port":    {ipv4, tables.Rule{Action: tables.Deny, Protocol: 6, Destination: tables.Entity{PortSets: []string{"p"}}}, []string{"-p 6 -m set --match-set P dst,dst -j DROP"}},
-		"either port":   {ipv4, tables.Rule{Action: tables.Deny, Protocol: 6, Destination: tables.Entity{Ports: ports(80), PortSets: []string{"p"}}}, []string{"-p 6 -m multiport --dports 80 -j DROP", "-p 6 -m set --match-set P dst,dst -j DROP"}},
-		"neither":       {ipv4, tables.Rule{Action: tables.Deny, Protocol: 6, Source: tables.Entity{NotPorts: ports(80), NotPortSets: []string{"p"}}}, []string{"-p 6 -m multiport ! --sports 80 -m set ! --match-set P src,src -j DROP"}},
-		"any protocol":  {ipv4, tables.Rule{Action: tables.Deny, NotProtocol: 17, Destination: tables.Entity{Ports: ports(80)}}, []string{"-p 6 -m multiport --dports 80 -j DROP", "-p 132 -m multiport --dports 80 -j DROP"}},
-		"ports of ICMP": {ipv4, tables.Rule{Action: tables.Deny, Protocol: 1, Destination: tables.Entity{Ports: ports(80)}}, nil},
+		"either port":   {ipv4, tables.Rule{Action: tables.Deny, Protocol: 6, Destination: tables.Entity{Ports: packets.Ports(80), PortSets: []string{"p"}}}, []string{"-p 6 -m multiport --dports 80 -j DROP", "-p 6 -m set --match-set P dst,dst -j DROP"}},
+		"neither":       {ipv4, tables.Rule{Action: tables.Deny, Protocol: 6, Source: tables.Entity{NotPorts: packets.Ports(80), NotPortSets: []string{"p"}}}, []string{"-p 6 -m multiport ! --sports 80 -m set ! --match-set P src,src -j DROP"}},
+		"any protocol":  {ipv4, tables.Rule{Action: tables.Deny, NotProtocol: 17, Destination: tables.Entity{Ports: packets.Ports(80)}}, []string{"-p 6 -m multiport --dports 80 -j DROP", "-p 132 -m multiport --dports 80 -j DROP"}},
+		"ports of ICMP": {ipv4, tables.Rule{Action: tables.Deny, Protocol: 1, Destination: tables.Entity{Ports: packets.Ports(80)}}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			setType := func(id string) (tables.SetType, bool) { typ, ok := types[id]; return typ, ok }
@@ -99,7 +100,7 @@ func TestNamesFit(t *testing.T) {
 			t.Errorf("%q does not fit a chain", name)
 		}
 	}
-	for _, name := range []string{setName(long, tables.Addresses, ipv6), listName(prefixes("10.0.0.0/8"), ipv4), sourceSet(ipv6), poolSet(ipv4), natSet(ipv4)} {
+	for _, name := range []string{setName(long, tables.Addresses, ipv6), listName(packets.Prefixes("10.0.0.0/8"), ipv4), sourceSet(ipv6), poolSet(ipv4), natSet(ipv4)} {
 		if len(name) > maxSetName || !strings.HasPrefix(name, "manul") {
 			t.Errorf("%q does not fit a set", name)
 		}
@@ -257,7 +258,7 @@ func TestNewRefusesBadOptions(t *testing.T) {
 		"no prefix": {}, "long prefix": {WorkloadPrefix: strings.Repeat("x", 15)}, "prefix with a plus": {WorkloadPrefix: "cali+"},
 		"odd variant": {WorkloadPrefix: "cali", Variant: "ebtables"},
 	} {
-		if d, err := New(options); err == nil {
+		if d, err := New(t.Context(), options); err == nil {
 			_ = d.Close()
 			t.Errorf("%s: no error", name)
 		}

@@ -1,6 +1,7 @@
 package nftables
 
 import (
+	"net/netip"
 	"slices"
 
 	"github.com/manul-net/manul/nodeagent/tables"
@@ -47,7 +48,7 @@ func (t *tierChain) rules(shapes func(string) shape, setID *uint32) []*ruleBuild
 		return b
 	}
 	if slices.ContainsFunc(t.programs, func(name string) bool { return shapes(name) == passing }) {
-		add().setPassMark(false) // it may have been set by someone else
+		add().setMark(passMark, false) // it may have been set by someone else
 	}
 	for _, name := range t.programs {
 		switch shapes(name) {
@@ -59,8 +60,8 @@ func (t *tierChain) rules(shapes func(string) shape, setID *uint32) []*ruleBuild
 		case passing:
 			add().jump(programChain(t.direction, name))
 			b := add()
-			b.hasPassMark()
-			b.setPassMark(false)
+			b.hasMark(passMark, false)
+			b.setMark(passMark, false)
 			b.goBack()
 		}
 	}
@@ -72,33 +73,88 @@ func (t *tierChain) rules(shapes func(string) shape, setID *uint32) []*ruleBuild
 	return list
 }
 
+// listKind tells what is around the tiers of a list.
+type listKind uint8
+
+const (
+	// podList: what no tier decides is allowed; a pod's profile allows.
+	podList listKind = iota
+	// forwardList: the same for host endpoints, and packets that belong to no connection and can't begin one are dropped.
+	forwardList
+	// allowList and denyList: the same, with what happens to traffic of the node itself on which no tier decides.
+	allowList
+	denyList
+	// earlyList: what is allowed goes on with the early mark, what no tier decides without it.
+	earlyList
+	// untrackedList: the same before connections are known.
+	untrackedList
+)
+
 // listChain jumps to the chains of tiers, in order.
 type listChain struct {
+	kind  listKind
 	tiers []string
-	refs  int // endpoints that the verdict map leads to it
+	// prefixes of a chain that accepts packets by their source, and has no tiers.
+	prefixes []netip.Prefix
+	refs     int // elements of verdict maps that lead to it
 }
 
-func newListChain(d direction, tiers []string) (string, *listChain) {
+func newListChain(d direction, kind listKind, tiers []string) (string, *listChain) {
 	h := newDigester("list" + d.letter())
+	h.number(uint64(kind))
 	h.texts(tiers)
-	return "l" + d.letter() + "-" + string(h.sum()), &listChain{tiers: tiers}
+	return "l" + d.letter() + "-" + string(h.sum()), &listChain{kind: kind, tiers: tiers}
+}
+
+// newSourceChain makes the chain of the CIDRs that a workload may send from.
+func newSourceChain(prefixes []netip.Prefix) (string, *listChain) {
+	l := &listChain{prefixes: prefixes}
+	return "s-" + string(l.digest()), l
 }
 
 func (l *listChain) digest() digest {
 	h := newDigester("list rules")
+	h.number(uint64(l.kind))
 	h.texts(l.tiers)
+	h.prefixes(l.prefixes)
 	return h.sum()
 }
 
 func (l *listChain) rules(setID *uint32) []*ruleBuilder {
-	list := make([]*ruleBuilder, 0, len(l.tiers)+1)
-	for _, tier := range l.tiers {
+	var list []*ruleBuilder
+	add := func() *ruleBuilder {
 		b := &ruleBuilder{setID: setID}
-		b.jump(tier)
 		list = append(list, b)
+		return b
 	}
-	// No tier decided: a pod's profile allows.
-	b := &ruleBuilder{setID: setID}
-	b.accept()
-	return append(list, b)
+	if len(l.prefixes) > 0 {
+		for _, p := range l.prefixes {
+			b := add()
+			b.family(familyOf(p.Addr()))
+			b.net(familyOf(p.Addr()), source, p, false)
+			b.accept()
+		}
+		return list
+	}
+	if l.kind != podList && l.kind != untrackedList {
+		b := add()
+		b.ctState(ctInvalid)
+		b.drop()
+	}
+	early := l.kind == earlyList || l.kind == untrackedList
+	if early {
+		add().setMark(earlyMark, true)
+	}
+	for _, tier := range l.tiers {
+		add().jump(tier)
+	}
+	if early {
+		add().setMark(earlyMark, false)
+	}
+	if l.kind == denyList {
+		add().drop()
+	} else {
+		add().accept()
+	}
+	return list
 }

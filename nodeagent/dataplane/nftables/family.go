@@ -4,6 +4,8 @@ import (
 	"net/netip"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/manul-net/manul/nodeagent/tables"
 )
 
 // family of addresses.
@@ -23,10 +25,24 @@ func familyOf(a netip.Addr) family {
 }
 
 // inUse are the families of a node. One without any IPv6 endpoint needs no IPv6 set and no IPv6 rule: that is half of
-// them. Base chains then drop what IPv6 goes to workloads. The first IPv6 endpoint brings everything; when the last has
-// gone it stays until everything is compared, so that coming and going costs nothing.
+// them. Base chains then drop what IPv6 goes to workloads. The first IPv6 endpoint brings everything, and so does the
+// first host endpoint, which has no addresses; when the last has gone it stays until everything is compared, so that
+// coming and going costs nothing.
 type inUse struct {
 	v6 bool
+}
+
+// needsIPv6 tells whether a node has endpoints that need IPv6 rules.
+func needsIPv6(p *tables.Policy) bool {
+	if p.HostEndpoints.Len() > 0 {
+		return true
+	}
+	for _, e := range p.Endpoints.All() {
+		if hasIPv6(e) {
+			return true
+		}
+	}
+	return false
 }
 
 func (u inUse) families() []family {

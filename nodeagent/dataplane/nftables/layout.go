@@ -2,6 +2,7 @@ package nftables
 
 import (
 	"cmp"
+	"fmt"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -14,6 +15,7 @@ import (
 const (
 	egressMap  = "egress"  // interface a packet came in by -> chain of its egress policy
 	ingressMap = "ingress" // interface a packet goes out by -> chain of its ingress policy
+	prefixMap  = "sources" // interface a packet came in by -> chain of the CIDRs it may come from, addresses apart
 )
 
 func sourceSet(fam family) string { return "source" + fam.digit() } // interface . its own address
@@ -24,7 +26,10 @@ func natSet(fam family) string    { return "nat" + fam.digit() }    // pools wit
 func ownSets() map[string]setSpec {
 	name := nftables.TypeIFName
 	interfaces := setSpec{keyType: name.GetNFTMagic(), keyLen: name.Bytes, flags: unix.NFT_SET_MAP}
-	sets := map[string]setSpec{egressMap: interfaces, ingressMap: interfaces}
+	sets := map[string]setSpec{egressMap: interfaces, ingressMap: interfaces, prefixMap: interfaces}
+	for h := range hostHooks {
+		sets[h.verdictMap()] = interfaces
+	}
 	for fam, address := range []nftables.SetDatatype{nftables.TypeIPAddr, nftables.TypeIP6Addr} {
 		own := setSpec{keyType: name.GetNFTMagic(), keyLen: name.Bytes}
 		own.add(address)
@@ -46,31 +51,56 @@ func memberSpec(typ tables.SetType, fam family) setSpec {
 	return spec
 }
 
-// baseChain is a chain that sees packets by itself.
+// baseChain is a chain that sees packets by itself, or, without a hook, one that such a chain goes to.
 type baseChain struct {
 	name  string
-	hook  hook
+	hook  *hook
 	rules func(*layout) []*ruleBuilder
+	// when tells whether the chain is needed; nil: always.
+	when func(*hostUse) bool
 }
 
 // Priorities of the hooks.
 const (
 	priorityRaw     = -300
-	priorityEgress  = -2 // before the host's own filter chains, egress policy first
+	priorityMangle  = -150 // between connection tracking (-200) and translation of destinations (-100)
+	priorityEgress  = -2   // before the host's own filter chains, egress policy first
 	priorityIngress = -1
 	priorityNAT     = 100
+	priorityLast    = 300 // behind whoever may change a packet's mark or route
 )
 
-// baseChains are all base chains. Accepting in one ends that one, and the packet goes on to the next; dropping is
-// final. So egress policy and ingress policy follow one another without any mark.
+// The chains for host endpoints that base chains go to.
+const (
+	hostForwardInChain  = "host-forward-in"
+	hostForwardOutChain = "host-forward-out"
+)
+
+// baseChains are all base chains, and before them what they go to. Accepting in one ends that one, and the packet goes on
+// to the next; dropping is final. So egress policy and ingress policy follow one another without any mark.
 func baseChains() []baseChain {
+	at := func(number uint32, priority int32, kind string) *hook { return &hook{number, priority, kind} }
+	const pre, in, forward, out, post = unix.NF_INET_PRE_ROUTING, unix.NF_INET_LOCAL_IN, unix.NF_INET_FORWARD, unix.NF_INET_LOCAL_OUT, unix.NF_INET_POST_ROUTING
+	hosts := func(u *hostUse) bool { return u.any }
+	untracked := func(u *hostUse) bool { return u.untracked }
+	early := func(u *hostUse) bool { return u.preDNAT }
+	forwarded := func(u *hostUse) bool { return u.forward }
 	return []baseChain{
-		{"prerouting", hook{unix.NF_INET_PRE_ROUTING, priorityRaw, "filter"}, (*layout).prerouting},
-		{"forward-egress", hook{unix.NF_INET_FORWARD, priorityEgress, "filter"}, (*layout).forwardEgress},
-		{"forward-ingress", hook{unix.NF_INET_FORWARD, priorityIngress, "filter"}, (*layout).forwardIngress},
-		{"input-egress", hook{unix.NF_INET_LOCAL_IN, priorityEgress, "filter"}, (*layout).inputEgress},
-		{"input-host", hook{unix.NF_INET_LOCAL_IN, priorityIngress, "filter"}, (*layout).inputHost},
-		{"postrouting", hook{unix.NF_INET_POST_ROUTING, priorityNAT, "nat"}, (*layout).postrouting},
+		{hostForwardInChain, nil, (*layout).hostForwardIn, forwarded},
+		{hostForwardOutChain, nil, (*layout).hostForwardOut, forwarded},
+		{"prerouting", at(pre, priorityRaw, "filter"), (*layout).prerouting, nil},
+		{"host-prerouting-raw", at(pre, priorityRaw+1, "filter"), (*layout).hostPreroutingRaw, untracked},
+		{"host-prerouting-notrack", at(pre, priorityRaw+2, "filter"), (*layout).hostNotrack, untracked},
+		{"host-prerouting", at(pre, priorityMangle, "filter"), (*layout).hostPrerouting, early},
+		{"forward-egress", at(forward, priorityEgress, "filter"), (*layout).forwardEgress, nil},
+		{"forward-ingress", at(forward, priorityIngress, "filter"), (*layout).forwardIngress, nil},
+		{"input-egress", at(in, priorityEgress, "filter"), (*layout).inputEgress, nil},
+		{"input-host", at(in, priorityIngress, "filter"), (*layout).inputHost, nil},
+		{"host-output-raw", at(out, priorityRaw, "filter"), (*layout).hostOutputRaw, untracked},
+		{"host-output-notrack", at(out, priorityRaw+1, "filter"), (*layout).hostNotrack, untracked},
+		{"host-output", at(out, priorityLast, "filter"), (*layout).hostOutput, hosts},
+		{"host-postrouting", at(post, priorityRaw, "filter"), (*layout).hostPostrouting, hosts},
+		{"postrouting", at(post, priorityNAT, "nat"), (*layout).postrouting, nil},
 	}
 }
 
@@ -79,20 +109,34 @@ type layout struct {
 	prefix   string
 	settings tables.Settings
 	inUse    inUse
+	hosts    hostUse
 	setID    *uint32
 }
 
-// digest identifies the rules of a base chain.
-func (l *layout) digest(chain string) digest {
+// digest identifies the rules of a base chain: it is that of the rules themselves.
+func (l *layout) digest(base *baseChain) (digest, error) {
+	var setID uint32
+	scratch := *l
+	scratch.setID = &setID
 	d := newDigester("base")
-	d.text(chain)
-	d.text(l.prefix)
-	d.number(uint64(l.settings.EndpointToHost))
-	d.number(uint64(l.settings.VXLANPort))
-	d.flag(l.settings.AllowVXLAN)
-	d.flag(l.settings.AllowIPIP)
-	d.flag(l.inUse.v6)
-	return d.sum()
+	d.text(base.name)
+	for _, rule := range base.rules(&scratch) {
+		d.number(uint64(len(rule.exprs)))
+		for _, e := range rule.exprs {
+			encoded, err := expr.Marshal(unix.NFPROTO_INET, e)
+			if err != nil {
+				return "", fmt.Errorf("encoding a rule of chain %s: %w", base.name, err)
+			}
+			d.text(string(encoded))
+		}
+		for _, set := range rule.sets {
+			for _, e := range set.elements {
+				d.text(e.key)
+				d.flag(e.end)
+			}
+		}
+	}
+	return d.sum(), nil
 }
 
 // rules collects rules of one chain.
@@ -114,33 +158,64 @@ func (r *rules) othersPass(key expr.MetaKey) {
 	b.accept()
 }
 
-// knownPass lets packets of known connections pass and drops those that belong to none and can't begin one.
-func (r *rules) knownPass() {
+// othersForward leaves packets whose interface is no workload's to host endpoints.
+func (r *rules) othersForward(key expr.MetaKey, chain string) {
+	if !r.l.hosts.forward {
+		r.othersPass(key)
+		return
+	}
+	b := r.add()
+	b.interfacePrefix(key, r.l.prefix, true)
+	b.goTo(chain)
+}
+
+// connectionsPass lets packets of known connections pass.
+func (r *rules) connectionsPass() {
 	b := r.add()
 	b.ctState(ctEstablished | ctRelated)
 	b.accept()
-	b = r.add()
+}
+
+// knownPass lets packets of known connections pass and drops those that belong to none and can't begin one. That are those
+// of TCP without SYN, too, which the kernel would take for the middle of a connection that it does not know yet: a
+// connection whose entry was removed because policy denies it now must not come back by a packet of its other end.
+func (r *rules) knownPass() {
+	r.connectionsPass()
+	b := r.add()
 	b.ctState(ctInvalid)
+	b.drop()
+	b = r.add()
+	b.ctState(ctNew)
+	b.noSYN()
 	b.drop()
 }
 
-// Types of ICMPv6 by which a workload finds its router and neighbours (RFC 4861). Router advertisements and redirects
-// are not for workloads to send.
+// Types of ICMPv6 by which hosts find their routers and neighbours (RFC 4861).
 const (
 	routerSolicitation    = 133
+	routerAdvertisement   = 134
 	neighborSolicitation  = 135
 	neighborAdvertisement = 136
+	redirect              = 137
 )
 
-// discovery matches the ICMPv6 that a workload needs to reach its node at all.
-func (b *ruleBuilder) discovery() {
+// workloadDiscovery are the types that a workload needs to reach its node at all. Router advertisements and redirects are
+// not for workloads to send.
+func workloadDiscovery() []byte {
+	return []byte{routerSolicitation, neighborSolicitation, neighborAdvertisement}
+}
+
+// discovery matches ICMPv6 of the types.
+func (b *ruleBuilder) discovery(types ...byte) {
 	b.family(ipv6)
 	b.protocol(unix.IPPROTO_ICMPV6, false)
 	b.transport(register, 0, 1)
 	kind := nftables.TypeICMP6Type
-	b.anonymousSet(setSpec{keyType: kind.GetNFTMagic(), keyLen: kind.Bytes}, []element{
-		{key: string([]byte{routerSolicitation})}, {key: string([]byte{neighborSolicitation})}, {key: string([]byte{neighborAdvertisement})},
-	}, false)
+	elements := make([]element, 0, len(types))
+	for _, t := range types {
+		elements = append(elements, element{key: string([]byte{t})})
+	}
+	b.anonymousSet(setSpec{keyType: kind.GetNFTMagic(), keyLen: kind.Bytes}, elements, false)
 }
 
 // The UDP port of VXLAN when none is set (RFC 7348), and where a UDP header has the destination port.
@@ -170,10 +245,11 @@ func (l *layout) prerouting() []*ruleBuilder {
 		b.lookUp(registerConcat, sourceSet(fam), 0, false)
 		b.accept()
 	}
+	r.add().dispatch(expr.MetaKeyIIFNAME, prefixMap)
 	// Neighbour discovery from link-local addresses, and from none while an address is being tried (RFC 4862).
 	for _, own := range discoverySources() {
 		b := r.add()
-		b.discovery()
+		b.discovery(workloadDiscovery()...)
 		b.net(ipv6, source, own, false)
 		b.accept()
 	}
@@ -183,7 +259,10 @@ func (l *layout) prerouting() []*ruleBuilder {
 
 func (l *layout) forwardEgress() []*ruleBuilder {
 	r := &rules{l: l}
-	r.othersPass(expr.MetaKeyIIFNAME)
+	if l.hosts.any {
+		r.clear()
+	}
+	r.othersForward(expr.MetaKeyIIFNAME, hostForwardInChain)
 	r.knownPass()
 	r.add().dispatch(expr.MetaKeyIIFNAME, egressMap)
 	r.add().drop() // an interface that is not in the map: nothing is known of that endpoint
@@ -192,7 +271,7 @@ func (l *layout) forwardEgress() []*ruleBuilder {
 
 func (l *layout) forwardIngress() []*ruleBuilder {
 	r := &rules{l: l}
-	r.othersPass(expr.MetaKeyOIFNAME)
+	r.othersForward(expr.MetaKeyOIFNAME, hostForwardOutChain)
 	r.knownPass()
 	if !l.inUse.v6 { // there are no rules for it; nor can a workload send any, for it has no address
 		b := r.add()
@@ -210,7 +289,7 @@ func (l *layout) inputEgress() []*ruleBuilder {
 	r.othersPass(expr.MetaKeyIIFNAME)
 	r.knownPass()
 	b := r.add()
-	b.discovery()
+	b.discovery(workloadDiscovery()...)
 	b.accept()
 	r.add().dispatch(expr.MetaKeyIIFNAME, egressMap)
 	r.add().drop()
@@ -218,8 +297,11 @@ func (l *layout) inputEgress() []*ruleBuilder {
 }
 
 // inputHost decides on what egress policy let pass to the node. Accepting here does not keep the host's own chains from
-// dropping: in nftables only dropping is final. So Accept and Return are the same.
+// dropping: in nftables only dropping is final. So Accept and Return are the same on a node without host endpoints.
 func (l *layout) inputHost() []*ruleBuilder {
+	if l.hosts.any {
+		return l.hostInput()
+	}
 	r := &rules{l: l}
 	r.othersPass(expr.MetaKeyIIFNAME)
 	if l.settings.EndpointToHost != tables.HostDrop {
@@ -228,7 +310,7 @@ func (l *layout) inputHost() []*ruleBuilder {
 	}
 	r.knownPass()
 	b := r.add()
-	b.discovery()
+	b.discovery(workloadDiscovery()...)
 	b.accept()
 	r.add().drop()
 	return r.list

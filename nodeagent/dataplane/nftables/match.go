@@ -22,11 +22,19 @@ const (
 // 0x8000.
 const passMark = 0x00010000
 
+// earlyMark is the bit of the packet mark that goes with a packet from one hook to a later one, on nodes with host
+// endpoints: from the raw and the mangle hook to the input and output hooks it tells that policy has allowed the packet
+// early, and from the output hook to postrouting that the packet is the node's own and still to be judged. It is cleared
+// where packets enter, and where it is looked at.
+const earlyMark = 0x00020000
+
 // Bits of ct state.
 const (
 	ctInvalid     = 1
 	ctEstablished = 2
 	ctRelated     = 4
+	ctNew         = 8
+	ctUntracked   = 64
 )
 
 // setSpec is what the kernel must know of a set.
@@ -107,10 +115,14 @@ func (r *ruleBuilder) lookUp(reg uint32, set string, id uint32, invert bool) {
 
 // anonymousSet makes an anonymous set for the rule and matches the register against it.
 func (r *ruleBuilder) anonymousSet(spec setSpec, elements []element, invert bool) {
+	r.anonymousSetAt(register, spec, elements, invert)
+}
+
+func (r *ruleBuilder) anonymousSetAt(reg uint32, spec setSpec, elements []element, invert bool) {
 	*r.setID++
 	spec.flags |= unix.NFT_SET_ANONYMOUS | unix.NFT_SET_CONSTANT
 	r.sets = append(r.sets, anonymous{id: *r.setID, spec: spec, elements: elements})
-	r.lookUp(register, anonymousSet, *r.setID, invert)
+	r.lookUp(reg, anonymousSet, *r.setID, invert)
 }
 
 func (r *ruleBuilder) meta(key expr.MetaKey) { r.add(&expr.Meta{Key: key, Register: register}) }
@@ -123,6 +135,21 @@ func (r *ruleBuilder) family(fam family) {
 func (r *ruleBuilder) protocol(number uint8, invert bool) {
 	r.meta(expr.MetaKeyL4PROTO)
 	r.compare(invert, number)
+}
+
+// iface matches one interface's name.
+func (r *ruleBuilder) iface(key expr.MetaKey, name string) {
+	r.meta(key)
+	r.compare(false, []byte(interfaceKey(name))...)
+}
+
+// noSYN matches TCP packets that don't ask to open a connection.
+func (r *ruleBuilder) noSYN() {
+	const flagsAt, syn = 13, 2
+	r.protocol(unix.IPPROTO_TCP, false)
+	r.transport(register, flagsAt, 1)
+	r.add(&expr.Bitwise{SourceRegister: register, DestRegister: register, Len: 1, Mask: []byte{syn}, Xor: []byte{0}})
+	r.compare(false, 0)
 }
 
 // interfacePrefix matches the beginning of an interface's name.
@@ -204,6 +231,21 @@ func (r *ruleBuilder) portSet(fam family, e end, set string, invert bool) {
 	r.lookUp(registerConcat, set, 0, invert)
 }
 
+// protocolPorts matches the concatenation of protocol and port against an anonymous set.
+func (r *ruleBuilder) protocolPorts(e end, elements []element) {
+	r.add(&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: registerConcat})
+	r.transport(registerConcat+1, e.portOffset(), 2)
+	kind := nftables.TypeInetProto
+	spec := setSpec{keyType: kind.GetNFTMagic(), keyLen: fullRegisters(kind.Bytes)}
+	spec.add(nftables.TypeInetService)
+	r.anonymousSetAt(registerConcat, spec, elements, false)
+}
+
+// protocolPortKey is the element that protocolPorts looks for.
+func protocolPortKey(protocol uint8, port uint16) string {
+	return string([]byte{protocol, 0, 0, 0, byte(port >> 8), byte(port), 0, 0})
+}
+
 // portKeyOf is the element that portSet looks for.
 func portKeyOf(m tables.Member) string {
 	key := append(m.Prefix.Addr().AsSlice(), m.Protocol, 0, 0, 0)
@@ -229,28 +271,30 @@ func (r *ruleBuilder) icmp(m tables.ICMP, invert bool) {
 	r.compare(invert, byte(m.Type), byte(m.Code))
 }
 
-// setPassMark sets or clears the mark that says Pass.
-func (r *ruleBuilder) setPassMark(on bool) {
-	mask, xor := hostOrder(^uint32(passMark)), hostOrder(0)
+// setMark sets or clears one bit of the packet mark.
+func (r *ruleBuilder) setMark(bit uint32, on bool) {
+	mask, xor := hostOrder(^bit), hostOrder(0)
 	if on {
-		xor = hostOrder(passMark)
+		xor = hostOrder(bit)
 	}
 	r.meta(expr.MetaKeyMARK)
 	r.add(&expr.Bitwise{SourceRegister: register, DestRegister: register, Len: 4, Mask: mask, Xor: xor},
 		&expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: register})
 }
 
-// hasPassMark matches packets on which a program said Pass.
-func (r *ruleBuilder) hasPassMark() {
+// hasMark matches packets whose mark has the bit (invert: has it not).
+func (r *ruleBuilder) hasMark(bit uint32, invert bool) {
 	r.meta(expr.MetaKeyMARK)
-	r.bits(passMark)
-	r.compare(false, hostOrder(passMark)...)
+	r.bits(bit)
+	r.compare(!invert, 0, 0, 0, 0)
 }
 
 func (r *ruleBuilder) accept()           { r.add(&expr.Verdict{Kind: expr.VerdictAccept}) }
 func (r *ruleBuilder) drop()             { r.add(&expr.Verdict{Kind: expr.VerdictDrop}) }
 func (r *ruleBuilder) goBack()           { r.add(&expr.Verdict{Kind: expr.VerdictReturn}) }
 func (r *ruleBuilder) jump(chain string) { r.add(&expr.Verdict{Kind: expr.VerdictJump, Chain: chain}) }
+
+func (r *ruleBuilder) goTo(chain string) { r.add(&expr.Verdict{Kind: expr.VerdictGoto, Chain: chain}) }
 
 // dispatch goes where a verdict map leads for the name of the packet's interface.
 func (r *ruleBuilder) dispatch(key expr.MetaKey, verdictMap string) {

@@ -22,31 +22,36 @@ const chunk = 1 << 20
 //	early  new sets with their members, then new chains of programs, of tiers and of lists: nothing refers to them yet
 //	main   members of sets, then changed chains of programs and tiers, then the verdict maps and addresses of
 //	       endpoints, then base chains: all that packets can notice
-//	late   chains that nothing refers to any more (lists, then tiers, then programs), then such sets
+//	late   elements of host endpoints that went, then chains that nothing refers to any more (lists, then tiers, then
+//	       programs), then such sets
 //
-// What is small goes in one transaction of the kernel, unless an endpoint is led to a chain that is new: then early goes
-// alone. The kernel lets a packet see rules as they were when it entered the base chain, but sets and maps as they are.
-// One that is on its way while such a transaction takes effect would be led to a new chain by the map and find it still
-// empty. What is great is divided in any case: early as it grows, and late alone; main never is.
+// What is small goes in one transaction of the kernel, unless an endpoint is led to a chain that is new, or a set of CIDRs
+// is: then early goes alone. The kernel lets a packet see rules as they were when it entered the base chain, but sets and
+// maps as they are. One that is on its way while such a transaction takes effect would be led to a new chain by the map
+// and find it still empty. And the kernel shows what is new in a set of CIDRs only a moment after the new rules
+// (nft_set_commit_update comes last in nf_tables_commit). What is great is divided in any case: early as it grows, and
+// late alone; main never is.
 type transaction struct {
 	d       *Driver
 	desired *tables.Policy
 	kernel  *found // nil unless everything is compared
 	state   *state
 
-	early, main *batch
-	setID       uint32
-	digests     map[item]digest // of programs in this transaction
-	failed      map[item]error
+	early, main, late *batch
+	setID             uint32
+	digests           map[item]digest // of programs in this transaction
+	failed            map[item]error
 
 	pending      map[string]*pendingElements // by set, to be added to main
 	wantedChains map[string]bool             // when everything is compared
 	wantedSets   map[string]bool
-	rebuild      bool // start over with an empty table
-	newChains    bool // early makes chains that the verdict maps of main lead to
-	typesChanged bool // a set has another type: look at all programs
+	rebuild      bool            // start over with an empty table
+	newSets      map[string]bool // that are made in this transaction
+	ahead        bool            // early must be in force before main: see above
+	typesChanged bool            // a set has another type: look at all programs
 
 	lateLists, lateTiers map[string]bool // candidates: nothing may refer to them any more
+	lateBases            []string        // base chains, and what they go to
 	lateChains, lateSets []string
 	orphaned             map[string]*memberSet // sets that are going
 	scan                 map[string]*scanned   // sets whose members all have to be looked at
@@ -55,16 +60,15 @@ type transaction struct {
 func newTransaction(d *Driver, desired *tables.Policy, kernel *found) *transaction {
 	tx := &transaction{
 		d: d, desired: desired, kernel: kernel, state: d.state,
-		early: newBatch(), main: newBatch(), digests: map[item]digest{}, failed: map[item]error{},
+		early: newBatch(), main: newBatch(), late: newBatch(), digests: map[item]digest{}, failed: map[item]error{},
 		pending:   map[string]*pendingElements{},
+		newSets:   map[string]bool{},
 		lateLists: map[string]bool{}, lateTiers: map[string]bool{}, orphaned: map[string]*memberSet{}, scan: map[string]*scanned{},
 	}
 	if kernel != nil {
 		tx.state = newState()
 		tx.wantedChains, tx.wantedSets = map[string]bool{}, map[string]bool{}
-		for _, e := range desired.Endpoints.All() {
-			tx.state.inUse.v6 = tx.state.inUse.v6 || hasIPv6(e)
-		}
+		tx.state.inUse.v6 = needsIPv6(desired)
 	}
 	return tx
 }
@@ -106,7 +110,7 @@ func (tx *transaction) plan(ctx context.Context) error {
 		return err
 	}
 	for _, step := range []func(context.Context) error{
-		tx.planSets, tx.planPools, tx.planPrograms, tx.planEndpoints, tx.planBaseChains,
+		tx.planSets, tx.planPools, tx.planPrograms, tx.planEndpoints, tx.planHosts, tx.planBaseChains,
 	} {
 		if err := step(ctx); err != nil {
 			return err
@@ -116,10 +120,13 @@ func (tx *transaction) plan(ctx context.Context) error {
 	return nil
 }
 
-// checkFamilies fails when the first IPv6 endpoint comes: then everything has to be rendered anew.
+// checkFamilies fails when the first IPv6 endpoint or host endpoint comes: then everything has to be rendered anew.
 func (tx *transaction) checkFamilies() error {
 	if tx.state.inUse.v6 {
 		return nil
+	}
+	if tx.desired.HostEndpoints.Len() > 0 {
+		return errors.New("the node has host endpoints now")
 	}
 	for name := range tx.desired.Endpoints.Dirty() {
 		if e, ok := tx.desired.Endpoints.Get(name); ok && hasIPv6(e) {
@@ -144,7 +151,7 @@ func (tx *transaction) prepare() {
 		}
 	}
 	for _, base := range baseChains() {
-		if have, ok := tx.kernel.chains[base.name]; ok && (have.hook == nil || *have.hook != base.hook) {
+		if have, ok := tx.kernel.chains[base.name]; ok && !sameHook(have.hook, base.hook) {
 			tx.rebuild = true
 		}
 	}
@@ -168,6 +175,13 @@ func (tx *transaction) prepare() {
 	}
 }
 
+func sameHook(a, b *hook) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return *a == *b
+}
+
 // ensureSet makes a set if it is not there.
 func (tx *transaction) ensureSet(name string, spec setSpec) {
 	if tx.full() {
@@ -176,6 +190,7 @@ func (tx *transaction) ensureSet(name string, spec setSpec) {
 			return
 		}
 	}
+	tx.newSets[name] = true
 	tx.early.addSet(name, tx.newSetID(), spec)
 }
 
@@ -363,15 +378,27 @@ func (tx *transaction) hasChain(name string) bool {
 
 func (tx *transaction) setType(id string) (tables.SetType, bool) { return tx.desired.Sets.Get(id) }
 
-// planBaseChains makes the base chains.
+// planBaseChains makes the base chains, and gives up those that no host endpoint needs any more.
 func (tx *transaction) planBaseChains(ctx context.Context) error {
-	if !tx.full() && !tx.desired.SettingsDirty {
+	if !tx.full() && !tx.desired.SettingsDirty && !tx.desired.HostEndpoints.HasDirty() {
 		return nil
 	}
-	l := &layout{prefix: tx.d.options.WorkloadPrefix, settings: tx.desired.Settings, inUse: tx.state.inUse, setID: &tx.setID}
+	l := &layout{
+		prefix: tx.d.options.WorkloadPrefix, settings: tx.desired.Settings, inUse: tx.state.inUse, hosts: useOf(tx.state.hosts), setID: &tx.setID,
+	}
 	for _, base := range baseChains() {
+		if base.when != nil && !base.when(&l.hosts) {
+			if tx.hasChain(base.name) && !tx.full() {
+				tx.lateBases = append(tx.lateBases, base.name)
+			}
+			continue
+		}
+		content, err := l.digest(&base)
+		if err != nil {
+			return err
+		}
 		render := func() []*ruleBuilder { return base.rules(l) }
-		if err := tx.ensureChain(ctx, item{kind: kindSettings}, base.name, &base.hook, l.digest(base.name), render); err != nil {
+		if err := tx.ensureChain(ctx, item{kind: kindSettings}, base.name, base.hook, content, render); err != nil {
 			return err
 		}
 	}

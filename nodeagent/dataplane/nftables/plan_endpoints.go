@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -15,11 +16,11 @@ import (
 // planEndpoints makes the chains that endpoints need, and leads the verdict maps to them.
 func (tx *transaction) planEndpoints(ctx context.Context) error {
 	names := tx.desired.Endpoints.Dirty()
-	var have map[string]map[string]element // set -> key -> element
+	var have kernelElements
 	if tx.full() {
 		names = maps.Keys(maps.Collect(tx.desired.Endpoints.All()))
 		var err error
-		if have, err = tx.readOwnElements(); err != nil {
+		if have, err = tx.readElements(egressMap, ingressMap, prefixMap, sourceSet(ipv4), sourceSet(ipv6)); err != nil {
 			return err
 		}
 	}
@@ -28,18 +29,26 @@ func (tx *transaction) planEndpoints(ctx context.Context) error {
 			return err
 		}
 	}
-	tx.main.item = item{kind: kindSettings}
-	for set, elements := range have { // of endpoints that are no more
-		tx.main.elements(unix.NFT_MSG_DELSETELEM, set, 0, slices.Collect(maps.Values(elements)))
-	}
+	tx.removeElements(have)
 	return nil
 }
 
-// readOwnElements reads the elements of the sets that hold what belongs to endpoints.
-func (tx *transaction) readOwnElements() (map[string]map[string]element, error) {
-	have := map[string]map[string]element{}
-	for _, set := range []string{egressMap, ingressMap, sourceSet(ipv4), sourceSet(ipv6)} {
-		if tx.isNew(set) {
+// kernelElements are the elements of some sets by set and key.
+type kernelElements map[string]map[string]element
+
+// removeElements deletes what belongs to nothing in the tables.
+func (tx *transaction) removeElements(have kernelElements) {
+	tx.main.item = item{kind: kindSettings}
+	for set, elements := range have {
+		tx.main.elements(unix.NFT_MSG_DELSETELEM, set, 0, slices.Collect(maps.Values(elements)))
+	}
+}
+
+// readElements reads the elements of sets that hold what belongs to endpoints.
+func (tx *transaction) readElements(sets ...string) (kernelElements, error) {
+	have := kernelElements{}
+	for _, set := range sets {
+		if tx.newSets[set] {
 			continue
 		}
 		list, err := tx.d.socket.readElements(set)
@@ -56,7 +65,7 @@ func (tx *transaction) readOwnElements() (map[string]map[string]element, error) 
 
 // planEndpoint leads the packets of one interface to its chains, or gives it up. What is left in have when everything
 // is compared is in the kernel and belongs to no endpoint.
-func (tx *transaction) planEndpoint(ctx context.Context, name string, have map[string]map[string]element) error {
+func (tx *transaction) planEndpoint(ctx context.Context, name string, have kernelElements) error {
 	it := item{tables.KindEndpoint, name}
 	var after endpoint
 	wish, wanted := tx.desired.Endpoints.Get(name)
@@ -75,10 +84,24 @@ func (tx *transaction) planEndpoint(ctx context.Context, name string, have map[s
 			return err
 		}
 	}
-	before, had := tx.state.endpoints[name]
-	var gone, come []setElement
+	before := tx.state.endpoints[name]
+	tx.replaceElements(it, before.elements(name), after.elements(name), have)
+	tx.release(append(before.to[:], before.prefixes)...)
+	if wanted {
+		tx.state.endpoints[name] = after
+	} else {
+		delete(tx.state.endpoints, name)
+	}
+	return nil
+}
+
+// replaceElements turns what an endpoint had in the driver's own sets into what it is to have. When everything is
+// compared, what it has is in the kernel, and is taken out of have.
+func (tx *transaction) replaceElements(it item, before, after []setElement, have kernelElements) {
+	gone, come := diff(before, after)
 	if tx.full() {
-		for _, e := range after.elements(name) {
+		gone, come = nil, nil
+		for _, e := range after {
 			old, exists := have[e.set][e.key]
 			delete(have[e.set], e.key)
 			if exists && old == e.element {
@@ -89,8 +112,6 @@ func (tx *transaction) planEndpoint(ctx context.Context, name string, have map[s
 			}
 			come = append(come, e)
 		}
-	} else if had || wanted {
-		gone, come = diff(before.elements(name), after.elements(name))
 	}
 	tx.main.item = it
 	for _, e := range gone {
@@ -99,13 +120,6 @@ func (tx *transaction) planEndpoint(ctx context.Context, name string, have map[s
 	for _, e := range come {
 		tx.main.elements(unix.NFT_MSG_NEWSETELEM, e.set, 0, []element{e.element})
 	}
-	tx.release(before)
-	if wanted {
-		tx.state.endpoints[name] = after
-	} else {
-		delete(tx.state.endpoints, name)
-	}
-	return nil
 }
 
 // checkEndpoint tells why an interface can't be a workload's.
@@ -135,24 +149,37 @@ func (tx *transaction) makeEndpoint(ctx context.Context, it item, wish tables.En
 		case len(tiers) == 0:
 			e.to[d] = toAccept
 		default:
-			list, err := tx.makeList(ctx, direction(d), tiers)
+			list, err := tx.makeList(ctx, direction(d), podList, tiers)
 			if err != nil {
 				return endpoint{}, fmt.Errorf("%s %q: %w", it.kind, it.name, err)
 			}
 			e.to[d] = list
 		}
 	}
+	var prefixes []netip.Prefix
+	for _, p := range wish.SourcePrefixes {
+		if !p.IsValid() || p.Addr().Is4In6() || p != p.Masked() {
+			tx.problem(it, fmt.Errorf("source prefix %v is not a canonical CIDR", p))
+			continue
+		}
+		prefixes = append(prefixes, p)
+	}
+	if len(prefixes) > 0 {
+		name, chain := newSourceChain(greatestOf(prefixes))
+		e.prefixes = name
+		return e, tx.takeList(ctx, name, chain)
+	}
 	return e, nil
 }
 
 // makeList makes the chain for a list of tiers and takes a reference to it.
-func (tx *transaction) makeList(ctx context.Context, d direction, wish []tables.Tier) (string, error) {
+func (tx *transaction) makeList(ctx context.Context, d direction, kind listKind, wish []tables.Tier) (string, error) {
 	names := make([]string, len(wish))
 	tiers := make([]*tierChain, len(wish))
 	for i, t := range wish {
 		names[i], tiers[i] = newTierChain(d, t)
 	}
-	name, list := newListChain(d, names)
+	name, list := newListChain(d, kind, names)
 	if known := tx.state.lists[name]; known != nil {
 		known.refs++
 		return name, nil
@@ -168,10 +195,19 @@ func (tx *transaction) makeList(ctx context.Context, d direction, wish []tables.
 			return "", err
 		}
 	}
+	return name, tx.takeList(ctx, name, list)
+}
+
+// takeList takes a reference to a list chain, and makes it if it is the first. Its tiers are there.
+func (tx *transaction) takeList(ctx context.Context, name string, list *listChain) error {
+	if known := tx.state.lists[name]; known != nil {
+		known.refs++
+		return nil
+	}
 	list.refs = 1
 	tx.state.lists[name] = list
-	tx.newChains = true
-	return name, tx.ensureChain(ctx, item{kind: kindSettings}, name, nil, list.digest(), func() []*ruleBuilder { return list.rules(&tx.setID) })
+	tx.ahead = true
+	return tx.ensureChain(ctx, item{kind: kindSettings}, name, nil, list.digest(), func() []*ruleBuilder { return list.rules(&tx.setID) })
 }
 
 func (tx *transaction) ensureTier(ctx context.Context, name string, tier *tierChain) error {
@@ -179,9 +215,9 @@ func (tx *transaction) ensureTier(ctx context.Context, name string, tier *tierCh
 	return tx.ensureChain(ctx, item{kind: kindSettings}, name, nil, tier.digest(shapes), func() []*ruleBuilder { return tier.rules(shapes, &tx.setID) })
 }
 
-// release gives up the references of an endpoint to its chains.
-func (tx *transaction) release(e endpoint) {
-	for _, to := range e.to {
+// release gives up references to list chains. What is none is no matter.
+func (tx *transaction) release(chains ...string) {
+	for _, to := range chains {
 		if list := tx.state.lists[to]; list != nil {
 			if list.refs--; list.refs == 0 {
 				tx.lateLists[to] = true
@@ -221,7 +257,7 @@ func (tx *transaction) planRemoval() {
 			delete(tx.state.lists, name)
 			lists = append(lists, name)
 		}
-		tx.lateChains = slices.Concat(lists, tiers, tx.lateChains)
+		tx.lateChains = slices.Concat(tx.lateBases, lists, tiers, tx.lateChains)
 	}
 	for _, name := range tx.lateChains {
 		delete(tx.state.chains, name)
@@ -231,7 +267,7 @@ func (tx *transaction) planRemoval() {
 // finish sends what was planned.
 func (tx *transaction) finish(ctx context.Context) error {
 	tx.flushElements()
-	late := newBatch()
+	late, apart := tx.late, tx.late.len() > 0
 	late.item = item{}
 	if tx.full() {
 		for _, name := range tx.lateChains {
@@ -244,18 +280,21 @@ func (tx *transaction) finish(ctx context.Context) error {
 	for _, name := range tx.lateSets {
 		late.deleteSet(name)
 	}
-	if tx.rebuild || !tx.newChains && tx.early.bytes()+tx.main.bytes() <= chunk {
+	if tx.rebuild || !tx.ahead && tx.early.bytes()+tx.main.bytes() <= chunk {
 		tx.early.append(tx.main)
 		tx.main = tx.early
 	} else if err := tx.d.send(ctx, tx.early, tx.digests); err != nil {
 		return err
 	}
-	if !tx.full() {
+	if !tx.full() && !apart {
 		tx.main.append(late)
 		return tx.d.send(ctx, tx.main, tx.digests)
 	}
 	if err := tx.d.send(ctx, tx.main, tx.digests); err != nil {
 		return err
+	}
+	if !tx.full() {
+		return tx.d.send(ctx, late, tx.digests)
 	}
 	return tx.d.sendLeftovers(ctx, late)
 }

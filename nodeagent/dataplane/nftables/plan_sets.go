@@ -335,7 +335,8 @@ func (tx *transaction) compareIntervals(name string, want []netip.Prefix) error 
 	for _, p := range want {
 		elements = append(elements, intervalOf(p)...)
 	}
-	if tx.isNew(name) {
+	if tx.newSets[name] {
+		tx.ahead = tx.ahead || len(elements) > 0
 		tx.early.elements(unix.NFT_MSG_NEWSETELEM, name, 0, elements)
 		return nil
 	}
@@ -360,20 +361,12 @@ func (tx *transaction) compareIntervals(name string, want []netip.Prefix) error 
 	return nil
 }
 
-// isNew tells whether a set is made in this very transaction.
-func (tx *transaction) isNew(name string) bool {
-	if !tx.full() {
-		return true // only new sets are scanned
-	}
-	_, exists := tx.kernel.sets[name]
-	return !exists
-}
-
 // flushAdds turns the gathered elements of a set into messages: early ones if the set is new.
 func (tx *transaction) flushAdds(name string, p *pendingElements) {
 	b := tx.main
-	if tx.full() && tx.isNew(name) {
+	if tx.newSets[name] {
 		b = tx.early
+		tx.ahead = tx.ahead || p.item.kind == tables.KindSet && tx.state.sets[p.item.name].nets != nil && len(p.adds) > 0
 	}
 	b.item = p.item
 	b.elements(unix.NFT_MSG_NEWSETELEM, name, 0, p.adds)

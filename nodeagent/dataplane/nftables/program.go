@@ -340,7 +340,7 @@ func (r *ruleBuilder) action(action tables.Action) {
 	case tables.Deny:
 		r.drop()
 	case tables.Pass:
-		r.setPassMark(true)
+		r.setMark(passMark, true)
 		r.goBack()
 	case tables.Log:
 		r.log()

@@ -5,17 +5,20 @@ import (
 	"encoding/hex"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/manul-net/manul/nodeagent/tables"
+	"github.com/manul-net/manul/test/packets"
 )
 
 // TestRenderVersion fails when rules are rendered in another way than before. Then raise renderVersion and put the new
 // digest here: otherwise an agent would take the chains of an earlier version for its own.
 func TestRenderVersion(t *testing.T) {
-	const version, want = 1, "1e148d71dea61c41"
+	const version, want = 2, "936e34971bb9cf46"
 	b := newBatch()
 	var setID uint32
 	types := func(id string) (tables.SetType, bool) {
-		typ, ok := map[string]tables.SetType{clientSet: tables.Addresses, netSet: tables.Nets, portsSet: tables.NamedPorts}[id]
+		typ, ok := map[string]tables.SetType{packets.ClientSet: tables.Addresses, packets.NetSet: tables.Nets, packets.PortsSet: tables.NamedPorts}[id]
 		return typ, ok
 	}
 	add := func(chain string, list []*ruleBuilder) {
@@ -29,11 +32,14 @@ func TestRenderVersion(t *testing.T) {
 			}
 		}
 	}
+	all := hostUse{any: true, untracked: true, preDNAT: true, forward: true, others: targets{untrackedIn: toAccept, preDNAT: toDrop, localIn: "list"}}
 	for _, use := range []inUse{{}, {v6: true}} {
-		for _, settings := range []tables.Settings{{}, {EndpointToHost: tables.HostAccept, VXLANPort: 1, AllowIPIP: true}, {AllowVXLAN: true}} {
-			l := &layout{prefix: testPrefix, settings: settings, inUse: use, setID: &setID}
-			for _, base := range baseChains() {
-				add(base.name, base.rules(l))
+		for _, settings := range []tables.Settings{{}, {EndpointToHost: tables.HostAccept, VXLANPort: 1, AllowIPIP: true}, {EndpointToHost: tables.HostReturn, AllowVXLAN: true, FailsafeInbound: failsafe()}} {
+			for _, hosts := range []hostUse{{}, {any: true}, all} {
+				l := &layout{prefix: packets.WorkloadPrefix, settings: settings, inUse: use, hosts: hosts, setID: &setID}
+				for _, base := range baseChains() {
+					add(base.name, base.rules(l))
+				}
 			}
 		}
 		add("program", renderer{types: types, inUse: use, setID: &setID}.program(everyRule()))
@@ -42,28 +48,42 @@ func TestRenderVersion(t *testing.T) {
 		return map[string]shape{"missing": missing, "empty": empty, "plain": plain, "passing": passing}[name]
 	}
 	for _, fallback := range []tables.Action{tables.Deny, tables.Pass} {
-		name, chain := newTierChain(egress, tier(fallback, "plain", "passing", "empty", "missing"))
+		name, chain := newTierChain(egress, packets.Tier(fallback, "plain", "passing", "empty", "missing"))
 		add(name, chain.rules(shapes, &setID))
-		name, list := newListChain(ingress, []string{name, "other"})
-		add(name, list.rules(&setID))
+		for kind := podList; kind <= untrackedList; kind++ {
+			name, list := newListChain(ingress, kind, []string{name, "other"})
+			add(name, list.rules(&setID))
+		}
 	}
+	name, chain := newSourceChain(packets.Prefixes("10.0.0.0/8", "fd00::/8"))
+	add(name, chain.rules(&setID))
 	sum := sha256.Sum256(b.w.b)
 	if got := hex.EncodeToString(sum[:8]); got != want || renderVersion != version {
 		t.Errorf("digest of what is rendered = %s, version %d; want %s, version %d", got, renderVersion, want, version)
 	}
 }
 
+func failsafe() []tables.FailsafePort {
+	return []tables.FailsafePort{
+		{Protocol: unix.IPPROTO_TCP, Port: 22},
+		{Protocol: unix.IPPROTO_UDP, Port: 68},
+		{Protocol: unix.IPPROTO_TCP, Port: 179, Net: packets.Prefixes("192.0.2.0/24")[0]},
+		{Protocol: unix.IPPROTO_TCP, Port: 179, Net: packets.Prefixes("fd00::/8")[0]},
+		{Protocol: unix.IPPROTO_ICMP},
+	}
+}
+
 // everyRule are rules with every field.
 func everyRule() []tables.Rule {
-	many := ports(1, 3, 5, 7, 9, 11)
-	nets := prefixes("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fd00::/8", "fe80::/10", "198.51.100.1/32", "0.0.0.0/32")
+	many := packets.Ports(1, 3, 5, 7, 9, 11)
+	nets := packets.Prefixes("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fd00::/8", "fe80::/10", "198.51.100.1/32", "0.0.0.0/32")
 	return []tables.Rule{
 		{Action: tables.Allow},
-		{Action: tables.Deny, IPVersion: 4, NotProtocol: protoTCP},
-		{Action: tables.Pass, Protocol: protoICMP, ICMP: &tables.ICMP{Type: 8, Code: -1}, NotICMP: &tables.ICMP{Type: 8, Code: 1}},
+		{Action: tables.Deny, IPVersion: 4, NotProtocol: unix.IPPROTO_TCP},
+		{Action: tables.Pass, Protocol: unix.IPPROTO_ICMP, ICMP: &tables.ICMP{Type: 8, Code: -1}, NotICMP: &tables.ICMP{Type: 8, Code: 1}},
 		{Action: tables.Log, IPVersion: 6, ICMP: &tables.ICMP{Type: 128, Code: 0}},
-		{Action: tables.Allow, Protocol: protoTCP, Source: tables.Entity{Sets: []string{clientSet}, NotSets: []string{netSet}, Nets: nets, NotNets: nets[:2], NotPorts: many}, Destination: tables.Entity{Ports: many, PortSets: []string{portsSet}, NotPortSets: []string{portsSet}}},
-		{Action: tables.Allow, Source: tables.Entity{Nets: nets[:2], NotNets: nets, NotPorts: ports(1)}, Destination: tables.Entity{Nets: nets[5:6], Ports: []tables.PortRange{{First: 1, Last: 9}, {First: 20, Last: 65535}}}},
+		{Action: tables.Allow, Protocol: unix.IPPROTO_TCP, Source: tables.Entity{Sets: []string{packets.ClientSet}, NotSets: []string{packets.NetSet}, Nets: nets, NotNets: nets[:2], NotPorts: many}, Destination: tables.Entity{Ports: many, PortSets: []string{packets.PortsSet}, NotPortSets: []string{packets.PortsSet}}},
+		{Action: tables.Allow, Source: tables.Entity{Nets: nets[:2], NotNets: nets, NotPorts: packets.Ports(1)}, Destination: tables.Entity{Nets: nets[5:6], Ports: []tables.PortRange{{First: 1, Last: 9}, {First: 20, Last: 65535}}}},
 	}
 }
 

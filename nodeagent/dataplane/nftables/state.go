@@ -19,6 +19,7 @@ type state struct {
 	tiers     map[string]*tierChain        // by chain name
 	lists     map[string]*listChain        // by chain name
 	endpoints map[string]endpoint          // by interface
+	hosts     map[string]targets           // by interface
 	sets      map[string]*memberSet        // by ID
 	// orphans counts the members that are in the tables without their set.
 	orphans map[string]int
@@ -29,7 +30,7 @@ type state struct {
 func newState() *state {
 	s := &state{
 		chains: map[string]digest{}, tiers: map[string]*tierChain{}, lists: map[string]*listChain{},
-		endpoints: map[string]endpoint{}, sets: map[string]*memberSet{}, orphans: map[string]int{},
+		endpoints: map[string]endpoint{}, hosts: map[string]targets{}, sets: map[string]*memberSet{}, orphans: map[string]int{},
 	}
 	for d := range s.shapes {
 		s.shapes[d] = map[string]shape{}
@@ -56,6 +57,7 @@ func newMemberSet(typ tables.SetType) *memberSet {
 type endpoint struct {
 	addresses []netip.Addr
 	to        [directions]string // where the verdict maps lead
+	prefixes  string             // the chain of its source prefixes, if any
 }
 
 // setElement is an element and the set it is in.
@@ -73,6 +75,9 @@ func (e endpoint) elements(name string) []setElement {
 			list = append(list, setElement{verdictMap, element{key: key, to: e.to[d]}})
 		}
 	}
+	if e.prefixes != "" {
+		list = append(list, setElement{prefixMap, element{key: key, to: e.prefixes}})
+	}
 	for _, a := range e.addresses {
 		list = append(list, setElement{sourceSet(familyOf(a)), element{key: key + string(a.AsSlice())}})
 	}
@@ -81,7 +86,9 @@ func (e endpoint) elements(name string) []setElement {
 
 // hasIPv6 tells whether the endpoint sends from an IPv6 address.
 func hasIPv6(e tables.Endpoint) bool {
-	return slices.ContainsFunc(e.Addresses, func(a netip.Addr) bool { return a.IsValid() && !a.Unmap().Is4() })
+	isIPv6 := func(a netip.Addr) bool { return a.IsValid() && !a.Unmap().Is4() }
+	return slices.ContainsFunc(e.Addresses, isIPv6) ||
+		slices.ContainsFunc(e.SourcePrefixes, func(p netip.Prefix) bool { return isIPv6(p.Addr()) })
 }
 
 // interfaceKey is a name as the kernel compares it.

@@ -1,8 +1,10 @@
 package routes
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net"
 	"net/netip"
@@ -189,6 +191,20 @@ func TestRoutes(t *testing.T) {
 }
 
 // A restarted driver adds what is missing, removes what is left over and touches nothing that is right.
+// Closing is no failure.
+func TestCloseIsSilent(t *testing.T) {
+	ns := netns.New(t)
+	var log bytes.Buffer
+	var d *Driver
+	ns.Must("opening the driver", func() (err error) {
+		d, err = New(Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
+		return err
+	})
+	if err := d.Close(); err != nil || log.Len() > 0 {
+		t.Errorf("%v; logged: %s", err, &log)
+	}
+}
+
 func TestRestart(t *testing.T) {
 	n := newNode(t)
 	n.apply(desiredRoutes())
@@ -282,6 +298,10 @@ func TestForeignChange(t *testing.T) {
 	n.want(allRoutes...)
 	for !n.quiet() { // news of links that were made above
 	}
+	n.apply(r)
+	if got := n.driver.Disturbances(); got != 1 {
+		t.Errorf("%d disturbances were counted, want 1", got)
+	}
 	r.Delete(prefix(far4)) // one's own changes are no news
 	n.apply(r)
 	if !n.quiet() {
@@ -312,6 +332,9 @@ func TestUplinkDownAndUp(t *testing.T) {
 		if err := n.driver.Apply(t.Context(), r); err != nil {
 			t.Log(err) // the link may not be quite up
 		}
+	}
+	if got := n.driver.Disturbances(); got != 0 { // the kernel takes routes with their link
+		t.Errorf("%d disturbances were counted where nobody changed routes", got)
 	}
 }
 

@@ -4,9 +4,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/vishvananda/netlink/nl"
@@ -23,10 +23,13 @@ type monitor struct {
 	socket  *nl.NetlinkSocket
 	changed chan struct{}
 	done    chan struct{}
+	closing atomic.Bool
 
 	mu    sync.Mutex
 	links map[string]int // workload interfaces that came, went or changed their state, with their index
 	all   bool           // everything has to be compared
+	// foreign: another program changed routes of the driver's.
+	foreign bool
 }
 
 // startMonitor listens in the calling thread's namespace. Changes of routes by owner are no news.
@@ -45,24 +48,25 @@ func startMonitor(options Options, owner uint32) (*monitor, error) {
 }
 
 func (m *monitor) close() {
+	m.closing.Store(true)
 	m.socket.Close()
 	<-m.done
 }
 
 // take returns what has changed since the last call.
-func (m *monitor) take() (links map[string]int, all bool) {
+func (m *monitor) take() (links map[string]int, all, foreign bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	links, all = m.links, m.all
-	m.links, m.all = map[string]int{}, false
-	return links, all
+	links, all, foreign = m.links, m.all, m.foreign
+	m.links, m.all, m.foreign = map[string]int{}, false, false
+	return links, all, foreign
 }
 
 func (m *monitor) run() {
 	defer close(m.done)
 	for {
 		messages, _, err := m.socket.Receive()
-		if errors.Is(err, os.ErrClosed) {
+		if err != nil && m.closing.Load() { // the library has several errors for that
 			return
 		}
 		news := false
@@ -98,6 +102,7 @@ func (m *monitor) look(message *syscall.NetlinkMessage) bool {
 			return false
 		}
 		m.all = true
+		m.foreign = m.foreign || message.Header.Pid != 0 // 0 is the kernel: routes go with their link
 		return true
 	}
 	return false

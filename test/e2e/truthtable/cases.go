@@ -1,6 +1,9 @@
 package truthtable
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // Case is a policy, or several, and what becomes of them.
 type Case struct {
@@ -41,11 +44,12 @@ func one(name string, docs ...string) Case {
 }
 
 func join(docs ...string) string {
-	all := docs[0]
+	var all strings.Builder
+	all.WriteString(docs[0])
 	for _, doc := range docs[1:] {
-		all += "\n---\n" + doc
+		all.WriteString("\n---\n" + doc)
 	}
-	return all
+	return all.String()
 }
 
 // knp is a NetworkPolicy of networking.k8s.io; spec in YAML's flow style.

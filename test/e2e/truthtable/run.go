@@ -242,8 +242,8 @@ func (r *Runner) remove(ctx context.Context, what string) error {
 func (r *Runner) clear(ctx context.Context, made []string) error {
 	var all []string
 	for _, manifest := range made {
-		docs := strings.Split(manifest, "\n---\n")
-		for _, doc := range docs {
+		docs := strings.SplitSeq(manifest, "\n---\n")
+		for doc := range docs {
 			all = append([]string{doc}, all...)
 		}
 	}

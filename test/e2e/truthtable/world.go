@@ -28,6 +28,7 @@ type World struct {
 // NewWorld has the namespaces, accounts and pods of the manifest, with the addresses that the pods have got.
 func NewWorld(addresses map[Pod]netip.Addr) (*World, error) {
 	w := &World{addresses: addresses}
+	w.Interfaces = interfaces()
 	if err := w.Apply(Manifest()); err != nil {
 		return nil, err
 	}
@@ -43,16 +44,31 @@ func NewWorld(addresses map[Pod]netip.Addr) (*World, error) {
 
 // Expected is the table that should be seen. What a pod sends to itself never leaves it.
 func (w *World) Expected() Table {
-	numbers := map[string]int{"TCP": 6, "UDP": 17, "SCTP": 132}
+	numbers := map[string]int{"TCP": oracle.TCP, "UDP": oracle.UDP, "SCTP": oracle.SCTP}
 	const anyPort = 40000
 	t := Table{}
+	users := w.Users()
 	for _, p := range Probes() {
-		t[p] = p.From == p.To || w.Allowed(oracle.Packet{
-			Source: w.addresses[p.From], Destination: w.addresses[p.To],
-			Protocol: numbers[p.Protocol], SourcePort: anyPort, DestinationPort: p.Port,
-		})
+		t[p] = p.From == p.To || users.Verdict(oracle.Flow{
+			From: oracle.Place{Pod: p.From.String()},
+			Packet: oracle.Packet{
+				Source: w.addresses[p.From], Destination: w.addresses[p.To],
+				Protocol: numbers[p.Protocol], SourcePort: anyPort, DestinationPort: p.Port,
+			},
+		}).Arrived
 	}
 	return t
+}
+
+// interfaces are those of the nodes on which the pods run: one each, on one network.
+func interfaces() []oracle.Interface {
+	var all []oracle.Interface
+	for node, address := range map[string]string{"master1": "10.0.0.10", "worker1": "10.0.0.11", "worker2": "10.0.0.12"} {
+		all = append(all, oracle.Interface{
+			Node: node, Name: "ens160", Addresses: []netip.Addr{netip.MustParseAddr(address)}, Reaches: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/24")},
+		})
+	}
+	return all
 }
 
 // Apply adds the objects of a manifest, or replaces those of the same name.

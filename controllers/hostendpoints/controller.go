@@ -1,0 +1,152 @@
+// Package hostendpoints makes host endpoints for nodes, as the KubeControllersConfiguration "default" asks for, and has them
+// follow their nodes.
+package hostendpoints
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/client-go/util/workqueue"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
+
+	v3 "github.com/manul-net/manul/api/v3"
+)
+
+// ConfigurationName is the name of the only KubeControllersConfiguration that counts.
+const ConfigurationName = "default"
+
+// look is the one thing on the queue: all nodes are looked at together. There are few changes of nodes, and a look costs little.
+type look struct{}
+
+// Maker makes and removes host endpoints. It runs on the leader alone.
+type Maker struct {
+	Client client.Client
+	Events events.EventRecorder
+
+	// warned is what was last said of the configuration. There is one worker, so no lock.
+	warned string
+}
+
+// Setup registers the maker.
+func Setup(mgr manager.Manager) error {
+	c, err := controller.NewTyped("hostendpoints", mgr, controller.TypedOptions[look]{
+		Reconciler:              &Maker{Client: mgr.GetClient(), Events: mgr.GetEventRecorder("manul-operator")},
+		MaxConcurrentReconciles: 1,
+		RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[look](10*time.Millisecond, 30*time.Second),
+	})
+	if err != nil {
+		return fmt.Errorf("making the maker of host endpoints: %w", err)
+	}
+	sources := []source.TypedSource[look]{
+		watch(mgr.GetCache(), &v3.KubeControllersConfiguration{}),
+		watch(mgr.GetCache(), &v3.HostEndpoint{}),
+		watch(mgr.GetCache(), &corev1.Node{}, predicate.TypedFuncs[*corev1.Node]{UpdateFunc: nodeChanged}),
+	}
+	for _, s := range sources {
+		if err := c.Watch(s); err != nil {
+			return fmt.Errorf("watching for host endpoints: %w", err)
+		}
+	}
+	return nil
+}
+
+func watch[T client.Object](c cache.Cache, obj T, only ...predicate.TypedPredicate[T]) source.TypedSource[look] {
+	enqueue := handler.TypedEnqueueRequestsFromMapFunc(func(context.Context, T) []look { return []look{{}} })
+	return source.TypedKind(c, obj, enqueue, only...)
+}
+
+// nodeChanged tells whether a node is another one to host endpoints: most writes of nodes are heartbeats.
+func nodeChanged(e event.TypedUpdateEvent[*corev1.Node]) bool {
+	return !maps.Equal(e.ObjectOld.Labels, e.ObjectNew.Labels) || !slices.Equal(addresses(e.ObjectOld), addresses(e.ObjectNew))
+}
+
+// Reconcile makes the host endpoints what they should be. What is written comes back through the watch.
+func (m *Maker) Reconcile(ctx context.Context, _ look) (reconcile.Result, error) {
+	config, nodes, there, err := m.gather(ctx)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	s, unsupported, errs := read(config)
+	if len(errs) > 0 {
+		m.warn(config, warning(nil, errs, nil))
+		return reconcile.Result{}, nil
+	}
+	c := plan(desired(s, nodes), there)
+	m.warn(config, warning(unsupported, nil, c.taken))
+	return reconcile.Result{}, m.write(ctx, c)
+}
+
+func (m *Maker) gather(ctx context.Context) (config *v3.KubeControllersConfiguration, nodes []*corev1.Node, there []*v3.HostEndpoint, err error) {
+	config = &v3.KubeControllersConfiguration{}
+	if err := m.Client.Get(ctx, client.ObjectKey{Name: ConfigurationName}, config); apierrors.IsNotFound(err) {
+		config = nil
+	} else if err != nil {
+		return nil, nil, nil, fmt.Errorf("reading KubeControllersConfiguration %q: %w", ConfigurationName, err)
+	}
+	var nodeList corev1.NodeList
+	if err := m.Client.List(ctx, &nodeList); err != nil {
+		return nil, nil, nil, fmt.Errorf("listing nodes: %w", err)
+	}
+	for i := range nodeList.Items {
+		nodes = append(nodes, &nodeList.Items[i])
+	}
+	var hostList v3.HostEndpointList
+	if err := m.Client.List(ctx, &hostList); err != nil {
+		return nil, nil, nil, fmt.Errorf("listing host endpoints: %w", err)
+	}
+	for i := range hostList.Items {
+		there = append(there, &hostList.Items[i])
+	}
+	return config, nodes, there, nil
+}
+
+// warn tells the user of a configuration what is wrong with it, once.
+func (m *Maker) warn(config *v3.KubeControllersConfiguration, message string) {
+	if message != "" && message != m.warned && config != nil {
+		m.Events.Eventf(config, nil, corev1.EventTypeWarning, "HostEndpoints", "Make", "%s", message)
+	}
+	m.warned = message
+}
+
+// write does all of it that can be done.
+func (m *Maker) write(ctx context.Context, c changes) error {
+	var errs []error
+	for _, h := range c.create {
+		// One that is there already is not in the cache yet: its event follows.
+		if err := m.Client.Create(ctx, h); err != nil && !apierrors.IsAlreadyExists(err) {
+			errs = append(errs, fmt.Errorf("creating HostEndpoint %s: %w", h.Name, err))
+		}
+	}
+	for _, u := range c.update {
+		if err := m.Client.Patch(ctx, u.to, client.MergeFrom(u.from)); client.IgnoreNotFound(err) != nil {
+			errs = append(errs, fmt.Errorf("bringing HostEndpoint %s up to date: %w", u.to.Name, err))
+		}
+	}
+	for _, h := range c.remove {
+		// Not one of the same name that somebody has made since.
+		err := m.Client.Delete(ctx, h, client.Preconditions{UID: &h.UID, ResourceVersion: &h.ResourceVersion})
+		if client.IgnoreNotFound(err) != nil && !apierrors.IsConflict(err) {
+			errs = append(errs, fmt.Errorf("deleting HostEndpoint %s: %w", h.Name, err))
+		}
+	}
+	if n := len(c.create) + len(c.update) + len(c.remove); n > 0 {
+		log.FromContext(ctx).Info("Host endpoints follow the nodes", "created", len(c.create), "changed", len(c.update), "deleted", len(c.remove), "failed", len(errs))
+	}
+	return errors.Join(errs...)
+}

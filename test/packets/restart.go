@@ -1,0 +1,113 @@
+package packets
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"testing"
+
+	"github.com/manul-net/manul/nodeagent/tables"
+)
+
+// A restart changes no rule that is right, drops no connection, and removes what is left over.
+func restart(t *testing.T, subject Subject) {
+	n := NewNode(t, subject)
+	p := ManyThings()
+	n.Apply(p)
+	to := netip.AddrPortFrom(Address(ServerPod, IPv4), 80)
+	echo := n.Peer(ServerPod).Echo(to)
+	connection := n.Peer(ClientPod).Connect(to)
+	connection.Exchange("before")
+	n.untouched("the restart", func() {
+		n.Reopen()
+		n.Apply(ManyThings())
+	})
+	connection.Exchange("after")
+	connection.Close()
+	echo.Close()
+
+	n.Reopen()
+	p = ManyThings()
+	ChangeOfManyThings(p)
+	n.Apply(p)
+	n.SameAsFresh(p)
+}
+
+// ChangeOfManyThings changes a little of ManyThings.
+func ChangeOfManyThings(p *tables.Policy) {
+	p.Programs.Delete("np.ns.policy-19")
+	p.Programs.Set("np.ns.policy-18", tables.Program{Ingress: []tables.Rule{{Action: tables.Deny}}})
+	p.Endpoints.Delete(InterfaceOf(OtherPod))
+	p.Members.Delete(AddressMember(ClientSet, Address(ClientPod, IPv4)))
+	p.Sets.Set("new", tables.Nets)
+	p.Members.Set(Member("new", "10.0.0.0/8"), struct{}{})
+	p.Members.Set(Member(NetSet, "203.0.113.0/24"), struct{}{})
+	p.Pools.Delete(netip.MustParsePrefix("fd00:48::/48"))
+}
+
+func contextEnds(t *testing.T, subject Subject) {
+	n := NewNode(t, subject)
+	p := NewTables()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	var err error
+	n.Do(func() { err = n.Driver.Apply(ctx, p) })
+	if !errors.Is(err, context.Canceled) || !p.HasDirty() {
+		t.Errorf("Apply = %v, dirty %v; want it canceled with the tables still dirty", err, p.HasDirty())
+	}
+	n.Apply(p)
+	n.Verify(TCP(IPv4, ClientPod, ServerPod, 80, true))
+}
+
+// A program that names a set which does not exist can't be put into force.
+func missingSet(t *testing.T, subject Subject) {
+	RefusedProgram(t, subject, tables.Rule{Action: tables.Allow, Source: tables.Entity{Sets: []string{"no-such-set"}}}, AddSets)
+}
+
+// RefusedProgram checks that one program that can't be put into force, for its wrong rule, does not keep others from being
+// in force. It stays in its previous form; where there is none, what needs it drops. prepare may add to the tables what the
+// rule names, and also are items ("<kind> <name>") that are in error whenever everything is compared.
+func RefusedProgram(t *testing.T, subject Subject, wrong tables.Rule, prepare func(*tables.Policy), also ...string) {
+	t.Helper()
+	n := NewNode(t, subject)
+	good := tables.Program{Ingress: []tables.Rule{Rule(tables.Allow, protoTCP, 80)}}
+	bad := tables.Program{Ingress: []tables.Rule{wrong}}
+	p := NewTables()
+	prepare(p)
+	p.Programs.Set("p", good)
+	server, client, other := Unrestricted(ServerPod), Unrestricted(ClientPod), Unrestricted(OtherPod)
+	server.Ingress = []tables.Tier{Tier(tables.Deny, "p")}
+	client.Ingress = []tables.Tier{Tier(tables.Pass, "q")}
+	other.Ingress = []tables.Tier{Tier(tables.Pass, "r")}
+	p.Endpoints.Set(InterfaceOf(ServerPod), server)
+	n.WantItems(n.TryApply(p), also...)
+
+	p.Programs.Set("p", bad)
+	p.Programs.Set("q", bad)
+	p.Programs.Set("r", tables.Program{Ingress: []tables.Rule{Rule(tables.Deny, protoTCP, 81)}})
+	p.Endpoints.Set(InterfaceOf(ClientPod), client)
+	p.Endpoints.Set(InterfaceOf(OtherPod), other)
+	verdicts := func() {
+		t.Helper()
+		n.Verify(
+			TCP(IPv4, ClientPod, ServerPod, 80, true), TCP(IPv4, ClientPod, ServerPod, 81, false), // the previous form
+			TCP(IPv4, ServerPod, ClientPod, 80, false),                                          // there was none: fail closed
+			TCP(IPv4, ServerPod, OtherPod, 81, false), TCP(IPv4, ServerPod, OtherPod, 80, true), // in force
+		)
+	}
+	compared := append([]string{"PolicyProgram p", "PolicyProgram q"}, also...)
+	n.Driver.Resync()
+	n.WantItems(n.TryApply(p), compared...)
+	verdicts()
+	p.Pools.Set(netip.MustParsePrefix("10.50.0.0/16"), tables.Pool{})
+	n.WantItems(n.TryApply(p), "PolicyProgram p", "PolicyProgram q") // an unrelated change
+	verdicts()
+	n.Reopen() // a restart
+	n.WantItems(n.TryApply(p), compared...)
+	verdicts()
+	p.Programs.Set("p", good)
+	p.Programs.Set("q", good)
+	n.Apply(p)
+	n.Verify(TCP(IPv4, ServerPod, ClientPod, 80, true))
+	n.SameAsFresh(p)
+}
