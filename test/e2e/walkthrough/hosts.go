@@ -60,8 +60,8 @@ func hosts() Lab {
 		open("The API server is not.", "6443", "the API server"),
 		{
 			Say:    "host1 may ping the node; nothing keeps nodes from what they need of each other.",
-			Run:    "on host1 ping -c 1 -W 3 10.0.0.10 && on worker1 timeout 3 bash -c '</dev/tcp/10.0.0.10/10250' && echo worker1 reaches the kubelet of master1",
-			Expect: []Expectation{Succeeds(), Shows("1 received", "worker1 reaches")},
+			Run:    "on host1 busybox ping -c 1 -W 3 10.0.0.10 && on worker1 timeout 3 bash -c '</dev/tcp/10.0.0.10/10250' && echo worker1 reaches the kubelet of master1",
+			Expect: []Expectation{Succeeds(), Shows("1 packets received", "worker1 reaches")},
 			Within: soon,
 		},
 		wellNodes("The cluster goes on: kubelets report and probe pods, the API server reaches kubelets."),
