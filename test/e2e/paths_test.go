@@ -13,6 +13,9 @@ import (
 	"github.com/manul-net/manul/test/e2e/lab"
 )
 
+// serviceAddress is where the server's service is.
+const serviceAddress = "10.49.77.1:8080"
+
 // pathPods are a server with services before it, clients on every node, and programs in the network of two nodes.
 func pathPods() string {
 	const container = `
@@ -24,9 +27,9 @@ func pathPods() string {
 	}
 	const inPod, onHost = `-udp, "80", -sctp, "80", -control, ":7000", ":80"`, `-control, ":7001", ":8085"`
 	return "apiVersion: v1\nkind: Namespace\nmetadata: {name: paths}\n" +
-		pod("server", "app: server", "worker1", "", inPod) +
-		pod("client1", "app: client", "worker1", "", inPod) +
-		pod("client2", "app: client", "worker2", "", inPod) +
+		pod("server", "name: server, app: server", "worker1", "", inPod) +
+		pod("client1", "name: client1, app: client", "worker1", "", inPod) +
+		pod("client2", "name: client2, app: client", "worker2", "", inPod) +
 		pod("host1st", "app: host", "worker1", "\n  hostNetwork: true", onHost) +
 		pod("host2nd", "app: host", "worker2", "\n  hostNetwork: true", onHost) + `---
 apiVersion: v1
@@ -67,7 +70,7 @@ type stage struct {
 
 func stages() []stage {
 	const (
-		service  = "10.49.77.1:8080"
+		service  = serviceAddress
 		at1, at2 = "10.0.0.11:", "10.0.0.12:"
 		anywhere = "30280"
 		local    = "30290"
@@ -142,6 +145,7 @@ func paths(t *testing.T, c *lab.Cluster) {
 		t.Run(s.name, func(t *testing.T) { p.stage(t, s) })
 	}
 	t.Run("nodes are closed to their own pods", p.ownNode)
+	t.Run("connections that exist", p.established)
 }
 
 // place is where a prober is.
@@ -220,11 +224,7 @@ func (p *pathProbes) ownNode(t *testing.T) {
 
 func (p *pathProbes) try(ctx context.Context, w way) (bool, error) {
 	const timeout = 700 * time.Millisecond
-	host, port, _ := strings.Cut(w.to, ":")
-	if _, err := netip.ParseAddr(host); err != nil {
-		host = p.places[host].address
-	}
-	to := host + ":" + port
+	to := p.resolve(w.to)
 	if from, ok := p.places[w.from]; ok {
 		answers, err := p.cluster.Ask(ctx, from.host, from.control, timeout, []lab.Target{{Protocol: w.protocol, Address: to}})
 		return err == nil && answers[0], err
@@ -232,4 +232,13 @@ func (p *pathProbes) try(ctx context.Context, w way) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	return answers(ctx, p.cluster.Dialer(w.from), strings.ToLower(w.protocol), to), nil
+}
+
+// resolve puts the address for the name of a pod.
+func (p *pathProbes) resolve(to string) string {
+	host, port, _ := strings.Cut(to, ":")
+	if _, err := netip.ParseAddr(host); err != nil {
+		host = p.places[host].address
+	}
+	return host + ":" + port
 }
