@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# credentials.sh NAME SERVER DIR: what the node agent of a host outside the cluster needs to reach the API server, for DIR=/etc/manul
+# credentials.sh NAME SERVER DIR [SECONDS]: what the node agent of a host outside the cluster needs to reach the API server, for DIR=/etc/manul
 # on the host. Run it where you are administrator; it needs kubectl and openssl. SERVER is the API server's URL as the host reaches it,
-# such as https://10.0.0.10:6443.
+# such as https://10.0.0.10:6443. The certificate is asked for SECONDS, otherwise a year.
 set -euo pipefail
-[ $# = 3 ] || { sed -n '2,4s/^# //p' "$0" >&2; exit 2; }
-name=$1 server=$2 dir=$3
+[ $# = 3 ] || [ $# = 4 ] || { sed -n '2,4s/^# //p' "$0" >&2; exit 2; }
+name=$1 server=$2 dir=$3 seconds=${4:-31536000}
 if kubectl get node "$name" >/dev/null 2>&1; then
   echo "credentials.sh: $name is a node of the cluster: with this name the host could speak for it" >&2
   exit 1
@@ -22,7 +22,7 @@ metadata: {name: manul-host-$name}
 spec:
   request: $request
   signerName: kubernetes.io/kube-apiserver-client
-  expirationSeconds: 31536000
+  expirationSeconds: $seconds
   usages: [client auth]
 EOF
 kubectl certificate approve "manul-host-$name"
