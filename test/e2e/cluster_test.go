@@ -35,16 +35,19 @@ func TestCluster(t *testing.T) {
 func rest(t *testing.T, c *lab.Cluster) {
 	clear(t, c)
 	t.Run("TruthTable", func(t *testing.T) { truthTable(t, c) })
+	t.Run("Paths", func(t *testing.T) { paths(t, c) })
 	t.Run("Failures", func(t *testing.T) { failures(t, c) })
 }
 
-// clear removes the policies that the walk-through leaves behind: those for all namespaces and hosts.
+// clear removes what the walk-through leaves behind that concerns all namespaces and hosts.
 func clear(t *testing.T, c *lab.Cluster) {
 	t.Helper()
 	ctx := t.Context()
 	for _, args := range [][]string{
 		{"delete", "globalnetworkpolicies", "--all"},
 		{"delete", "tiers", "security", "--ignore-not-found"},
+		{"delete", "kubecontrollersconfigurations", "--all"},
+		{"patch", "felixconfiguration", "default", "--type=merge", "-p", `{"spec":{"failsafeInboundHostPorts":null}}`},
 	} {
 		if _, err := c.Kubectl(ctx, args...); err != nil {
 			t.Fatal(err)

@@ -22,6 +22,9 @@ type Stream struct {
 	Problem string `json:"problem,omitempty"`
 }
 
+// firstEcho is what "prober stream" says on standard error when the connection has come about.
+const firstEcho = "prober: first echo"
+
 func stream(ctx context.Context, address string, every, timeout time.Duration) error {
 	var result Stream
 	conn, err := (&net.Dialer{Timeout: timeout}).DialContext(ctx, "tcp", address)
@@ -38,7 +41,9 @@ func stream(ctx context.Context, address string, every, timeout time.Duration) e
 			result.Problem = err.Error()
 			break
 		}
-		result.Echoes++
+		if result.Echoes++; result.Echoes == 1 {
+			fmt.Fprintln(os.Stderr, firstEcho)
+		}
 		now := time.Now()
 		result.LongestGap = max(result.LongestGap, now.Sub(last).Nanoseconds())
 		result.Last = now.UnixNano()

@@ -110,7 +110,7 @@ func Eventually(ctx context.Context, within time.Duration, condition func(contex
 	}
 }
 
-// Shims makes the commands kubectl and on for this cluster and returns the folder in which they are.
+// Shims makes the commands kubectl, on and cluster for this cluster and returns the folder in which they are.
 func (c *Cluster) Shims() (string, error) {
 	dir := filepath.Join(c.Project, "out", "bin")
 	if c.Name != "demo" {
@@ -121,6 +121,7 @@ func (c *Cluster) Shims() (string, error) {
 	}
 	shims := map[string]string{
 		"kubectl": fmt.Sprintf("#!/bin/sh\n# kubectl for the local cluster %q\nexec %q kubectl --name %q -- \"$@\"\n", c.Name, c.bin(), c.Name),
+		"cluster": fmt.Sprintf("#!/bin/sh\n# cluster start|stop|kill HOST COMPONENT, and others, for the local cluster %q\ncommand=$1; shift\nexec %q \"$command\" --name %q \"$@\"\n", c.Name, c.bin(), c.Name),
 		"on":      fmt.Sprintf("#!/bin/sh\n# on HOST COMMAND...: run a command on a host of the local cluster %q\nhost=$1; shift\nexec %q exec --name %q \"$host\" -- \"$@\"\n", c.Name, c.bin(), c.Name),
 	}
 	for name, text := range shims {

@@ -1,13 +1,10 @@
 package truthtable
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"net/netip"
 	"strings"
 	"sync"
@@ -30,7 +27,6 @@ const (
 type Runner struct {
 	cluster *lab.Cluster
 	world   *World
-	clients map[string]*http.Client // by host
 	// Rounds counts how often all pods probed all others.
 	Rounds int
 }
@@ -40,10 +36,7 @@ func Start(ctx context.Context, c *lab.Cluster) (*Runner, error) {
 	if err := c.Apply(ctx, Manifest()); err != nil {
 		return nil, err
 	}
-	r := &Runner{cluster: c, clients: map[string]*http.Client{}}
-	for _, host := range hosts() {
-		r.clients[host] = &http.Client{Transport: &http.Transport{DialContext: c.Dialer(host)}}
-	}
+	r := &Runner{cluster: c}
 	addresses, err := r.running(ctx)
 	if err != nil {
 		return nil, err
@@ -54,9 +47,6 @@ func Start(ctx context.Context, c *lab.Cluster) (*Runner, error) {
 
 // Stop removes the pods with their namespaces.
 func (r *Runner) Stop(ctx context.Context) error {
-	for _, client := range r.clients {
-		client.CloseIdleConnections()
-	}
 	_, err := r.cluster.Kubectl(ctx, append([]string{"delete", "namespace", "--timeout=120s", "--ignore-not-found"}, namespaces()...)...)
 	return err
 }
@@ -348,43 +338,12 @@ func (r *Runner) observe(ctx context.Context, timeout time.Duration) (Table, err
 	return table, errors.Join(errs...)
 }
 
-// ask puts the questions to a pod, from its node, to whom every pod is open.
+// ask puts the questions to a pod.
 func (r *Runner) ask(ctx context.Context, from Pod, timeout time.Duration) ([]bool, error) {
-	type target struct {
-		Protocol string `json:"protocol"`
-		Address  string `json:"address"`
-	}
-	question := struct {
-		Timeout time.Duration `json:"timeout"`
-		Targets []target      `json:"targets"`
-	}{Timeout: timeout}
+	var targets []lab.Target
 	for _, p := range probesFrom(from) {
-		question.Targets = append(question.Targets, target{p.Protocol, netip.AddrPortFrom(r.world.addresses[p.To], uint16(p.Port)).String()})
+		to := netip.AddrPortFrom(r.world.addresses[p.To], uint16(p.Port)) //nolint:gosec // It is First or Second.
+		targets = append(targets, lab.Target{Protocol: p.Protocol, Address: to.String()})
 	}
-	body, err := json.Marshal(question)
-	if err != nil {
-		return nil, err
-	}
-	const patience = 30 * time.Second
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	url := "http://" + netip.AddrPortFrom(r.world.addresses[from], Control).String() + "/probe"
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
-	if err != nil {
-		return nil, err
-	}
-	response, err := r.clients[hosts()[from.Name]].Do(request)
-	if err != nil {
-		return nil, err
-	}
-	defer response.Body.Close()
-	text, err := io.ReadAll(response.Body)
-	if err != nil {
-		return nil, err
-	}
-	var answers []bool
-	if err := json.Unmarshal(text, &answers); err != nil || len(answers) != len(question.Targets) {
-		return nil, fmt.Errorf("%s: %s", response.Status, text)
-	}
-	return answers, nil
+	return r.cluster.Ask(ctx, hosts()[from.Name], netip.AddrPortFrom(r.world.addresses[from], Control).String(), timeout, targets)
 }

@@ -60,8 +60,8 @@ func hosts() Lab {
 		open("The API server is not.", "6443", "the API server"),
 		{
 			Say:    "host1 may ping the node; nothing keeps nodes from what they need of each other.",
-			Run:    "on host1 ping -c 1 -W 3 10.0.0.10 && on worker1 timeout 3 bash -c '</dev/tcp/10.0.0.10/10250' && echo worker1 reaches the kubelet of master1",
-			Expect: []Expectation{Succeeds(), Shows("1 received", "worker1 reaches")},
+			Run:    "on host1 busybox ping -c 1 -W 3 10.0.0.10 && on worker1 timeout 3 bash -c '</dev/tcp/10.0.0.10/10250' && echo worker1 reaches the kubelet of master1",
+			Expect: []Expectation{Succeeds(), Shows("1 packets received", "worker1 reaches")},
 			Within: soon,
 		},
 		wellNodes("The cluster goes on: kubelets report and probe pods, the API server reaches kubelets."),
@@ -95,5 +95,63 @@ func nodePorts() Lab {
 		},
 		page("The page comes again."),
 		wellNodes("And everything else goes on."),
+	}}
+}
+
+const outside = `on host1 curl -sS -m 3 http://127.0.0.1:9091/readyz`
+
+// web asks host1 for its page, from a node.
+func web(say, node string, comes bool) Step {
+	s := Step{Say: say, Run: "on " + node + " " + askOutside, Expect: []Expectation{Succeeds(), Matches(`^host1$`, "host1 answers")}, Within: soon}
+	if !comes {
+		s.Expect = []Expectation{Fails("the connection times out"), Shows("timed out")}
+	}
+	return s
+}
+
+func machine() Lab {
+	return Lab{Name: "A machine outside the cluster", Steps: []Step{
+		web("host1 is no node, and no pod runs there. It has a page, which every node reaches ...", "worker1", true),
+		web("... the other one, too.", "worker2", true),
+		{
+			Say:    "Its agent shows who it is by a certificate, which the cluster signs.",
+			Run:    "config/host/credentials.sh host1 https://10.0.0.10:6443 out/host1",
+			Expect: []Expectation{Succeeds(), Shows("manul-host-host1 approved")},
+		},
+		{
+			Say:    "The certificate and the program go to the machine ...",
+			Run:    "tar -C out/host1 -c . | on host1 sh -c 'mkdir -p /etc/manul && tar -C /etc/manul -x' && on host1 sh -c 'cat > /tmp/manul-node && install /tmp/manul-node /usr/local/bin/' < bin/manul-node",
+			Expect: []Expectation{Succeeds()},
+		},
+		{
+			Say:    "... where the agent is started. (On a machine of yours: by systemd, config/host/manul-node.service.)",
+			Run:    "cluster start host1 node-agent",
+			Expect: []Expectation{Succeeds()},
+		},
+		{
+			Say:    "It says that it is ready.",
+			Run:    outside,
+			Expect: []Expectation{Succeeds()},
+			Within: soon,
+		},
+		{
+			Say:    "A host endpoint puts the machine under the cluster's policies. With it comes a state of its own, as every node has one.",
+			Run:    "kubectl apply -f " + manifests + "host1.yaml && kubectl get nodestates",
+			Expect: []Expectation{Succeeds(), Matches(`^host1\s+.*nftables`, "host1 is among them, and its rules are in force")},
+			Within: soon,
+		},
+		{
+			Say:    "A policy leaves its page to worker1, which it knows by the label of its host endpoint.",
+			Run:    enforced("host1-registry.yaml", "globalnetworkpolicy/registry"),
+			Expect: []Expectation{Succeeds()},
+		},
+		web("worker1 gets the page.", "worker1", true),
+		web("worker2 does not.", "worker2", false),
+		page("host1 itself still gets to YAO Bank: what it asks for was not restricted."),
+		{
+			Say:    "The agent has no more rights than to read what is rendered, and to report of its own host.",
+			Run:    "kubectl auth can-i list nodestates --as=manul:host:host1 --as-group=manul:hosts; kubectl auth can-i list secrets -A --as=manul:host:host1 --as-group=manul:hosts",
+			Expect: []Expectation{Matches(`(?s)^yes$.*^no$`, "nodestates: yes; secrets: no")},
+		},
 	}}
 }
