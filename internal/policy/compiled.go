@@ -23,6 +23,9 @@ const (
 	KindKubernetesNetworkPolicy = "KubernetesNetworkPolicy"
 	KindClusterNetworkPolicy    = "ClusterNetworkPolicy"
 
+	KindAdminNetworkPolicy         = "AdminNetworkPolicy"
+	KindBaselineAdminNetworkPolicy = "BaselineAdminNetworkPolicy"
+
 	KindStagedGlobalNetworkPolicy     = "StagedGlobalNetworkPolicy"
 	KindStagedNetworkPolicy           = "StagedNetworkPolicy"
 	KindStagedKubernetesNetworkPolicy = "StagedKubernetesNetworkPolicy"
@@ -65,6 +68,10 @@ func (r Ref) ProgramName() string {
 		name = "np." + r.Namespace + "." + r.Name
 	case KindClusterNetworkPolicy:
 		name = "cnp." + r.Name
+	case KindAdminNetworkPolicy:
+		name = "anp." + r.Name
+	case KindBaselineAdminNetworkPolicy:
+		name = "banp." + r.Name
 	default:
 		name = "knp." + r.Namespace + "." + r.Name
 	}
@@ -111,12 +118,15 @@ type Compiled struct {
 	problems string
 }
 
-// Set is what a set stands for: a selector, or the ready endpoints of a service.
+// Set is what a set stands for: a selector of endpoints, one of nodes, or the ready endpoints of a service.
 type Set struct {
-	// Selector of endpoints and network sets (see EndpointLabels); nil: a service.
+	// Selector of endpoints and network sets (see EndpointLabels); nil: nodes or a service.
 	Selector *selector.Selector
 	// Namespace in which alone the selector finds something; empty when it may find something anywhere.
 	Namespace string
+
+	// Nodes selects nodes, by their labels: the set holds their addresses. nil: endpoints or a service.
+	Nodes *selector.Selector
 
 	// Service whose ready endpoints are in the set.
 	Service Service
@@ -130,11 +140,13 @@ type Service struct{ Namespace, Name string }
 // String is "namespace/name".
 func (s Service) String() string { return s.Namespace + "/" + s.Name }
 
-// ID of the set: a hash of what it stands for. No selector reads like the words for a service.
+// ID of the set: a hash of what it stands for. No selector reads like the words for nodes or a service.
 func (s Set) ID() string {
 	switch {
 	case s.Selector != nil:
 		return SetID(s.Selector)
+	case s.Nodes != nil:
+		return hash("addresses of nodes " + s.Nodes.String())
 	case s.Ports:
 		return hash("ports of service " + s.Service.String())
 	}

@@ -84,6 +84,8 @@ type Cluster struct {
 	identities map[string]*identity
 	// membership finds the members of sets.
 	membership *labelindex.Index[member, *set]
+	// nodeSets finds the members of sets of nodes.
+	nodeSets *labelindex.Index[*node, *set]
 	// keys are the label keys in use, by namespace; those in use everywhere under the empty name.
 	keys map[string]map[string]*keyUse
 
@@ -144,6 +146,7 @@ func New() *Cluster {
 	}
 	c.selecting = labelindex.New(c.selectionChanged)
 	c.membership = labelindex.New(c.membershipChanged)
+	c.nodeSets = labelindex.New(c.nodeMembershipChanged)
 	return c
 }
 

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	adminv1alpha1 "sigs.k8s.io/network-policy-api/apis/v1alpha1"
 	"sigs.k8s.io/yaml"
 
 	"github.com/manul-net/manul/api/v1alpha1"
@@ -54,6 +55,8 @@ func typed(apiVersion, kind string) runtime.Object {
 		return &v3.FelixConfiguration{}
 	case "projectcalico.org/v3 HostEndpoint":
 		return &v3.HostEndpoint{}
+	case "policy.networking.k8s.io/v1alpha1 AdminNetworkPolicy":
+		return &adminv1alpha1.AdminNetworkPolicy{}
 	case "manul.dev/v1alpha1 NodeState":
 		return &v1alpha1.NodeState{}
 	}
