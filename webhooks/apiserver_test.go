@@ -18,6 +18,7 @@ import (
 	admissionv1 "k8s.io/api/admission/v1"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -70,7 +71,7 @@ func schemes(t *testing.T) *runtime.Scheme {
 	t.Helper()
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{
-		corev1.AddToScheme, admissionregistrationv1.AddToScheme, v3.AddToScheme, v1alpha1.AddToScheme,
+		corev1.AddToScheme, networkingv1.AddToScheme, admissionregistrationv1.AddToScheme, v3.AddToScheme, v1alpha1.AddToScheme,
 	} {
 		if err := add(scheme); err != nil {
 			t.Fatal(err)
@@ -79,11 +80,9 @@ func schemes(t *testing.T) *runtime.Scheme {
 	return scheme
 }
 
-// admit starts the webhook beside an API server, and returns when it is asked.
-func admit(t *testing.T) *admitted {
+// admit starts the webhook beside an API server that has none yet, and returns when it is asked.
+func admit(t *testing.T, server *apiserver.Server) *admitted {
 	t.Helper()
-	server := apiserver.Start(t)
-	server.InstallProjectCRDs(t)
 	scheme := schemes(t)
 	w := &warned{}
 	cfg := rest.CopyConfig(server.Config)
@@ -141,14 +140,7 @@ func freeAddress(t *testing.T) string {
 // the certificate stays that of the Service.
 func installWebhook(t *testing.T, c client.Client, address string) {
 	t.Helper()
-	raw, err := os.ReadFile(filepath.Join(apiserver.Root(t), "config", "webhook", "webhook.yaml"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	config := &admissionregistrationv1.ValidatingWebhookConfiguration{}
-	if err := yaml.UnmarshalStrict(raw, config); err != nil {
-		t.Fatal(err)
-	}
+	config := configuration(t)
 	for i := range config.Webhooks {
 		config.Webhooks[i].ClientConfig = admissionregistrationv1.WebhookClientConfig{URL: new("https://" + address + Path)}
 	}
@@ -170,6 +162,20 @@ func installWebhook(t *testing.T, c client.Client, address string) {
 			t.Error(err)
 		}
 	})
+}
+
+// configuration is that of config/webhook.
+func configuration(t *testing.T) *admissionregistrationv1.ValidatingWebhookConfiguration {
+	t.Helper()
+	raw, err := os.ReadFile(filepath.Join(apiserver.Root(t), "config", "webhook", "webhook.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := &admissionregistrationv1.ValidatingWebhookConfiguration{}
+	if err := yaml.UnmarshalStrict(raw, config); err != nil {
+		t.Fatal(err)
+	}
+	return config
 }
 
 func (a *admitted) eventually(t *testing.T, what string, holds func() error) {
@@ -204,8 +210,12 @@ func object(kind, manifest string) *unstructured.Unstructured {
 
 // TestAPIServer has a real API server ask the webhook.
 func TestAPIServer(t *testing.T) {
-	a := admit(t)
+	server := apiserver.Start(t)
+	server.InstallProjectCRDs(t)
+	t.Run("absent operator", func(t *testing.T) { absentOperator(t, server) })
+	a := admit(t, server)
 	t.Run("writes", func(t *testing.T) { writes(t, a) })
+	t.Run("clients", func(t *testing.T) { clients(t, a) })
 	t.Run("agreement", func(t *testing.T) { agreement(t, a) })
 }
 

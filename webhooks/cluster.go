@@ -26,7 +26,7 @@ type Cluster interface {
 	Pools(ctx context.Context) ([]v3.IPPool, error)
 	// NodeStates returns what all nodes report.
 	NodeStates(ctx context.Context) ([]v1alpha1.NodeState, error)
-	// Selects tells whether a policy selects an endpoint now. Of pods outside namespace none is looked at; empty for all.
+	// Selects tells whether a policy selects a pod or a host endpoint now. Of pods outside namespace none is looked at; empty for all.
 	Selects(ctx context.Context, p *policy.Compiled, namespace string) (bool, error)
 }
 
@@ -151,7 +151,28 @@ func (r *Reader) Selects(ctx context.Context, p *policy.Compiled, namespace stri
 	if labels.err != nil {
 		return false, labels.err
 	}
-	return len(pods.Items) >= maxPods, nil
+	if len(pods.Items) >= maxPods {
+		return true, nil
+	}
+	return r.selectsHost(ctx, p)
+}
+
+// selectsHost looks for a host endpoint. Only global policies are for those.
+func (r *Reader) selectsHost(ctx context.Context, p *policy.Compiled) (bool, error) {
+	if p.Ref.Kind != policy.KindGlobalNetworkPolicy && p.Ref.Kind != policy.KindStagedGlobalNetworkPolicy {
+		return false, nil
+	}
+	hosts := &v3.HostEndpointList{}
+	if err := r.Cached.List(ctx, hosts); err != nil {
+		return false, fmt.Errorf("looking for host endpoints that the policy selects: %w", err)
+	}
+	for i := range hosts.Items {
+		endpoint := policy.EndpointLabels{Own: hosts.Items[i].Labels}
+		if p.Selector.Match(selectable(endpoint.Map())) {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // selectable is a set of labels as selectors see it.

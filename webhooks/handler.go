@@ -2,11 +2,11 @@ package webhooks
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"time"
+	"unicode/utf8"
 
 	"github.com/go-logr/logr"
 	admissionv1 "k8s.io/api/admission/v1"
@@ -15,75 +15,16 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
-
-	v3 "github.com/manul-net/manul/api/v3"
-	"github.com/manul-net/manul/internal/validate"
+	kjson "sigs.k8s.io/json"
 )
 
 const (
 	// patience bounds one answer; the API server waits for 5 s.
 	patience = 4 * time.Second
-	// maxProblems and maxWarnings bound what one answer tells. API servers pass on about 4 KB of warnings.
-	maxProblems, maxWarnings = 10, 8
+	// maxProblems and maxWarnings bound what one answer tells. API servers pass on about 4 KB of warnings, and cut off those
+	// of more than 256 characters.
+	maxProblems, maxWarnings, maxWarning = 10, 8, 250
 )
-
-// verdict is what the checks found about one object.
-type verdict struct {
-	errs     field.ErrorList
-	warnings []string
-}
-
-// check looks at an object that is written or deleted. An error means that it could not look.
-type check func(ctx context.Context, in Cluster, obj client.Object) (verdict, error)
-
-// kind is what admission knows of a kind.
-type kind struct {
-	empty  func() client.Object
-	write  check // nil: nothing to check
-	remove check
-}
-
-// kinds are the kinds that the webhook is asked about.
-func kinds() map[string]kind {
-	return map[string]kind{
-		"NetworkPolicy":                 {empty: empty[v3.NetworkPolicy], write: writeNetworkPolicy},
-		"GlobalNetworkPolicy":           {empty: empty[v3.GlobalNetworkPolicy], write: writeGlobalNetworkPolicy},
-		"StagedNetworkPolicy":           {empty: empty[v3.StagedNetworkPolicy], write: writeStagedNetworkPolicy},
-		"StagedGlobalNetworkPolicy":     {empty: empty[v3.StagedGlobalNetworkPolicy], write: writeStagedGlobalNetworkPolicy},
-		"StagedKubernetesNetworkPolicy": {empty: empty[v3.StagedKubernetesNetworkPolicy], write: writeStagedKubernetesNetworkPolicy},
-		"Tier":                          {empty: empty[v3.Tier], write: writeTier, remove: removeTier},
-		"IPPool":                        {empty: empty[v3.IPPool], write: writePool, remove: removePool},
-		"NetworkSet":                    {empty: empty[v3.NetworkSet], write: byItself(validate.NetworkSet)},
-		"GlobalNetworkSet":              {empty: empty[v3.GlobalNetworkSet], write: byItself(validate.GlobalNetworkSet)},
-		"HostEndpoint":                  {empty: empty[v3.HostEndpoint], write: writeHostEndpoint},
-		"IPReservation":                 {empty: empty[v3.IPReservation], write: byItself(validate.IPReservation)},
-		"IPAMConfiguration":             {empty: empty[v3.IPAMConfiguration], write: byItself(validate.IPAMConfiguration)},
-		"FelixConfiguration":            {empty: empty[v3.FelixConfiguration], write: byItself(validate.FelixConfiguration)},
-		"KubeControllersConfiguration":  {empty: empty[v3.KubeControllersConfiguration], write: byItself(validate.KubeControllersConfiguration)},
-	}
-}
-
-// byItself checks an object of type T by itself.
-func byItself[T any, P interface {
-	*T
-	client.Object
-}](validate func(P) field.ErrorList) check {
-	return func(_ context.Context, _ Cluster, obj client.Object) (verdict, error) {
-		own, ok := obj.(P)
-		if !ok {
-			return verdict{}, unexpected(obj)
-		}
-		return verdict{errs: validate(own)}, nil
-	}
-}
-
-// empty makes an object of type T.
-func empty[T any, P interface {
-	*T
-	client.Object
-}]() client.Object {
-	return P(new(T))
-}
 
 // Handler answers the API server.
 type Handler struct {
@@ -95,8 +36,8 @@ type Handler struct {
 
 // Handle answers one request.
 func (h *Handler) Handle(ctx context.Context, req admission.Request) admission.Response {
-	known, ok := kinds()[req.Kind.Kind]
-	if !ok || req.Kind.Group != v3.GroupName || req.SubResource != "" {
+	known, ok := lookUp(req.Kind.Group, req.Kind.Kind)
+	if !ok || req.SubResource != "" {
 		return admission.Allowed("")
 	}
 	look, raw := known.write, req.Object.Raw
@@ -107,13 +48,17 @@ func (h *Handler) Handle(ctx context.Context, req admission.Request) admission.R
 		return admission.Allowed("")
 	}
 	obj := known.empty()
-	if err := json.Unmarshal(raw, obj); err != nil {
+	// By the case of letters, as all who read stored objects go by it.
+	if err := kjson.UnmarshalCaseSensitivePreserveInts(raw, obj); err != nil {
 		return admission.Denied(fmt.Sprintf("reading the %s: %v", req.Kind.Kind, err))
 	}
 	if req.Operation != admissionv1.Delete && obj.GetDeletionTimestamp() != nil {
 		return admission.Allowed("") // whatever is in it, it can be finished
 	}
 	if !h.Ready() {
+		if known.others || known.setting {
+			return admission.Allowed("").WithWarnings("the operator of Manul has just started, and did not check this")
+		}
 		return admission.Errored(http.StatusServiceUnavailable,
 			errors.New("the operator of Manul has just started and does not know the cluster yet: try again in a few seconds"))
 	}
@@ -126,15 +71,23 @@ func (h *Handler) Handle(ctx context.Context, req admission.Request) admission.R
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
+	log := h.Log.WithValues("kind", req.Kind.Kind, "namespace", req.Namespace, "name", req.Name)
 	found, err := look(ctx, h.Cluster, obj)
 	if err != nil {
-		h.Log.Error(err, "Could not check an object", "kind", req.Kind.Kind, "namespace", req.Namespace, "name", req.Name)
+		log.Error(err, "Could not check an object")
 		return admission.Errored(http.StatusServiceUnavailable, fmt.Errorf("checking the %s against the cluster: %w", req.Kind.Kind, err))
 	}
-	return answer(req, obj.GetName(), found)
+	if found.blind != nil {
+		log.Error(found.blind, "Could not look for all that an object's author should be warned of")
+	}
+	if req.Operation != admissionv1.Delete {
+		gone := dropped(&req, obj, known)
+		found.errs, found.warnings = append(gone.errs, found.errs...), append(gone.warnings, found.warnings...)
+	}
+	return answer(&req, obj, found)
 }
 
-func answer(req admission.Request, name string, found verdict) admission.Response {
+func answer(req *admission.Request, obj client.Object, found verdict) admission.Response {
 	if len(found.errs) == 0 {
 		return admission.Allowed("").WithWarnings(bounded(found.warnings)...)
 	}
@@ -145,16 +98,22 @@ func answer(req admission.Request, name string, found verdict) admission.Respons
 	}
 	var status *apierrors.StatusError
 	if req.Operation == admissionv1.Delete {
-		status = apierrors.NewForbidden(schema.GroupResource{Group: req.Resource.Group, Resource: req.Resource.Resource}, name, errors.New(errs[0].Detail))
+		status = apierrors.NewForbidden(schema.GroupResource{Group: req.Resource.Group, Resource: req.Resource.Resource}, obj.GetName(), errors.New(errs[0].Detail))
 	} else {
-		status = apierrors.NewInvalid(schema.GroupKind{Group: req.Kind.Group, Kind: req.Kind.Kind}, name, errs)
+		status = apierrors.NewInvalid(schema.GroupKind{Group: req.Kind.Group, Kind: req.Kind.Kind}, obj.GetName(), errs)
 	}
 	return admission.Response{AdmissionResponse: admissionv1.AdmissionResponse{Result: &status.ErrStatus}}
 }
 
+// bounded leaves of warnings what API servers pass on.
 func bounded(warnings []string) []string {
 	if len(warnings) > maxWarnings {
-		return append(warnings[:maxWarnings-1:maxWarnings-1], fmt.Sprintf("and %d more warnings", len(warnings)-maxWarnings+1))
+		warnings = append(warnings[:maxWarnings-1:maxWarnings-1], fmt.Sprintf("and %d more warnings", len(warnings)-maxWarnings+1))
+	}
+	for i, text := range warnings {
+		if utf8.RuneCountInString(text) > maxWarning {
+			warnings[i] = string([]rune(text)[:maxWarning-1]) + "…"
+		}
 	}
 	return warnings
 }

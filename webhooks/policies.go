@@ -2,9 +2,9 @@ package webhooks
 
 import (
 	"context"
-	"fmt"
 	"slices"
 
+	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -19,7 +19,7 @@ func writeNetworkPolicy(ctx context.Context, in Cluster, obj client.Object) (ver
 		return verdict{}, unexpected(obj)
 	}
 	return checkPolicy(ctx, in, validate.NetworkPolicy(p), p.Namespace, func() *policy.Compiled { return policy.NetworkPolicy(p) }, p.Spec.Tier,
-		p.Spec.Ingress, p.Spec.Egress)
+		p.Spec.Types, p.Spec.Ingress, p.Spec.Egress)
 }
 
 func writeGlobalNetworkPolicy(ctx context.Context, in Cluster, obj client.Object) (verdict, error) {
@@ -28,7 +28,7 @@ func writeGlobalNetworkPolicy(ctx context.Context, in Cluster, obj client.Object
 		return verdict{}, unexpected(obj)
 	}
 	return checkPolicy(ctx, in, validate.GlobalNetworkPolicy(p), "", func() *policy.Compiled { return policy.GlobalNetworkPolicy(p) }, p.Spec.Tier,
-		p.Spec.Ingress, p.Spec.Egress)
+		p.Spec.Types, p.Spec.Ingress, p.Spec.Egress)
 }
 
 func writeStagedNetworkPolicy(ctx context.Context, in Cluster, obj client.Object) (verdict, error) {
@@ -37,7 +37,7 @@ func writeStagedNetworkPolicy(ctx context.Context, in Cluster, obj client.Object
 		return verdict{}, unexpected(obj)
 	}
 	return checkPolicy(ctx, in, validate.StagedNetworkPolicy(p), p.Namespace, func() *policy.Compiled { return policy.StagedNetworkPolicy(p) }, p.Spec.Tier,
-		p.Spec.Ingress, p.Spec.Egress)
+		p.Spec.Types, p.Spec.Ingress, p.Spec.Egress)
 }
 
 func writeStagedGlobalNetworkPolicy(ctx context.Context, in Cluster, obj client.Object) (verdict, error) {
@@ -46,21 +46,29 @@ func writeStagedGlobalNetworkPolicy(ctx context.Context, in Cluster, obj client.
 		return verdict{}, unexpected(obj)
 	}
 	return checkPolicy(ctx, in, validate.StagedGlobalNetworkPolicy(p), "", func() *policy.Compiled { return policy.StagedGlobalNetworkPolicy(p) }, p.Spec.Tier,
-		p.Spec.Ingress, p.Spec.Egress)
+		p.Spec.Types, p.Spec.Ingress, p.Spec.Egress)
 }
 
-func writeStagedKubernetesNetworkPolicy(_ context.Context, _ Cluster, obj client.Object) (verdict, error) {
+func writeStagedKubernetesNetworkPolicy(ctx context.Context, in Cluster, obj client.Object) (verdict, error) {
 	p, ok := obj.(*v3.StagedKubernetesNetworkPolicy)
 	if !ok {
 		return verdict{}, unexpected(obj)
 	}
-	return verdict{errs: validate.StagedKubernetesNetworkPolicy(p)}, nil
+	v := verdict{errs: validate.StagedKubernetesNetworkPolicy(p)}
+	if len(v.errs) > 0 {
+		return v, nil
+	}
+	v.warnings = kubernetesWarnings(&networkingv1.NetworkPolicySpec{Ingress: p.Spec.Ingress, Egress: p.Spec.Egress, PolicyTypes: p.Spec.PolicyTypes})
+	if compiled := policy.StagedKubernetesNetworkPolicy(p); compiled.Selector != nil {
+		v.warnNone(ctx, in, compiled, p.Namespace)
+	}
+	return v, nil
 }
 
 // checkPolicy adds to the mistakes that a policy has by itself what only the cluster shows, and warns of what is legal and
 // surely not meant.
 func checkPolicy(ctx context.Context, in Cluster, errs field.ErrorList, namespace string, compile func() *policy.Compiled,
-	tierName string, ingress, egress []v3.Rule,
+	tierName string, policyTypes []v3.PolicyType, ingress, egress []v3.Rule,
 ) (verdict, error) {
 	tier, path := &v3.Tier{}, field.NewPath("spec", "tier")
 	if !slices.ContainsFunc(errs, func(e *field.Error) bool { return e.Field == path.String() }) { // no need to look for what can't be
@@ -76,27 +84,23 @@ func checkPolicy(ctx context.Context, in Cluster, errs field.ErrorList, namespac
 		return verdict{errs: errs}, nil
 	}
 	compiled := compile()
-	warnings := append(unreachable("ingress", ingress), unreachable("egress", egress)...)
-	if f := compiled.Finding; !f.Accepted || f.Reason == policy.ReasonHTTPNotEnforced {
-		warnings = append(warnings, compiled.Finding.Message)
+	types := make([]string, 0, len(policyTypes))
+	for _, t := range policyTypes {
+		types = append(types, string(t))
 	}
+	var v verdict
+	if f := compiled.Finding; !f.Accepted || f.Reason == policy.ReasonHTTPNotEnforced {
+		v.warnings = append(v.warnings, f.Message)
+	}
+	v.warnings = append(v.warnings, unreachable("ingress", ingress)...)
+	v.warnings = append(v.warnings, unreachable("egress", egress)...)
+	v.warnings = append(v.warnings, idleRules("spec.types", types, len(ingress), len(egress))...)
 	if compiled.Selector == nil {
-		return verdict{warnings: warnings}, nil // a staged policy that stands for none
+		return v, nil // a staged policy that stands for none
 	}
 	if !compiled.Staged {
-		warnings = append(warnings, withoutRules(compiled, tier, len(ingress), len(egress))...)
+		v.warnings = append(v.warnings, withoutRules(compiled, tier, len(ingress), len(egress))...)
 	}
-	selects, err := in.Selects(ctx, compiled, namespace)
-	if err != nil {
-		return verdict{}, err
-	}
-	if !selects {
-		warnings = append(warnings, selectsNone(namespace))
-	}
-	return verdict{warnings: warnings}, nil
-}
-
-// unexpected is a mistake in the table of kinds.
-func unexpected(obj client.Object) error {
-	return fmt.Errorf("the checks of another kind were asked about a %T", obj)
+	v.warnNone(ctx, in, compiled, namespace)
+	return v, nil
 }

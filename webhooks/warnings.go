@@ -3,6 +3,7 @@ package webhooks
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 
 	v3 "github.com/manul-net/manul/api/v3"
@@ -47,10 +48,40 @@ func withoutRules(c *policy.Compiled, tier *v3.Tier, ingress, egress int) []stri
 		strings.Join(empty, " and "), strings.Join(empty, " and "), c.Tier)}
 }
 
-func selectsNone(namespace string) string {
-	where := "the policy selects no pod now"
-	if namespace != "" {
-		where = fmt.Sprintf("the policy selects no pod of namespace %q now", namespace)
+// idleRules finds rules for a direction in which the policy does not apply. No types: it applies where it has rules.
+func idleRules(path string, types []string, ingress, egress int) []string {
+	if len(types) == 0 {
+		return nil
 	}
-	return where + ": compare spec.selector with kubectl get pods --show-labels, unless the pods are still to come"
+	var warnings []string
+	for _, d := range []struct {
+		field, is string
+		rules     int
+	}{{"ingress", "Ingress", ingress}, {"egress", "Egress", egress}} {
+		if d.rules > 0 && !slices.Contains(types, d.is) {
+			warnings = append(warnings, fmt.Sprintf("spec.%s: these rules do nothing, since %s does not list %s: add it, or leave the rules out", d.field, path, d.is))
+		}
+	}
+	return warnings
+}
+
+func selectsNone(p *policy.Compiled, namespace string) string {
+	const compare = " with kubectl get pods --show-labels, unless the pods are still to come"
+	switch {
+	case ofCluster(p.Ref.Kind):
+		return "the policy selects no pod now: compare spec.subject" + compare
+	case p.Ref.Kind == policy.KindKubernetesNetworkPolicy || p.Ref.Kind == policy.KindStagedKubernetesNetworkPolicy:
+		return fmt.Sprintf("the policy selects no pod of namespace %q now: compare spec.podSelector", namespace) + compare
+	case namespace != "":
+		return fmt.Sprintf("the policy selects no pod of namespace %q now: compare spec.selector", namespace) + compare
+	}
+	return "the policy selects no pod and no host endpoint now: compare spec.selector and spec.namespaceSelector" + compare
+}
+
+// ofCluster tells policies for all the pods of a cluster, which select them by subject.
+func ofCluster(kind string) bool {
+	return !slices.Contains([]string{
+		policy.KindGlobalNetworkPolicy, policy.KindStagedGlobalNetworkPolicy, policy.KindNetworkPolicy, policy.KindStagedNetworkPolicy,
+		policy.KindKubernetesNetworkPolicy, policy.KindStagedKubernetesNetworkPolicy,
+	}, kind)
 }

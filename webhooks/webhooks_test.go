@@ -13,6 +13,7 @@ import (
 	admissionv1 "k8s.io/api/admission/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 	"sigs.k8s.io/yaml"
 
@@ -202,7 +203,7 @@ func TestWarnings(t *testing.T) {
 	nobody := sample()
 	nobody.none = true
 	for kind, want := range map[string]string{
-		"NetworkPolicy": `selects no pod of namespace "bank" now`, "StagedNetworkPolicy": "selects no pod of namespace", "GlobalNetworkPolicy": "selects no pod now",
+		"NetworkPolicy": `selects no pod of namespace "bank" now`, "StagedNetworkPolicy": "selects no pod of namespace", "GlobalNetworkPolicy": "selects no pod and no host endpoint now",
 	} {
 		got := handler(nobody).Handle(t.Context(), request(t, admissionv1.Create, kind, "spec: {ingress: ["+rule+"]}"))
 		if len(got.Warnings) != 1 || !strings.Contains(got.Warnings[0], want) {
@@ -241,9 +242,9 @@ func TestHandler(t *testing.T) {
 		t.Errorf("message is %q", many.Result.Message)
 	}
 	for name, k := range kinds() {
-		other := kinds()["Tier"].empty()
-		if name == "Tier" {
-			other = kinds()["IPPool"].empty()
+		var other client.Object = &v3.Tier{}
+		if name.Kind == "Tier" {
+			other = &v3.IPPool{}
 		}
 		if _, err := k.write(t.Context(), sample(), other); err == nil {
 			t.Errorf("the checks of %s take a %T", name, other)
@@ -278,7 +279,9 @@ func FuzzHandler(f *testing.F) {
 	f.Fuzz(func(t *testing.T, op uint8, raw []byte) {
 		ops := []admissionv1.Operation{admissionv1.Create, admissionv1.Update, admissionv1.Delete, admissionv1.Connect, ""}
 		for name := range kinds() {
-			got := h.Handle(ctx, rawRequest(ops[int(op)%len(ops)], name, raw))
+			req := rawRequest(ops[int(op)%len(ops)], name.Kind, raw)
+			req.Kind.Group = name.Group
+			got := h.Handle(ctx, req)
 			if !got.Allowed && (got.Result == nil || got.Result.Message == "") {
 				t.Errorf("%s: refused without a message", name)
 			}

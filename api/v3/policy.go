@@ -29,6 +29,8 @@ const (
 	ConditionAccepted = "Accepted"
 	// ConditionEnforced says that every node that must enforce the policy does.
 	ConditionEnforced = "Enforced"
+	// ConditionDegraded says that some node reports why it can't enforce the policy.
+	ConditionDegraded = "Degraded"
 )
 
 // PolicyStatus is what became of a policy.
@@ -38,8 +40,8 @@ type PolicyStatus struct {
 	// +optional
 	Enforced string `json:"enforced,omitempty"`
 
-	// Conditions: Accepted (valid and compiled; else the message names the field and the fix) and Enforced (in effect on every
-	// node that needs it).
+	// Conditions: Accepted (valid and compiled; else the message names the field and the fix), Enforced (in effect on every
+	// node that needs it) and Degraded (some node reports why it can't enforce it).
 	// +listType=map
 	// +listMapKey=type
 	// +optional

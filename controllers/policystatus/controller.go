@@ -1,5 +1,5 @@
-// Package policystatus tells users what became of their policies: the conditions Accepted and Enforced on the policy, on
-// its PolicyProgram, and an event for what cannot be accepted.
+// Package policystatus tells users what became of their policies: the conditions Accepted, Enforced and Degraded on the policy and on
+// its PolicyProgram, and events on transitions.
 package policystatus
 
 import (
@@ -9,7 +9,6 @@ import (
 	"sync"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -47,6 +46,8 @@ type Reporter struct {
 	mu sync.Mutex
 	// waiting holds since when a difference has been seen that is not worth a write yet (see patience).
 	waiting map[render.PolicyRef]time.Time
+
+	announced announced
 }
 
 // Setup registers the reporter. It runs on the leader alone.
@@ -83,6 +84,7 @@ func (r *Reporter) Reconcile(ctx context.Context, ref render.PolicyRef) (reconci
 	report, ok := r.World.Policy(ref)
 	if !ok {
 		r.settled(ref)
+		r.announced.forget(ref)
 		return reconcile.Result{}, nil
 	}
 	p, err := r.published(ctx, ref, report.Program)
@@ -202,12 +204,9 @@ func empty(kind string) (client.Object, *v3.PolicyStatus) {
 	return nil, nil
 }
 
-// writePolicy writes the status of the user's object, and the event when it is news that the policy is wrong.
+// writePolicy writes the status of the user's object, and events on what is news.
 func (r *Reporter) writePolicy(ctx context.Context, ref render.PolicyRef, p *published, before, now *v3.PolicyStatus) error {
-	if rejectedAnew(before, now) {
-		c := condition(now, v3.ConditionAccepted)
-		r.Events.Eventf(p.object, nil, corev1.EventTypeWarning, c.Reason, "Compile", "%s", c.Message)
-	}
+	r.announce(ref, p.object, news(before, now))
 	if p.status == nil {
 		return nil
 	}

@@ -30,6 +30,14 @@ const (
 	ReasonNotAccepted = "NotAccepted"
 )
 
+// Reasons of the condition Degraded.
+const (
+	// ReasonNodesFail: some nodes report why they can't put the policy into effect.
+	ReasonNodesFail = "NodesFail"
+	// ReasonNoFailures: no node reports that it can't.
+	ReasonNoFailures = "NoFailures"
+)
+
 const (
 	// quick is how long a generation that was just compiled has to reach its nodes before "not yet" is worth a write. Nodes
 	// take some milliseconds, and then one write says it all.
@@ -59,6 +67,7 @@ func statusOf(report *render.PolicyReport, before []metav1.Condition) v3.PolicyS
 	if report.Staged {
 		return v3.PolicyStatus{Conditions: conditions}
 	}
+	meta.SetStatusCondition(&conditions, degraded(report))
 	return v3.PolicyStatus{
 		Enforced:   fmt.Sprintf("%d/%d", report.Enforcing, report.Required),
 		Conditions: conditions,
@@ -86,6 +95,19 @@ func enforced(report *render.PolicyReport) metav1.Condition {
 		c.Message += ": the policy selects no endpoint"
 	default:
 		c.Status, c.Reason = metav1.ConditionTrue, ReasonEnforced
+	}
+	return c
+}
+
+// degraded tells a policy that some node can't put into effect from one that only takes its time.
+func degraded(report *render.PolicyReport) metav1.Condition {
+	c := metav1.Condition{
+		Type: v3.ConditionDegraded, Status: metav1.ConditionFalse, Reason: ReasonNoFailures,
+		Message: "no node reports that it can't enforce the policy", ObservedGeneration: report.Generation,
+	}
+	if len(report.Failing) > 0 {
+		c.Status, c.Reason = metav1.ConditionTrue, ReasonNodesFail
+		c.Message = strings.TrimPrefix(failures(report.Failing), "; ")
 	}
 	return c
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/manul-net/manul/api/v1alpha1"
 	"github.com/manul-net/manul/internal/selector"
@@ -114,6 +115,8 @@ type Compiled struct {
 
 	// Finding is what became of the policy.
 	Finding Finding
+	// Errs is what is wrong with the policy, or asks for too much, field by field; the finding tells of the first few.
+	Errs field.ErrorList
 	// problems that the finding tells of.
 	problems string
 }

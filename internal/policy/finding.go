@@ -44,7 +44,7 @@ func httpNotEnforced(rules []*field.Path) Finding {
 // selectNothing is for a policy whose own selector cannot be understood.
 func (c *Compiled) selectNothing(errs field.ErrorList) *Compiled {
 	c.Selector = nil
-	c.problems = joinProblems(errs)
+	c.Errs, c.problems = errs, joinProblems(errs)
 	c.Finding = Finding{Reason: ReasonInvalidSelector, Message: c.problems + "; until this is mended the policy selects nothing"}
 	return c
 }
@@ -60,7 +60,7 @@ func (c *Compiled) failClosed(errs field.ErrorList) *Compiled {
 		c.Program.Egress = []v1alpha1.Rule{{Action: v1alpha1.Deny}}
 		what = append(what, "egress")
 	}
-	c.problems = joinProblems(errs)
+	c.Errs, c.problems = errs, joinProblems(errs)
 	c.Finding = Finding{
 		Reason:  ReasonInvalid,
 		Message: fmt.Sprintf("%s; until this is mended the policy drops all %s of the endpoints that it selects", c.problems, strings.Join(what, " and ")),

@@ -41,7 +41,7 @@ func (c *Compiled) stage(kind string, action v3.StagedAction, errs field.ErrorLi
 	const idle = "; a staged policy is not enforced, with or without this"
 	switch {
 	case len(errs) > 0:
-		c.Selector = nil
+		c.Selector, c.Errs = nil, errs
 		c.Finding = Finding{Reason: ReasonInvalid, Message: joinProblems(errs) + idle}
 	case !c.Finding.Accepted:
 		c.Finding.Message = c.problems + idle

@@ -50,6 +50,9 @@ type Options struct {
 	Node string
 	// Version of the agent.
 	Version string
+	// Standalone: the host is no node of the cluster. It has no pods, routes to no pods, and no NodeState while it has no host
+	// endpoints.
+	Standalone bool
 	// Dataplane is the name of the policy dataplane.
 	Dataplane string
 
@@ -62,6 +65,8 @@ type Options struct {
 	// MTU gives the MTU of the interface that bears one of the node's addresses.
 	MTU func(own []netip.Addr) (int, error)
 	Log *slog.Logger
+	// Connections of the node, of which those are ended that policy comes to deny. Default: all go on.
+	Connections Connections
 	// Metrics of the loop. Default: none are kept.
 	Metrics *Metrics
 
@@ -120,10 +125,13 @@ type Agent struct {
 	failures    []v1alpha1.Failure
 	applyError  error
 	attempts    int // in vain, since the last success
-	heldSince   map[render.Item]time.Time
-	pending     pending
-	timers      timers
-	reported    v1alpha1.NodeStateStatus
+	// policyInEffect: the last attempt at the policy dataplane succeeded.
+	policyInEffect bool
+	enforcement    enforcement
+	heldSince      map[render.Item]time.Time
+	pending        pending
+	timers         timers
+	reported       v1alpha1.NodeStateStatus
 }
 
 // pending is what the current step has to do at its end.
@@ -137,7 +145,7 @@ type pending struct {
 
 // New makes an agent. Nothing happens before Run.
 func New(o Options) *Agent {
-	return &Agent{
+	a := &Agent{
 		Options:       o.withDefaults(),
 		box:           newMailbox(),
 		calls:         make(chan func()),
@@ -151,6 +159,8 @@ func New(o Options) *Agent {
 		waiters:       map[*waiter]struct{}{},
 		ready:         newReadiness(),
 	}
+	a.enforcement = a.newEnforcement()
+	return a
 }
 
 // Run works until ctx ends. What is in the kernel stays there.
@@ -172,8 +182,14 @@ func (a *Agent) Run(ctx context.Context) error {
 		defer close(followed)
 		followed <- a.Source.Run(ctx, a.box)
 	}()
+	enforced := make(chan struct{})
+	go func() {
+		defer close(enforced)
+		a.enforce(ctx)
+	}()
 	err := a.loop(ctx, followed)
 	cancel()
+	<-enforced
 	if err == nil {
 		err = <-followed
 	}
@@ -198,6 +214,9 @@ func (a *Agent) loop(ctx context.Context, followed <-chan error) error {
 		case call := <-a.calls:
 			call()
 			a.moreCalls()
+		case ask := <-a.enforcement.asks:
+			ask()
+			continue
 		case <-a.Policy.Changed():
 			a.Log.Info("somebody else changed the policy dataplane; comparing")
 			a.Policy.Resync()

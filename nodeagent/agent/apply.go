@@ -37,12 +37,14 @@ func (a *Agent) apply(ctx context.Context) {
 	if !due && a.applyError != nil && a.attempts > hastyRetries {
 		return // a retry is set; trying at every piece of news helps nobody
 	}
+	failed := false
 	if due || a.state.Policy().HasDirty() || a.state.Routes().HasDirty() {
-		if a.applyTables(ctx, due) {
-			return
-		}
+		failed = a.applyTables(ctx, due)
 	}
-	a.acknowledge()
+	a.endDenied()
+	if !failed {
+		a.acknowledge()
+	}
 }
 
 // applyTables tells whether it failed as a whole.
@@ -52,7 +54,9 @@ func (a *Agent) applyTables(ctx context.Context, both bool) bool {
 	var policyItems, routeItems []*tables.ItemError
 	var policyErr, routesErr error
 	if both || a.state.Policy().HasDirty() {
+		a.noteChanges()
 		a.Metrics.timed("policy", func() { policyItems, policyErr = split(a.Policy.Apply(ctx, a.state.Policy())) })
+		a.policyInEffect = policyErr == nil
 	} else {
 		policyItems = a.itemsOf(isRoute, false)
 	}

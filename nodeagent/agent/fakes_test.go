@@ -269,35 +269,41 @@ func (c *fakeCheckpoint) Load(each func(source.Kind, source.Object)) error {
 
 // lab is an agent with fakes around it.
 type lab struct {
-	agent      *Agent
-	source     *fakeSource
-	policy     *fakePolicy
-	routes     *fakeRoutes
-	addresses  *fakeAddresses
-	checkpoint *fakeCheckpoint
-	interfaces *fakeInterfaces
-	version    int
-	stop       func()
+	agent       *Agent
+	source      *fakeSource
+	policy      *fakePolicy
+	routes      *fakeRoutes
+	addresses   *fakeAddresses
+	checkpoint  *fakeCheckpoint
+	interfaces  *fakeInterfaces
+	connections *fakeConnections
+	version     int
+	stop        func()
 }
 
 // newLab begins an agent inside a bubble of the test's own time.
-func newLab(t *testing.T, checkpoint *fakeCheckpoint, addresses *fakeAddresses) *lab {
+func newLab(t *testing.T, checkpoint *fakeCheckpoint, addresses *fakeAddresses, change ...func(*Options)) *lab {
 	t.Helper()
 	l := &lab{
-		source:     &fakeSource{started: make(chan struct{})},
-		policy:     &fakePolicy{changed: make(chan struct{}, 1)},
-		routes:     &fakeRoutes{changed: make(chan struct{}, 1)},
-		addresses:  addresses,
-		checkpoint: checkpoint,
-		interfaces: &fakeInterfaces{changed: make(chan struct{})},
-		version:    100,
+		source:      &fakeSource{started: make(chan struct{})},
+		policy:      &fakePolicy{changed: make(chan struct{}, 1)},
+		routes:      &fakeRoutes{changed: make(chan struct{}, 1)},
+		addresses:   addresses,
+		checkpoint:  checkpoint,
+		interfaces:  &fakeInterfaces{changed: make(chan struct{})},
+		connections: &fakeConnections{},
+		version:     100,
 	}
-	l.agent = New(Options{
+	o := Options{
 		Node: node, Version: "test", Dataplane: "fake",
-		Source: l.source, Policy: l.policy, Routes: l.routes, Addresses: l.addresses, Checkpoint: checkpoint, Interfaces: l.interfaces,
+		Source: l.source, Policy: l.policy, Routes: l.routes, Addresses: l.addresses, Checkpoint: checkpoint, Interfaces: l.interfaces, Connections: l.connections,
 		MTU: func([]netip.Addr) (int, error) { return 1450, nil },
 		Log: slog.New(slog.DiscardHandler),
-	})
+	}
+	for _, f := range change {
+		f(&o)
+	}
+	l.agent = New(o)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- l.agent.Run(ctx) }()

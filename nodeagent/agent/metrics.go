@@ -15,12 +15,18 @@ type Metrics struct {
 	failures prometheus.Counter
 	inEffect *prometheus.GaugeVec
 	held     prometheus.Gauge
+
+	passes              prometheus.Histogram
+	listed, ended, vain prometheus.Counter
 }
 
 // NewMetrics makes metrics that nobody collects yet: see Collectors.
 func NewMetrics() *Metrics {
 	// 0.1 ms to 3.3 s
 	buckets := prometheus.ExponentialBuckets(0.0001, 2, 16)
+	count := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: "manul_agent_" + name, Help: help})
+	}
 	return &Metrics{
 		apply: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "manul_agent_apply_duration_seconds", Help: "Time to make a part of the kernel equal to its tables.", Buckets: buckets,
@@ -28,9 +34,14 @@ func NewMetrics() *Metrics {
 		news: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "manul_agent_news_to_kernel_seconds", Help: "Time from the arrival of news to its being in effect.", Buckets: buckets,
 		}),
-		failures: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "manul_agent_apply_failures_total", Help: "Attempts after which the kernel was not wholly as it should be.",
+		failures: count("apply_failures_total", "Attempts after which the kernel was not wholly as it should be."),
+		passes: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "manul_agent_connection_pass_duration_seconds", Buckets: buckets,
+			Help: "Time to look through the connections that changes of policy may have come to deny.",
 		}),
+		listed: count("connections_listed_total", "Connections that the kernel listed because policy may have come to deny them."),
+		ended:  count("connections_ended_total", "Connections that were ended because policy had come to deny them."),
+		vain:   count("connection_pass_failures_total", "Attempts after which connections that are denied may go on."),
 		inEffect: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "manul_agent_items", Help: "Items that the node is to have in effect, by kind.",
 		}, []string{"kind"}),
@@ -42,13 +53,23 @@ func NewMetrics() *Metrics {
 
 // Collectors are all metrics, to be registered.
 func (m *Metrics) Collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.apply, m.news, m.failures, m.inEffect, m.held}
+	return []prometheus.Collector{m.apply, m.news, m.failures, m.inEffect, m.held, m.passes, m.listed, m.ended, m.vain}
 }
 
 func (m *Metrics) timed(part string, f func()) {
 	began := time.Now()
 	f()
 	m.apply.WithLabelValues(part).Observe(time.Since(began).Seconds())
+}
+
+// enforced notes a pass over connections.
+func (m *Metrics) enforced(took time.Duration, listed, ended int, err error) {
+	m.passes.Observe(took.Seconds())
+	m.listed.Add(float64(listed))
+	m.ended.Add(float64(ended))
+	if err != nil {
+		m.vain.Inc()
+	}
 }
 
 func (m *Metrics) failed() { m.failures.Inc() }

@@ -66,6 +66,9 @@ func (a *Agent) takeNews() {
 		}
 	}
 	if len(a.synced) == len(source.Kinds()) {
+		if a.Standalone && a.nodeState == nil {
+			a.setNoHostEndpoints()
+		}
 		a.begin("all rendered state was received")
 	}
 }
@@ -87,7 +90,9 @@ func (a *Agent) set(kind source.Kind, o source.Object) {
 	case *v1alpha1.NodeEndpoints:
 		a.state.SetEndpoints(name, &o.Spec)
 	case *v1alpha1.NodeNetwork:
-		a.state.SetNetwork(name, &o.Spec)
+		if !a.Standalone {
+			a.state.SetNetwork(name, &o.Spec)
+		}
 	case *v1alpha1.PolicyProgram:
 		concerns = a.state.SetProgram(name, version, &o.Spec)
 	case *v1alpha1.SetCatalog:
@@ -101,6 +106,15 @@ func (a *Agent) set(kind source.Kind, o source.Object) {
 	a.pending.silent = true
 }
 
+// setNoHostEndpoints has a host that is no node take the absence of its NodeState for what it says: no HostEndpoint names
+// the host, so nothing is policed there.
+func (a *Agent) setNoHostEndpoints() {
+	a.nodeState = &v1alpha1.NodeState{}
+	a.state.SetNodeState(&a.nodeState.Spec)
+	a.reported = v1alpha1.NodeStateStatus{}
+	a.pending.addresses = true
+}
+
 // remove takes the news that an object is gone.
 func (a *Agent) remove(kind source.Kind, name string) {
 	if _, ok := a.known[kind][name]; !ok {
@@ -109,6 +123,10 @@ func (a *Agent) remove(kind source.Kind, name string) {
 	concerns := false
 	switch kind {
 	case source.NodeState:
+		if a.Standalone {
+			a.setNoHostEndpoints()
+			break
+		}
 		// Without the operator's word the node goes on as it is, and so it does after a restart.
 		a.Log.Warn("this node's NodeState is gone; keeping what it said")
 		delete(a.known[kind], name)

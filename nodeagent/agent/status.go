@@ -45,7 +45,8 @@ func (a *Agent) report() {
 	status := a.status()
 	a.ready.set(a.readyNow())
 	// An earlier agent's report stands until all is received again: a restart is no news.
-	if len(a.synced) < len(source.Kinds()) || a.nodeState == nil {
+	// A host that is no node has nowhere to report to while nothing is rendered for it.
+	if len(a.synced) < len(source.Kinds()) || a.nodeState == nil || a.nodeState.Name == "" {
 		return
 	}
 	worth := a.pending.acknowledge && !reflect.DeepEqual(status, a.reported)

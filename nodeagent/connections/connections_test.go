@@ -193,9 +193,9 @@ func TestWhatAChangeConcerns(t *testing.T) {
 		"a program that changed: its endpoints": {uses(tables.Allow, in), func(p *tables.Policy) { p.Programs.Set("p", uses(tables.Deny, in)) }, []string{"10.48.0.2"}},
 		"a program that others have":            {uses(tables.Allow, in), func(p *tables.Policy) { p.Programs.Set("q", uses(tables.Deny, in)) }, nil},
 		"another list of an endpoint":           {uses(tables.Allow, in), func(p *tables.Policy) { policies(p) }, []string{"10.48.0.2"}},
-		"a new endpoint": {uses(tables.Allow, in), func(p *tables.Policy) {
+		"a new endpoint: its address may have been another's": {uses(tables.Allow, in), func(p *tables.Policy) {
 			p.Endpoints.Set(web, tables.Endpoint{Addresses: []netip.Addr{netip.MustParseAddr("10.48.0.1")}})
-		}, nil},
+		}, []string{"10.48.0.1"}},
 		"an endpoint that is gone": {uses(tables.Allow, in), func(p *tables.Policy) { p.Endpoints.Delete(db) }, nil},
 		"a host endpoint":          {uses(tables.Allow, in), func(p *tables.Policy) { p.HostEndpoints.Set("eth0", tables.HostEndpoint{}) }, []string{"*"}},
 		"settings":                 {uses(tables.Allow, in), func(p *tables.Policy) { p.SettingsDirty = true }, []string{"*"}},

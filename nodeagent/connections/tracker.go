@@ -50,8 +50,9 @@ func (t *Tracker) Note(p *tables.Policy) {
 	if t.scope.all {
 		return
 	}
+	// A new endpoint, too: somebody may still send to an earlier one that had its address, as the kernel remembers.
 	for iface := range p.Endpoints.Dirty() {
-		if e, ok := p.Endpoints.Get(iface); ok && p.Endpoints.Had(iface) {
+		if e, ok := p.Endpoints.Get(iface); ok {
 			t.addEndpoint(&e)
 		}
 	}

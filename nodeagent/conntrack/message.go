@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -39,16 +40,25 @@ type filter struct {
 	addr        netip.Addr
 }
 
-func filtersOf(a netip.Addr) []filter {
-	family := uint8(unix.AF_INET)
-	if a.Is6() {
-		family = unix.AF_INET6
+// filtersOf lists what to ask for to see all connections that involve one of the addresses, or all there are if none is given.
+// For IPv6 the kernel, at least up to Linux 6.18, leaves out what has the address instead of what has not
+// (ctnetlink_filter_match_tuple), so it is asked for everything.
+func filtersOf(addrs []netip.Addr) []filter {
+	if len(addrs) == 0 {
+		return []filter{{family: unix.AF_INET}, {family: unix.AF_INET6}}
 	}
-	return []filter{
-		{family: family, tuple: nl.CTA_TUPLE_ORIG, addr: a},
-		{family: family, tuple: nl.CTA_TUPLE_ORIG, destination: true, addr: a},
-		{family: family, tuple: nl.CTA_TUPLE_REPLY, addr: a},
+	var filters []filter
+	for _, a := range addrs {
+		if a.Is4() {
+			filters = append(filters, filter{family: unix.AF_INET, tuple: nl.CTA_TUPLE_ORIG, addr: a},
+				filter{family: unix.AF_INET, tuple: nl.CTA_TUPLE_ORIG, destination: true, addr: a},
+				filter{family: unix.AF_INET, tuple: nl.CTA_TUPLE_REPLY, addr: a})
+		}
 	}
+	if slices.ContainsFunc(addrs, netip.Addr.Is6) {
+		filters = append(filters, filter{family: unix.AF_INET6})
+	}
+	return filters
 }
 
 func (f *filter) attributes() []*nl.RtAttr {

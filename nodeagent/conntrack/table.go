@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 
+	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
@@ -20,47 +21,51 @@ const receiveSeconds = 30
 type Table struct {
 	// A list takes its socket until it is done, so what is ended meanwhile needs another.
 	lists, ends *nl.SocketHandle
+	sockets     *nl.SocketHandle // to the node's own sockets
+	routes      *netlink.Handle
 }
 
 // Open opens the table of the calling thread's network namespace.
 func Open() (*Table, error) {
 	t := &Table{}
-	for _, socket := range []**nl.SocketHandle{&t.lists, &t.ends} {
-		s, err := nl.Subscribe(unix.NETLINK_NETFILTER)
-		if err == nil {
-			*socket = &nl.SocketHandle{Socket: s}
-			err = s.SetReceiveTimeout(&unix.Timeval{Sec: receiveSeconds})
-		}
-		if err != nil {
-			return nil, errors.Join(fmt.Errorf("opening a socket for connections: %w", err), t.Close())
-		}
+	var errs [4]error
+	t.lists, errs[0] = open(unix.NETLINK_NETFILTER)
+	t.ends, errs[1] = open(unix.NETLINK_NETFILTER)
+	t.sockets, errs[2] = open(unix.NETLINK_INET_DIAG)
+	t.routes, errs[3] = netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err := errors.Join(errs[:]...); err != nil {
+		return nil, errors.Join(fmt.Errorf("opening sockets for connections: %w", err), t.Close())
 	}
 	return t, nil
 }
 
+func open(protocol int) (*nl.SocketHandle, error) {
+	s, err := nl.Subscribe(protocol)
+	if err != nil {
+		return nil, err
+	}
+	return &nl.SocketHandle{Socket: s}, s.SetReceiveTimeout(&unix.Timeval{Sec: receiveSeconds})
+}
+
 // Close closes the table.
 func (t *Table) Close() error {
-	for _, s := range []*nl.SocketHandle{t.lists, t.ends} {
+	for _, s := range []*nl.SocketHandle{t.lists, t.ends, t.sockets} {
 		if s != nil {
 			s.Close()
 		}
+	}
+	if t.routes != nil {
+		t.routes.Close()
 	}
 	return nil
 }
 
 // Each calls f for every connection; where addresses are given, for every one that has one of these as the source of its first
 // packet, as the destination of that packet or as the source of the answers, perhaps more than once and perhaps for others
-// too, for not every kernel can tell. It ends when f says false. Each does not return before f does, and f may take its time:
-// the kernel keeps what it has not told.
+// too: the kernel picks out IPv4 addresses since Linux 5.8, and tells all there is of IPv6. It ends when f says false. f may
+// take its time, and may use the table's other methods: the kernel keeps what it has not told.
 func (t *Table) Each(ctx context.Context, involving []netip.Addr, f func(*connections.Flow) bool) error {
-	var filters []filter
-	for _, a := range involving {
-		filters = append(filters, filtersOf(a)...)
-	}
-	if len(filters) == 0 {
-		filters = []filter{{family: unix.AF_INET}, {family: unix.AF_INET6}}
-	}
-	for _, filter := range filters {
+	for _, filter := range filtersOf(involving) {
 		more, err := t.list(ctx, filter, f)
 		if err != nil {
 			return fmt.Errorf("listing connections: %w", err)

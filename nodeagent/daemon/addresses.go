@@ -115,3 +115,36 @@ func (a addresses) Held(each func(endpoint, uid string, addrs []netip.Addr)) err
 	}
 	return nil
 }
+
+var errNoPods = errors.New("this host runs without pods (--standalone)")
+
+// noAddresses are those of a host without pods.
+type noAddresses struct{}
+
+var _ agent.Addresses = noAddresses{}
+
+// SetBlocks implements agent.Addresses.
+func (noAddresses) SetBlocks([]v1alpha1.BlockLease, time.Duration) error { return nil }
+
+// Allocate implements agent.Addresses.
+func (noAddresses) Allocate(string, string, v1alpha1.AddressRequest) ([]netip.Addr, error) {
+	return nil, errNoPods
+}
+
+// Attach implements agent.Addresses.
+func (noAddresses) Attach(string, string, string) error { return errNoPods }
+
+// Detach implements agent.Addresses.
+func (noAddresses) Detach(string) error { return nil }
+
+// Retain implements agent.Addresses.
+func (noAddresses) Retain([]string) error { return nil }
+
+// KeepAttachments implements agent.Addresses.
+func (noAddresses) KeepAttachments([]string) error { return nil }
+
+// Attached implements agent.Addresses.
+func (noAddresses) Attached(string) (endpoint, uid string, ok bool) { return "", "", false }
+
+// Held implements agent.Addresses.
+func (noAddresses) Held(func(endpoint, uid string, addrs []netip.Addr)) error { return nil }

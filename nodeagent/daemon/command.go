@@ -23,6 +23,7 @@ type options struct {
 	version string
 
 	node       string
+	standalone bool
 	kubeconfig string
 	logLevel   string
 	address    string
@@ -60,6 +61,7 @@ func Command(version string) *cobra.Command {
 	}
 	f := c.Flags()
 	f.StringVar(&o.node, "node", os.Getenv("NODE_NAME"), "name of this node [NODE_NAME]")
+	f.BoolVar(&o.standalone, "standalone", false, "this host is no node of the cluster: HostEndpoints alone, no pods and no CNI plugin")
 	f.StringVar(&o.kubeconfig, "kubeconfig", os.Getenv("KUBECONFIG"), "kubeconfig file; empty: the pod's service account [KUBECONFIG]")
 	f.StringVar(&o.logLevel, "log-level", cmp.Or(os.Getenv("LOG_LEVEL"), "info"), "debug, info, warn or error [LOG_LEVEL]")
 	f.StringVar(&o.address, "health-address", cmp.Or(os.Getenv("HEALTH_ADDRESS"), ":9091"), "address of /healthz, /readyz and /metrics [HEALTH_ADDRESS]")
@@ -77,9 +79,14 @@ func (o *options) validate() error {
 	if o.node == "" {
 		problems = append(problems, errors.New("--node: empty; give the node's name, or set NODE_NAME from spec.nodeName"))
 	}
-	for flag, path := range map[string]string{
-		"--socket": o.socket, "--state-dir": o.state, "--cni-bin-dir": o.cniBin, "--cni-conf-dir": o.cniConf,
-	} {
+	paths := map[string]string{"--state-dir": o.state}
+	if !o.standalone {
+		paths["--socket"], paths["--cni-bin-dir"], paths["--cni-conf-dir"] = o.socket, o.cniBin, o.cniConf
+	}
+	if o.standalone && o.kubeconfig == "" {
+		problems = append(problems, errors.New("--kubeconfig: empty; --standalone needs one, for a host that is no node has no pod's service account"))
+	}
+	for flag, path := range paths {
 		if !filepath.IsAbs(path) {
 			problems = append(problems, fmt.Errorf("%s: got %q, want an absolute path", flag, path))
 		}

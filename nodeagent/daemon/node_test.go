@@ -29,6 +29,7 @@ import (
 	"github.com/manul-net/manul/cni/protocol"
 	"github.com/manul-net/manul/nodeagent/agent"
 	"github.com/manul-net/manul/nodeagent/checkpoint"
+	"github.com/manul-net/manul/nodeagent/conntrack"
 	"github.com/manul-net/manul/nodeagent/dataplane/nftables"
 	"github.com/manul-net/manul/nodeagent/dataplane/routes"
 	"github.com/manul-net/manul/nodeagent/interfaces"
@@ -90,6 +91,7 @@ func (n *testNode) start(follow source.Source) (stop func()) {
 	var policy *nftables.Driver
 	var routing *routes.Driver
 	var own *interfaces.Follower
+	var tracked *conntrack.Table
 	n.ns.Must("opening drivers", func() (err error) {
 		if policy, err = nftables.New(nftables.Options{WorkloadPrefix: protocol.InterfacePrefix, Log: n.log}); err != nil {
 			return err
@@ -97,7 +99,10 @@ func (n *testNode) start(follow source.Source) (stop func()) {
 		if routing, err = routes.New(routes.Options{WorkloadPrefix: protocol.InterfacePrefix, Protocol: protocol.RouteProtocol, Log: n.log}); err != nil {
 			return err
 		}
-		own, err = interfaces.New(interfaces.Options{WorkloadPrefix: protocol.InterfacePrefix, Log: n.log})
+		if own, err = interfaces.New(interfaces.Options{WorkloadPrefix: protocol.InterfacePrefix, Log: n.log}); err != nil {
+			return err
+		}
+		tracked, err = conntrack.Open()
 		return err
 	})
 	file, err := checkpoint.Open(filepath.Join(n.dir, "state", "checkpoint.db"))
@@ -110,7 +115,7 @@ func (n *testNode) start(follow source.Source) (stop func()) {
 	}
 	a := agent.New(agent.Options{
 		Node: nodeName, Version: "test", Dataplane: "nftables",
-		Source: follow, Policy: policy, Routes: routing, Addresses: given, Checkpoint: file, Interfaces: own,
+		Source: follow, Policy: policy, Routes: routing, Addresses: given, Checkpoint: file, Interfaces: own, Connections: tracked,
 		MTU: func([]netip.Addr) (int, error) { return 1500, nil }, Log: n.log,
 	})
 	o := &options{
@@ -132,7 +137,7 @@ func (n *testNode) start(follow source.Source) (stop func()) {
 	return func() {
 		n.t.Helper()
 		cancel()
-		if err := errors.Join(<-done, policy.Close(), routing.Close(), own.Close(), given.Close(), file.Close()); err != nil {
+		if err := errors.Join(<-done, policy.Close(), routing.Close(), own.Close(), tracked.Close(), given.Close(), file.Close()); err != nil {
 			n.t.Errorf("stopping: %v", err)
 		}
 	}
@@ -211,7 +216,7 @@ func (n *testNode) get(path string) (int, string) {
 // routesOf lists the node's routes that bear the project's mark.
 func (n *testNode) routesOf() map[string]string {
 	n.t.Helper()
-	list, err := n.ns.RouteListFiltered(unix.AF_INET, &netlink.Route{Protocol: protocol.RouteProtocol}, netlink.RT_FILTER_PROTOCOL)
+	list, err := n.ns.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{Protocol: protocol.RouteProtocol}, netlink.RT_FILTER_PROTOCOL)
 	if err != nil {
 		n.t.Fatal(err)
 	}

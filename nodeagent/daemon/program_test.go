@@ -114,18 +114,39 @@ func memory(t *testing.T, pid int) (resident, anonymous int) {
 	return value("VmRSS"), value("RssAnon")
 }
 
+// takesLittleMemory waits until an agent has given back what it needed at its start only.
+func (n *testNode) takesLittleMemory(pid int) {
+	n.t.Helper()
+	n.eventually("memory", func() string {
+		resident, anonymous := memory(n.t, pid)
+		if resident > maxResident || anonymous > maxAnonymous {
+			return fmt.Sprintf("resident %d KiB, anonymous %d KiB, want at most %d and %d", resident, anonymous, maxResident, maxAnonymous)
+		}
+		return ""
+	})
+	resident, anonymous := memory(n.t, pid)
+	n.t.Logf("resident %.1f MiB, of which anonymous %.1f MiB", float64(resident)/1024, float64(anonymous)/1024)
+}
+
+// build builds the program.
+func (n *testNode) build() string {
+	n.t.Helper()
+	program := filepath.Join(n.dir, "manul-node")
+	build := exec.CommandContext(n.t.Context(), "go", "build", "-trimpath", "-ldflags", "-s -w -X main.version=v0.0.1", "-o", program, "..")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		n.t.Fatalf("building: %v\n%s", err, out)
+	}
+	return program
+}
+
 // The program as users run it: flags, a kubeconfig, signals; and what memory it takes on a node of a cluster of 20.
 func TestProgram(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds the program")
 	}
 	n := newTestNode(t)
-	program := filepath.Join(n.dir, "manul-node")
-	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-ldflags", "-s -w -X main.version=v0.0.1", "-o", program, "..")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("building: %v\n%s", err, out)
-	}
+	program := n.build()
 	n.ns.Veth("eth0", netns.New(t), "fabric")
 	n.ns.Address("eth0", "192.168.0.1/24")
 	n.populate(20, 30)
@@ -147,15 +168,7 @@ func TestProgram(t *testing.T) {
 	if code, err := n.probe("127.0.0.1:9091", "/readyz"); err != nil || code != http.StatusOK {
 		t.Errorf("readiness probe: %d, %v", code, err)
 	}
-	n.eventually("memory", func() string {
-		resident, anonymous := memory(t, cmd.Process.Pid)
-		if resident > maxResident || anonymous > maxAnonymous {
-			return fmt.Sprintf("resident %d KiB, anonymous %d KiB, want at most %d and %d", resident, anonymous, maxResident, maxAnonymous)
-		}
-		return ""
-	})
-	resident, anonymous := memory(t, cmd.Process.Pid)
-	t.Logf("resident %.1f MiB, of which anonymous %.1f MiB", float64(resident)/1024, float64(anonymous)/1024)
+	n.takesLittleMemory(cmd.Process.Pid)
 
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)

@@ -24,6 +24,7 @@ import (
 	"github.com/manul-net/manul/nodeagent/agent"
 	"github.com/manul-net/manul/nodeagent/checkpoint"
 	"github.com/manul-net/manul/nodeagent/cniserver"
+	"github.com/manul-net/manul/nodeagent/conntrack"
 	"github.com/manul-net/manul/nodeagent/dataplane/nftables"
 	"github.com/manul-net/manul/nodeagent/dataplane/routes"
 	"github.com/manul-net/manul/nodeagent/install"
@@ -42,10 +43,12 @@ func run(ctx context.Context, o *options, log *slog.Logger) (err error) {
 		debug.SetGCPercent(gcPercent)
 	}
 	klog.SetSlogLogger(log.With("part", "client"))
-	log.Info("starting", "version", o.version, "node", o.node)
+	log.Info("starting", "version", o.version, "node", o.node, "standalone", o.standalone)
 
-	if err := install.Forwarding("/proc"); err != nil {
-		log.Warn("packets may not be passed on between pods and nodes", "error", err)
+	if !o.standalone {
+		if err := install.Forwarding("/proc"); err != nil {
+			log.Warn("packets may not be passed on between pods and nodes", "error", err)
+		}
 	}
 	config, err := clientConfig(o)
 	if err != nil {
@@ -62,11 +65,15 @@ func run(ctx context.Context, o *options, log *slog.Logger) (err error) {
 		return err
 	}
 	resources.add(file.Close)
-	addresses, err := openAddresses(filepath.Join(o.state, "addresses.db"))
-	if err != nil {
-		return err
+	var given agent.Addresses = noAddresses{}
+	if !o.standalone {
+		journal, err := openAddresses(filepath.Join(o.state, "addresses.db"))
+		if err != nil {
+			return err
+		}
+		resources.add(journal.Close)
+		given = journal
 	}
-	resources.add(addresses.Close)
 	policy, err := nftables.New(nftables.Options{WorkloadPrefix: protocol.InterfacePrefix, Log: log.With("part", "nftables")})
 	if err != nil {
 		return err
@@ -83,9 +90,15 @@ func run(ctx context.Context, o *options, log *slog.Logger) (err error) {
 	}
 	resources.add(own.Close)
 
+	tracked, err := conntrack.Open()
+	if err != nil {
+		return err
+	}
+	resources.add(tracked.Close)
+
 	a := agent.New(agent.Options{
-		Node: o.node, Version: o.version, Dataplane: "nftables",
-		Source: news, Policy: policy, Routes: routing, Addresses: addresses, Checkpoint: file, Interfaces: own,
+		Node: o.node, Version: o.version, Standalone: o.standalone, Dataplane: "nftables",
+		Source: news, Policy: policy, Routes: routing, Addresses: given, Checkpoint: file, Interfaces: own, Connections: tracked,
 		MTU: nodeMTU, Log: log, Metrics: agent.NewMetrics(), AddWait: o.addWait,
 	})
 	return serve(ctx, o, a, log)
@@ -124,9 +137,16 @@ func serve(ctx context.Context, o *options, a *agent.Agent, log *slog.Logger) er
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	registry.MustRegister(a.Metrics.Collectors()...)
-	observe, err := cniserver.Observer(registry)
-	if err != nil {
-		return err
+	cni := cniserver.Options{
+		Socket:        o.socket,
+		Queue:         protocol.Queue{Dir: filepath.Join(o.state, "cni", "deferred")},
+		ShutdownGrace: 3 * time.Second, // the manifest gives five in all
+	}
+	if !o.standalone {
+		var err error
+		if cni.Observe, err = cniserver.Observer(registry); err != nil {
+			return err
+		}
 	}
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", o.address)
 	if err != nil {
@@ -142,15 +162,18 @@ func serve(ctx context.Context, o *options, a *agent.Agent, log *slog.Logger) er
 	group.Go(func() error {
 		return health{alive: a.Alive, ready: a.Ready, metrics: registry}.serve(ctx, listener, log)
 	})
+	if !o.standalone {
+		group.Go(func() error { return cniserver.Serve(ctx, a, log.With("part", "cni"), cni) })
+		group.Go(func() error { return installWhenReady(ctx, o, a.FirstReady(), log) })
+	}
 	group.Go(func() error {
-		return cniserver.Serve(ctx, a, log.With("part", "cni"), cniserver.Options{
-			Socket:        o.socket,
-			Queue:         protocol.Queue{Dir: filepath.Join(o.state, "cni", "deferred")},
-			ShutdownGrace: 3 * time.Second, // the manifest gives five in all
-			Observe:       observe,
-		})
+		select {
+		case <-ctx.Done():
+		case <-a.FirstReady():
+			debug.FreeOSMemory() // the first lists were the largest that there will be
+		}
+		return nil
 	})
-	group.Go(func() error { return installWhenReady(ctx, o, a.FirstReady(), log) })
 	group.Go(func() error {
 		select {
 		case <-ctx.Done():
@@ -188,6 +211,5 @@ func installWhenReady(ctx context.Context, o *options, ready <-chan struct{}, lo
 		return err
 	}
 	log.Info("the CNI plugin and its configuration are installed")
-	debug.FreeOSMemory() // the first lists were the largest that there will be
 	return nil
 }

@@ -9,7 +9,6 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/netip"
-	"os"
 	"slices"
 	"sync"
 	"time"
@@ -88,6 +87,16 @@ func (f *Follower) Close() error {
 	return nil
 }
 
+// closed tells whether an error of the socket is only that of its being closed, for which the library has several.
+func (f *Follower) closed() bool {
+	select {
+	case <-f.done:
+		return true
+	default:
+		return false
+	}
+}
+
 // Addresses gives the addresses of all interfaces by name, in order. The map must not be changed.
 func (f *Follower) Addresses() map[string][]netip.Addr {
 	f.mu.Lock()
@@ -109,7 +118,7 @@ func signal(c chan struct{}) {
 func (f *Follower) receive() {
 	for {
 		messages, _, err := f.socket.Receive()
-		if errors.Is(err, os.ErrClosed) {
+		if err != nil && f.closed() {
 			return
 		}
 		if err != nil {

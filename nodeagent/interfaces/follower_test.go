@@ -1,6 +1,7 @@
 package interfaces
 
 import (
+	"bytes"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -27,6 +28,20 @@ func follow(t *testing.T, ns *netns.NS) *Follower {
 	})
 	t.Cleanup(func() { _ = f.Close() })
 	return f
+}
+
+// Closing is no failure.
+func TestCloseIsSilent(t *testing.T) {
+	ns := netns.New(t)
+	var log bytes.Buffer
+	var f *Follower
+	ns.Must("following interfaces", func() (err error) {
+		f, err = New(Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
+		return err
+	})
+	if err := f.Close(); err != nil || log.Len() > 0 {
+		t.Errorf("%v; logged: %s", err, &log)
+	}
 }
 
 // eventually waits until the follower knows what is wanted, woken by nothing but its own word.

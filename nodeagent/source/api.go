@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -72,6 +73,9 @@ func (a *API) writeStatus(ctx context.Context, status *v1alpha1.NodeStateStatus)
 	}
 	err = a.client.Patch(types.JSONPatchType).Resource(resource(NodeState)).Name(a.node).SubResource("status").
 		Body(patch).Do(ctx).Error()
+	if apierrors.IsNotFound(err) {
+		return nil // it was deleted; a new one gets a status of its own
+	}
 	if err != nil {
 		return fmt.Errorf("writing status of NodeState %s: %w", a.node, err)
 	}

@@ -14,26 +14,21 @@ import (
 
 // TestCluster brings up one cluster, which all tests share in order: the walk-through installs Manul on it.
 //
-// MANUL_CLUSTER=demo go test -run TestOnCluster runs the others on a cluster that has Manul already.
+// MANUL_CLUSTER=demo go test -run TestCluster runs the others on a cluster of that name, which has Manul already.
 func TestCluster(t *testing.T) {
+	if name := os.Getenv("MANUL_CLUSTER"); name != "" {
+		project, err := filepath.Abs("../..")
+		if err != nil {
+			t.Fatal(err)
+		}
+		rest(t, &lab.Cluster{Project: project, Name: name, Log: writer{t}})
+		return
+	}
 	c := up(t, "e2e", "nftables")
 	if !t.Run("Walkthrough", func(t *testing.T) { walk(t, c) }) {
 		return
 	}
 	rest(t, c)
-}
-
-// TestOnCluster runs what follows the walk-through on a cluster that is up and has Manul.
-func TestOnCluster(t *testing.T) {
-	name := os.Getenv("MANUL_CLUSTER")
-	if name == "" {
-		t.Skip("for a cluster of one's own: MANUL_CLUSTER has its name")
-	}
-	project, err := filepath.Abs("../..")
-	if err != nil {
-		t.Fatal(err)
-	}
-	rest(t, &lab.Cluster{Project: project, Name: name, Log: writer{t}})
 }
 
 // rest is what follows the walk-through.

@@ -25,6 +25,8 @@ type agents struct {
 	mu sync.Mutex
 	// held nodes say nothing.
 	held map[string]bool
+	// failing nodes say what they can't put into effect.
+	failing map[string][]v1alpha1.Failure
 	// states, generations and applied are what the agents have seen: kind -> version.
 	states  map[string]*v1alpha1.NodeState
 	gens    map[string]int64
@@ -36,7 +38,7 @@ type agents struct {
 func (k *cluster) agents() *agents {
 	k.t.Helper()
 	a := &agents{
-		k: k, held: map[string]bool{}, states: map[string]*v1alpha1.NodeState{}, gens: map[string]int64{},
+		k: k, held: map[string]bool{}, failing: map[string][]v1alpha1.Failure{}, states: map[string]*v1alpha1.NodeState{}, gens: map[string]int64{},
 		applied: map[string]string{}, written: map[string]string{}, wake: make(chan struct{}, 1),
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(k.t.Context()))
@@ -72,6 +74,14 @@ func (k *cluster) agents() *agents {
 func (a *agents) hold(node string, held bool) {
 	a.mu.Lock()
 	a.held[node] = held
+	a.mu.Unlock()
+	a.signal()
+}
+
+// fail has a node report failures; none: it is well again.
+func (a *agents) fail(node string, failures ...v1alpha1.Failure) {
+	a.mu.Lock()
+	a.failing[node] = failures
 	a.mu.Unlock()
 	a.signal()
 }
@@ -122,7 +132,11 @@ func (a *agents) run(ctx context.Context) {
 		case <-a.wake:
 		}
 		for name, status := range a.statuses() {
-			raw, err := json.Marshal(map[string]any{"status": status})
+			// Without failures the patch says so, or those of before would stay.
+			raw, err := json.Marshal(map[string]any{"status": struct {
+				v1alpha1.NodeStateStatus
+				Failures []v1alpha1.Failure `json:"failures"`
+			}{status, status.Failures}})
 			if err != nil || a.written[name] == string(raw) {
 				continue
 			}
@@ -145,7 +159,7 @@ func (a *agents) statuses() map[string]v1alpha1.NodeStateStatus {
 			continue
 		}
 		applied := maps.Clone(a.applied)
-		status := v1alpha1.NodeStateStatus{ObservedGeneration: state.Generation, Applied: applied, Dataplane: "nftables"}
+		status := v1alpha1.NodeStateStatus{ObservedGeneration: state.Generation, Applied: applied, Dataplane: "nftables", Failures: a.failing[name]}
 		status.Endpoints = addresses(state)
 		status.Summary.Endpoints = int32(len(status.Endpoints))
 		out[name] = status

@@ -167,6 +167,38 @@ func TestEnforcedWaitsForEveryNode(t *testing.T) {
 	k.enforced(gnp, "2/2")
 }
 
+// TestNodeThatFails: what a user sees of a policy that a node can't put into effect.
+func TestNodeThatFails(t *testing.T) {
+	k := newCluster(t)
+	a := k.agents()
+	k.create(node("node1", "10.0.0.11"), node("node2", "10.0.0.12"), namespace("fail"))
+	k.create(pod("fail", "a", "node1", nil), pod("fail", "b", "node2", nil))
+	k.operator(withPool())
+	k.addressed("node1", "fail/a")
+	k.addressed("node2", "fail/b")
+	gnp := globalPolicy("failing", "projectcalico.org/namespace == 'fail'")
+	k.create(gnp)
+	k.enforced(gnp, "2/2")
+	k.must(condition(gnp, gnp.Status.Conditions, v3.ConditionDegraded, metav1.ConditionFalse), "while no node fails")
+	k.eventually("an event tells that it is in force", func() error { return k.told(gnp.Name, "Normal", "Enforced") })
+
+	a.fail("node2", v1alpha1.Failure{Kind: "PolicyProgram", Name: "gnp.failing", Message: "no space left"})
+	k.eventually("the policy is degraded", func() error {
+		k.get(gnp)
+		c := meta.FindStatusCondition(gnp.Status.Conditions, v3.ConditionDegraded)
+		if gnp.Status.Enforced != "1/2" || c == nil || c.Status != metav1.ConditionTrue || c.Reason != "NodesFail" || c.Message != "node2: no space left" {
+			return fmt.Errorf("status is %+v", gnp.Status)
+		}
+		return condition(gnp, gnp.Status.Conditions, v3.ConditionEnforced, metav1.ConditionFalse)
+	})
+	k.eventually("an event tells why", func() error { return k.told(gnp.Name, "Warning", "NodesFail") })
+
+	a.fail("node2")
+	k.enforced(gnp, "2/2")
+	k.must(condition(gnp, gnp.Status.Conditions, v3.ConditionDegraded, metav1.ConditionFalse), "when no node fails any more")
+	k.eventually("an event tells that it is over", func() error { return k.told(gnp.Name, "Normal", "NoFailures") })
+}
+
 // TestBadSelectorIsNotAccepted looks at what a user sees who made a mistake, and who then mends it.
 func TestBadSelectorIsNotAccepted(t *testing.T) {
 	k := newCluster(t)

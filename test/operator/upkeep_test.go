@@ -30,6 +30,18 @@ func (k *cluster) warned(name string) error {
 	return fmt.Errorf("none of %d events is a warning about %s", len(events.Items), name)
 }
 
+// told looks for an event of a kind and for a reason about an object.
+func (k *cluster) told(name, kind, reason string) error {
+	events := &eventsv1.EventList{}
+	k.must(k.client.List(k.t.Context(), events), "listing events")
+	for _, e := range events.Items {
+		if e.Regarding.Name == name && e.Type == kind && e.Reason == reason {
+			return nil
+		}
+	}
+	return fmt.Errorf("none of %d events about %s is of type %s and reason %s", len(events.Items), name, kind, reason)
+}
+
 // TestForeignChangesAreUndone edits, deletes and adds rendered objects behind the operator's back.
 func TestForeignChangesAreUndone(t *testing.T) {
 	k := newCluster(t)

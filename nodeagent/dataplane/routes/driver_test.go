@@ -1,8 +1,10 @@
 package routes
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net"
 	"net/netip"
@@ -189,6 +191,20 @@ func TestRoutes(t *testing.T) {
 }
 
 // A restarted driver adds what is missing, removes what is left over and touches nothing that is right.
+// Closing is no failure.
+func TestCloseIsSilent(t *testing.T) {
+	ns := netns.New(t)
+	var log bytes.Buffer
+	var d *Driver
+	ns.Must("opening the driver", func() (err error) {
+		d, err = New(Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
+		return err
+	})
+	if err := d.Close(); err != nil || log.Len() > 0 {
+		t.Errorf("%v; logged: %s", err, &log)
+	}
+}
+
 func TestRestart(t *testing.T) {
 	n := newNode(t)
 	n.apply(desiredRoutes())

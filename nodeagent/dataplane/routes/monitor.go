@@ -4,9 +4,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/vishvananda/netlink/nl"
@@ -23,6 +23,7 @@ type monitor struct {
 	socket  *nl.NetlinkSocket
 	changed chan struct{}
 	done    chan struct{}
+	closing atomic.Bool
 
 	mu    sync.Mutex
 	links map[string]int // workload interfaces that came, went or changed their state, with their index
@@ -45,6 +46,7 @@ func startMonitor(options Options, owner uint32) (*monitor, error) {
 }
 
 func (m *monitor) close() {
+	m.closing.Store(true)
 	m.socket.Close()
 	<-m.done
 }
@@ -62,7 +64,7 @@ func (m *monitor) run() {
 	defer close(m.done)
 	for {
 		messages, _, err := m.socket.Receive()
-		if errors.Is(err, os.ErrClosed) {
+		if err != nil && m.closing.Load() { // the library has several errors for that
 			return
 		}
 		news := false
