@@ -7,7 +7,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"math"
-	"strconv"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -55,6 +54,15 @@ type Ref struct {
 
 // String is "name/namespace/kind", by which policies of equal order are ordered.
 func (r Ref) String() string { return r.Name + "/" + r.Namespace + "/" + r.Kind }
+
+// staged begins the kinds of staged policies.
+const staged = "Staged"
+
+// Real names the policy that a staged one stands for.
+func (r Ref) Real() Ref { return Ref{strings.TrimPrefix(r.Kind, staged), r.Namespace, r.Name} }
+
+// Staged names the staged policy that stands for this one.
+func (r Ref) Staged() Ref { return Ref{staged + r.Kind, r.Namespace, r.Name} }
 
 // maxProgramName is the greatest length of the name of an API object.
 const maxProgramName = 253
@@ -112,6 +120,10 @@ type Compiled struct {
 
 	// Staged: the policy is tried out. It has neither program nor sets and decides nothing.
 	Staged bool
+	// Deletes: the staged policy stands for deleting the one that it is called after.
+	Deletes bool
+	// proposed is the program that the staged policy would have.
+	proposed v1alpha1.PolicyProgramSpec
 
 	// Finding is what became of the policy.
 	Finding Finding
@@ -192,21 +204,6 @@ type Finding struct {
 
 func accepted() Finding {
 	return Finding{Accepted: true, Reason: ReasonAccepted, Message: "the policy is valid and was compiled"}
-}
-
-// Staged is the finding on a staged policy that would apply to so many endpoints on so many nodes.
-func (f Finding) Staged(endpoints, nodes int) Finding {
-	if f.Accepted {
-		f.Message += "; would apply to " + count(endpoints, "endpoint") + " on " + count(nodes, "node") + "; not enforced"
-	}
-	return f
-}
-
-func count(n int, what string) string {
-	if n != 1 {
-		what += "s"
-	}
-	return strconv.Itoa(n) + " " + what
 }
 
 // TierNotFound is the finding on a policy whose tier does not exist.

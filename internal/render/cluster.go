@@ -70,6 +70,8 @@ type Cluster struct {
 	tiers    map[string]tier
 	policies map[PolicyRef]*policyState
 	programs map[string]*policyState
+	// stagedPolicies counts the staged ones.
+	stagedPolicies int
 	// observedPrograms are the PolicyPrograms of the API, by name.
 	observedPrograms map[string]*observedProgram
 	// selecting finds the policies that apply to endpoints.
@@ -108,6 +110,8 @@ type pending struct {
 	// enforcement: policies, and nodes, whose enforcement may have changed.
 	policies map[*policyState]struct{}
 	nodes    map[*node]struct{}
+	// staged: endpoints to which staged policies may do something else.
+	staged map[*endpoint]struct{}
 }
 
 // New returns an empty cluster. The built-in tiers are there from the start.
@@ -139,6 +143,7 @@ func New() *Cluster {
 			compare:    map[Key]struct{}{},
 			policies:   map[*policyState]struct{}{},
 			nodes:      map[*node]struct{}{},
+			staged:     map[*endpoint]struct{}{},
 		},
 		transition:    newTransition(),
 		dirty:         map[Key]struct{}{},
@@ -160,4 +165,5 @@ func (c *Cluster) flush() {
 	c.compareObserved()
 	c.updateTransition()
 	c.updateEnforcement()
+	c.updateStaged()
 }

@@ -37,6 +37,10 @@ func typed(apiVersion, kind string) runtime.Object {
 		return &v3.NetworkPolicy{}
 	case "projectcalico.org/v3 GlobalNetworkPolicy":
 		return &v3.GlobalNetworkPolicy{}
+	case "projectcalico.org/v3 StagedNetworkPolicy":
+		return &v3.StagedNetworkPolicy{}
+	case "projectcalico.org/v3 StagedGlobalNetworkPolicy":
+		return &v3.StagedGlobalNetworkPolicy{}
 	case "projectcalico.org/v3 Tier":
 		return &v3.Tier{}
 	case "projectcalico.org/v3 IPPool":
