@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # images.sh VERSION product|samples: writes images as OCI archives to out/images/, without Docker.
-#   product  the operator, and the node agent with the CNI plugin, from bin/
+#   product  the operator, and the node agent with the CNI plugin, from bin/; the agent's has iptables and ipset of this machine's
+#            Debian packages
 #   samples  YAO Bank and the prober, for the demo and the tests
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -9,9 +10,37 @@ out=$PWD/out/images work=$PWD/out/work
 mkdir -p "$out" "$work"
 go -C hack/ociimage build -o "$work/ociimage" .
 
-image() { # name, entrypoint, SOURCE:DEST...
+image() { # name, entrypoint, SOURCE:DEST or --link=DEST:TARGET...
   local name=$1 entry=$2; shift 2
-  "$work/ociimage" --name "ghcr.io/manul-net/$name:$version" --entrypoint "$entry" --env PATH=/bin --output "$out/$name.tar" "$@"
+  "$work/ociimage" --name "ghcr.io/manul-net/$name:$version" --entrypoint "$entry" --env PATH=/bin:/usr/sbin --output "$out/$name.tar" "$@"
+}
+
+# Both variants of iptables with all extensions, since what is read may have rules of others, and ipset for people who look around;
+# their libraries, and the terms under which they come.
+iptables() {
+  local program name lib file
+  for program in xtables-nft-multi xtables-legacy-multi ipset; do
+    echo "/usr/sbin/$program:/usr/sbin/$program"
+    for lib in $(ldd "/usr/sbin/$program" | grep -oE '/[^ ]+'); do echo "$lib:$lib"; done
+  done
+  for name in iptables ip6tables; do
+    for file in "$name-VARIANT" "$name-VARIANT-save" "$name-VARIANT-restore"; do
+      for program in nft legacy; do echo "--link=/usr/sbin/${file/VARIANT/$program}:xtables-$program-multi"; done
+    done
+  done
+  while read -r file; do
+    if [ -h "$file" ]; then echo "--link=$file:$(readlink "$file")"; else echo "$file:$file"; fi
+    for lib in $(ldd "$file" | grep -oE '/[^ ]+'); do echo "$lib:$lib"; done
+  done < <(dpkg -L iptables | grep -E '/xtables/lib(xt|ipt|ip6t)_.*\.so$')
+  for file in /usr/share/doc/{iptables,ipset,libc6,libxtables12,libip4tc2,libip6tc2,libmnl0,libnftnl11,libipset13}/copyright; do
+    echo "$file:$file"
+  done
+}
+
+# Bytes of the files among SOURCE:DEST...
+size() {
+  local file
+  for file in "$@"; do [ "${file:0:2}" = -- ] || echo "${file%%:*}"; done | xargs stat -L -c %s | awk '{ n += $1 } END { printf "%.1f MB\n", n / 1e6 }'
 }
 
 # Programs of this machine with the libraries they need, and the applets of busybox, for people who look around in a pod.
@@ -26,7 +55,9 @@ userland() {
 case $what in
 product)
   image manul-operator /manul-operator bin/manul-operator:/manul-operator
-  image manul-node /manul-node bin/manul-node:/manul-node bin/manul:/opt/manul/bin/manul
+  mapfile -t tools < <(iptables | sort -u)
+  echo "manul-node: iptables, ipset and their libraries add $(size "${tools[@]}")"
+  image manul-node /manul-node bin/manul-node:/manul-node bin/manul:/opt/manul/bin/manul "${tools[@]}"
   ;;
 samples)
   for program in yaobank/customer yaobank/summary yaobank/database prober; do

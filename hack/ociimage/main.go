@@ -22,6 +22,7 @@ func main() {
 func command() *cobra.Command {
 	var img archive.Image
 	var output string
+	var links []string
 	cmd := &cobra.Command{
 		Use:           "ociimage --name NAME --entrypoint PROGRAM --output FILE.tar SOURCE:DEST...",
 		Short:         "Write an OCI image archive from files, without Docker",
@@ -36,6 +37,13 @@ func command() *cobra.Command {
 				}
 				img.Files = append(img.Files, f)
 			}
+			for _, l := range links {
+				f, err := archive.ParseLink(l)
+				if err != nil {
+					return err
+				}
+				img.Files = append(img.Files, f)
+			}
 			return archive.Write(img, output)
 		},
 	}
@@ -45,6 +53,7 @@ func command() *cobra.Command {
 	f.StringArrayVar(&img.Cmd, "cmd", nil, "default argument; repeat for more")
 	f.StringVar(&img.User, "user", "", "user the program runs as (default root)")
 	f.StringArrayVar(&img.Env, "env", nil, "variable as KEY=value; repeat for more")
+	f.StringArrayVar(&links, "link", nil, "symbolic link as DEST:TARGET; repeat for more")
 	f.StringVar(&output, "output", "", "archive to write")
 	for _, required := range []string{"name", "entrypoint", "output"} {
 		_ = cmd.MarkFlagRequired(required) // fails only where there is no such flag

@@ -23,8 +23,10 @@ type Dataplane[T any] interface {
 	Apply(ctx context.Context, desired T) error
 	// Resync makes the next Apply compare everything with the kernel.
 	Resync()
-	// Changed yields a value when another Apply is necessary because the kernel changed.
+	// Changed yields a value when another Apply is necessary because the kernel changed, or is to be looked at.
 	Changed() <-chan struct{}
+	// Disturbances counts the changes by others that were noticed, and undone.
+	Disturbances() int64
 }
 
 // Interfaces tells what interfaces the node has.
@@ -53,8 +55,8 @@ type Options struct {
 	// Standalone: the host is no node of the cluster. It has no pods, routes to no pods, and no NodeState while it has no host
 	// endpoints.
 	Standalone bool
-	// Dataplane is the name of the policy dataplane.
-	Dataplane string
+	// Dataplane tells the name of the policy dataplane in use; empty: none yet.
+	Dataplane func() string
 
 	Source     source.Source
 	Policy     Dataplane[*tables.Policy]
@@ -125,6 +127,7 @@ type Agent struct {
 	failures    []v1alpha1.Failure
 	applyError  error
 	attempts    int // in vain, since the last success
+	disturbance disturbance
 	// policyInEffect: the last attempt at the policy dataplane succeeded.
 	policyInEffect bool
 	enforcement    enforcement
@@ -218,8 +221,6 @@ func (a *Agent) loop(ctx context.Context, followed <-chan error) error {
 			ask()
 			continue
 		case <-a.Policy.Changed():
-			a.Log.Info("somebody else changed the policy dataplane; comparing")
-			a.Policy.Resync()
 			a.timers.apply.now()
 		case <-a.Routes.Changed():
 			a.timers.apply.now()
@@ -242,6 +243,9 @@ func (a *Agent) loop(ctx context.Context, followed <-chan error) error {
 		case <-a.timers.acknowledge.C():
 			a.timers.acknowledge.fired()
 			a.pending.acknowledge = a.pending.acknowledge || a.pending.silent
+		case <-a.timers.quiet.C():
+			a.timers.quiet.fired()
+			a.timers.quiet.take()
 		case <-a.timers.checkpoint.C():
 			a.timers.checkpoint.fired()
 			a.flush()

@@ -65,6 +65,7 @@ func (a *Agent) applyTables(ctx context.Context, both bool) bool {
 	} else {
 		routeItems = a.itemsOf(isRoute, true)
 	}
+	a.noteDisturbances()
 	a.items = slices.Concat(policyItems, routeItems)
 	a.setFailures(a.items)
 	err := errors.Join(policyErr, routesErr)

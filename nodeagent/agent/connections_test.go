@@ -299,6 +299,27 @@ func TestConnectionsOfTheNodeItself(t *testing.T) {
 	})
 }
 
+// Of a connection that is older than the rules it is not known who began it. It goes on if either side may.
+func TestConnectionsThatWerePickedUpInTheirMiddle(t *testing.T) {
+	bubble(t, func(t *testing.T, l *lab) {
+		l.interfaces.set("eth0", ownAddress)
+		l.connections.connect(peer, 6443, ownAddress, 1000) // an answer of the API server
+		l.connections.connect(peer, 2, ownAddress, 81)
+		l.connections.connect(peer, 3, ownAddress, 82)
+		for i := range 2 {
+			l.connections.flows[i].PickedUp = true
+		}
+		program := l.denying("gnp.a", 1)
+		program.Spec.Egress = []v1alpha1.Rule{
+			{Action: v1alpha1.Allow, Protocol: new(int32(6)), Destination: v1alpha1.EntityMatch{Ports: []v1alpha1.PortRange{{First: 6443, Last: 6443}}}},
+		}
+		h := guarded("h1", "eth0")
+		h.Local.Egress = h.Local.Ingress
+		l.sync(l.hostState(1, h), program)
+		l.open(t, 6443)
+	})
+}
+
 func TestManyConnectionsAreJudgedInParts(t *testing.T) {
 	connected(t, func(t *testing.T, l *lab) {
 		for p := range uint16(10 * judgeAtOnce) {

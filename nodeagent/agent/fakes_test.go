@@ -72,6 +72,7 @@ type fakePolicy struct {
 	resyncs   int
 	fail      error
 	changed   chan struct{}
+	disturbed int64
 }
 
 func (p *fakePolicy) Apply(_ context.Context, desired *tables.Policy) error {
@@ -91,6 +92,7 @@ func (p *fakePolicy) Apply(_ context.Context, desired *tables.Policy) error {
 
 func (p *fakePolicy) Resync()                  { p.mu.Lock(); p.resyncs++; p.mu.Unlock() }
 func (p *fakePolicy) Changed() <-chan struct{} { return p.changed }
+func (p *fakePolicy) Disturbances() int64      { p.mu.Lock(); defer p.mu.Unlock(); return p.disturbed }
 
 func (p *fakePolicy) failWith(err error) { p.mu.Lock(); p.fail = err; p.mu.Unlock() }
 
@@ -116,6 +118,8 @@ type fakeRoutes struct {
 	mu      sync.Mutex
 	routes  map[netip.Prefix]tables.Route
 	changed chan struct{}
+
+	disturbed int64
 }
 
 func (r *fakeRoutes) Apply(_ context.Context, desired *tables.Routes) error {
@@ -128,6 +132,7 @@ func (r *fakeRoutes) Apply(_ context.Context, desired *tables.Routes) error {
 
 func (r *fakeRoutes) Resync()                  {}
 func (r *fakeRoutes) Changed() <-chan struct{} { return r.changed }
+func (r *fakeRoutes) Disturbances() int64      { r.mu.Lock(); defer r.mu.Unlock(); return r.disturbed }
 
 // fakeInterfaces are those of a node.
 type fakeInterfaces struct {
@@ -295,7 +300,7 @@ func newLab(t *testing.T, checkpoint *fakeCheckpoint, addresses *fakeAddresses, 
 		version:     100,
 	}
 	o := Options{
-		Node: node, Version: "test", Dataplane: "fake",
+		Node: node, Version: "test", Dataplane: func() string { return "fake" },
 		Source: l.source, Policy: l.policy, Routes: l.routes, Addresses: l.addresses, Checkpoint: checkpoint, Interfaces: l.interfaces, Connections: l.connections,
 		MTU: func([]netip.Addr) (int, error) { return 1450, nil },
 		Log: slog.New(slog.DiscardHandler),

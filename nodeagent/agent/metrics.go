@@ -15,6 +15,8 @@ type Metrics struct {
 	failures prometheus.Counter
 	inEffect *prometheus.GaugeVec
 	held     prometheus.Gauge
+	// disturbed by part: "policy" or "routes".
+	disturbed *prometheus.CounterVec
 
 	passes              prometheus.Histogram
 	listed, ended, vain prometheus.Counter
@@ -45,6 +47,9 @@ func NewMetrics() *Metrics {
 		inEffect: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "manul_agent_items", Help: "Items that the node is to have in effect, by kind.",
 		}, []string{"kind"}),
+		disturbed: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "manul_agent_disturbances_total", Help: "Changes that others made to what the agent keeps in the kernel, and that were undone.",
+		}, []string{"part"}),
 		held: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "manul_agent_held_items", Help: "Items whose newest form waits for something that has not arrived.",
 		}),
@@ -53,7 +58,7 @@ func NewMetrics() *Metrics {
 
 // Collectors are all metrics, to be registered.
 func (m *Metrics) Collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.apply, m.news, m.failures, m.inEffect, m.held, m.passes, m.listed, m.ended, m.vain}
+	return []prometheus.Collector{m.apply, m.news, m.failures, m.inEffect, m.held, m.disturbed, m.passes, m.listed, m.ended, m.vain}
 }
 
 func (m *Metrics) timed(part string, f func()) {

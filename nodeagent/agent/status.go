@@ -82,7 +82,7 @@ func (a *Agent) status() v1alpha1.NodeStateStatus {
 		ObservedGeneration: a.observed,
 		Endpoints:          a.endpointStatus(),
 		Failures:           a.allFailures(),
-		Dataplane:          a.Dataplane,
+		Dataplane:          a.Dataplane(),
 		AgentVersion:       a.Version,
 	}
 	for kind, version := range a.applied {
@@ -105,15 +105,17 @@ func (a *Agent) status() v1alpha1.NodeStateStatus {
 			HostEndpoints: int32(p.HostEndpoints.Len()),
 		}
 	}
-	status.Conditions = []metav1.Condition{a.readyCondition(len(status.Failures))}
+	status.Conditions = []metav1.Condition{
+		a.lasting(a.readyCondition(len(status.Failures))),
+		a.lasting(a.disturbedCondition()),
+	}
 	return status
 }
 
-// readyCondition keeps its time of transition while its status stays.
 func (a *Agent) readyCondition(failures int) metav1.Condition {
 	c := metav1.Condition{
 		Type: ConditionReady, Status: metav1.ConditionTrue, Reason: ReasonApplied,
-		Message: "what was rendered for the node is in effect", LastTransitionTime: metav1.NewTime(time.Now().Truncate(time.Second)),
+		Message: "what was rendered for the node is in effect", LastTransitionTime: transition(time.Now()),
 	}
 	switch {
 	case a.applyError != nil:
@@ -123,6 +125,13 @@ func (a *Agent) readyCondition(failures int) metav1.Condition {
 	case failures > 0:
 		c.Reason, c.Message = ReasonItemsRefused, strconv.Itoa(failures)+" items are not in effect, see failures"
 	}
+	return c
+}
+
+func transition(at time.Time) metav1.Time { return metav1.NewTime(at.Truncate(time.Second)) }
+
+// lasting keeps a condition's time of transition while its status stays.
+func (a *Agent) lasting(c metav1.Condition) metav1.Condition {
 	for _, old := range a.reported.Conditions {
 		if old.Type == c.Type && old.Status == c.Status {
 			c.LastTransitionTime = old.LastTransitionTime

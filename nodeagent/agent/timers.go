@@ -9,6 +9,7 @@ import (
 type timers struct {
 	grace, resync                             *time.Timer
 	apply, addresses, checkpoint, acknowledge *alarm
+	quiet                                     *alarm // others' changes are long past
 }
 
 func newTimers(o Options) timers {
@@ -19,11 +20,12 @@ func newTimers(o Options) timers {
 		apply:       newAlarm(),
 		addresses:   newAlarm(),
 		checkpoint:  newAlarm(),
+		quiet:       newAlarm(),
 	}
 }
 
 func (t *timers) stop() {
-	for _, timer := range []*time.Timer{t.grace, t.resync, t.apply.timer, t.addresses.timer, t.checkpoint.timer, t.acknowledge.timer} {
+	for _, timer := range []*time.Timer{t.grace, t.resync, t.apply.timer, t.addresses.timer, t.checkpoint.timer, t.acknowledge.timer, t.quiet.timer} {
 		timer.Stop()
 	}
 }

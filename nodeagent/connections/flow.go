@@ -22,6 +22,9 @@ type Flow struct {
 	ID uint32
 	// Related: the connection was opened at the bidding of another, whose policy it goes by.
 	Related bool
+	// PickedUp: the kernel saw it for the first time in its middle, when it began to track connections. Which side began it is
+	// not known: Original may be the direction of the answers.
+	PickedUp bool
 	// Closed: nothing is sent on it any more.
 	Closed bool
 	// Zoned: it is tracked apart from others, by somebody else's wish.
@@ -30,6 +33,13 @@ type Flow struct {
 
 // Tuple is one direction of a connection. Ports are 0 where the protocol has none.
 type Tuple struct{ Source, Destination netip.AddrPort }
+
+// Reversed is the connection as it would be if the other side had begun it.
+func (f *Flow) Reversed() *Flow {
+	r := *f
+	r.Original, r.Reply = f.Reply, f.Original
+	return &r
+}
 
 // translated is the destination as policy sees it.
 func (f *Flow) translated() netip.AddrPort { return f.Reply.Source }

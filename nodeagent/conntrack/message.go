@@ -29,6 +29,10 @@ const (
 	ctaICMPv6Type  = 8
 	ctaICMPv6Code  = 9
 	statusExpected = 1 << 0 // IPS_EXPECTED
+
+	// tcpLiberal is set for both directions of a connection that was picked up in its middle (tcp_new), of
+	// include/uapi/linux/netfilter/nf_conntrack_tcp.h.
+	tcpLiberal = 1 << 3 // IP_CT_TCP_FLAG_BE_LIBERAL
 )
 
 // filter is what the kernel is asked for.
@@ -161,7 +165,7 @@ func parse(message []byte) (*connections.Flow, error) {
 		case nl.CTA_ZONE:
 			f.Zoned = true
 		case nl.CTA_PROTOINFO:
-			f.Closed, err = isClosed(value)
+			err = parseTCP(f, value)
 		}
 		return err
 	})
@@ -249,21 +253,25 @@ func parseProtocol(f *connections.Flow, kind uint16, value []byte, first bool, s
 	return nil
 }
 
-// isClosed tells whether TCP has ended the connection.
-func isClosed(b []byte) (bool, error) {
-	closed := false
-	err := attributes(b, func(kind uint16, value []byte) error {
+// parseTCP reads how far TCP has come with a connection.
+func parseTCP(f *connections.Flow, b []byte) error {
+	return attributes(b, func(kind uint16, value []byte) error {
 		if kind != nl.CTA_PROTOINFO_TCP {
 			return nil
 		}
 		return attributes(value, func(kind uint16, value []byte) error {
-			if kind != nl.CTA_PROTOINFO_TCP_STATE {
+			switch kind {
+			case nl.CTA_PROTOINFO_TCP_STATE, nl.CTA_PROTOINFO_TCP_FLAGS_ORIGINAL:
+			default:
 				return nil
 			}
-			state, err := number(value, 1)
-			closed = state == nl.TCP_CONNTRACK_TIME_WAIT || state == nl.TCP_CONNTRACK_CLOSE
+			n, err := number(value, 1) // of flags the first byte; the second is a mask
+			if kind == nl.CTA_PROTOINFO_TCP_STATE {
+				f.Closed = n == nl.TCP_CONNTRACK_TIME_WAIT || n == nl.TCP_CONNTRACK_CLOSE
+			} else {
+				f.PickedUp = n&tcpLiberal != 0
+			}
 			return err
 		})
 	})
-	return closed, err
 }

@@ -100,7 +100,7 @@ func TestConnectionsAreListedAndEnded(t *testing.T) {
 				if text(f) == ping && (f.ICMPType != echoType || f.ICMPCode != 0) {
 					t.Errorf("an echo: %+v", f)
 				}
-				if f.Related || f.Closed || f.Zoned {
+				if f.Related || f.Closed || f.Zoned || f.PickedUp {
 					t.Errorf("an ordinary connection: %+v", f)
 				}
 				other := *f
@@ -173,6 +173,31 @@ func TestClosedConnections(t *testing.T) {
 		if t.Context().Err() != nil {
 			t.Fatalf("still open: %+v", flows[0])
 		}
+	}
+}
+
+// Of a connection that is older than the rules nobody knows who began it.
+func TestConnectionsThatWerePickedUp(t *testing.T) {
+	n := packets.NewNode(t, packets.Subject{Open: func(testing.TB) (packets.Driver, error) {
+		return nftables.New(nftables.Options{WorkloadPrefix: packets.WorkloadPrefix})
+	}})
+	var table *Table
+	n.Must("opening the table of connections", func() (err error) { table, err = Open(); return err })
+	t.Cleanup(func() { _ = table.Close() })
+	to := packets.At(outside, packets.IPv4, 80)
+	echo := n.Peer(outside).Echo(to)
+	defer echo.Close()
+	before := n.Connect(to)
+	defer before.Close()
+	before.Exchange("one")
+	if flows := list(t, table); len(flows) > 0 {
+		t.Fatalf("connections are tracked without rules: %q", texts(flows))
+	}
+	n.Apply(packets.NewTables())
+	before.Exchange("two")
+	flows := list(t, table)
+	if len(flows) != 1 || !flows[0].PickedUp || flows[0].Closed {
+		t.Errorf("a connection that is older than the rules: %+v", flows)
 	}
 }
 

@@ -33,6 +33,7 @@ type options struct {
 	cniBin     string
 	cniConf    string
 	addWait    time.Duration
+	dataplane  string
 }
 
 // Command is the node agent's command line.
@@ -70,6 +71,7 @@ func Command(version string) *cobra.Command {
 	f.StringVar(&o.plugin, "plugin", "/opt/manul/bin/manul", "the CNI plugin's program, to be installed; empty: install nothing")
 	f.StringVar(&o.cniBin, "cni-bin-dir", "/opt/cni/bin", "folder in which the container runtime looks for plugins")
 	f.StringVar(&o.cniConf, "cni-conf-dir", "/etc/cni/net.d", "folder in which the container runtime looks for networks")
+	f.StringVar(&o.dataplane, "dataplane", cmp.Or(os.Getenv("DATAPLANE"), autoDataplane), "nftables, iptables, or auto: as FelixConfiguration nftablesMode says, else that of kube-proxy [DATAPLANE]")
 	f.DurationVar(&o.addWait, "add-wait", 10*time.Second, "how long an ADD may wait for the pod's policies")
 	return c
 }
@@ -95,6 +97,7 @@ func (o *options) validate() error {
 	if o.addWait < time.Second || o.addWait > 25*time.Second {
 		problems = append(problems, fmt.Errorf("--add-wait: got %s, want 1s to 25s", o.addWait))
 	}
+	problems = append(problems, checkDataplane(o.dataplane))
 	return errors.Join(problems...)
 }
 

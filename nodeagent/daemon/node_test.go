@@ -114,7 +114,7 @@ func (n *testNode) start(follow source.Source) (stop func()) {
 		n.t.Fatal(err)
 	}
 	a := agent.New(agent.Options{
-		Node: nodeName, Version: "test", Dataplane: "nftables",
+		Node: nodeName, Version: "test", Dataplane: func() string { return "nftables" },
 		Source: follow, Policy: policy, Routes: routing, Addresses: given, Checkpoint: file, Interfaces: own, Connections: tracked,
 		MTU: func([]netip.Addr) (int, error) { return 1500, nil }, Log: n.log,
 	})

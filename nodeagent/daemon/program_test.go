@@ -150,6 +150,7 @@ func TestProgram(t *testing.T) {
 	n.ns.Veth("eth0", netns.New(t), "fabric")
 	n.ns.Address("eth0", "192.168.0.1/24")
 	n.populate(20, 30)
+	n.ns.Must("making a chain of kube-proxy", exec.CommandContext(t.Context(), "iptables-nft", "-t", "nat", "-N", "KUBE-SERVICES").Run)
 
 	cmd := exec.CommandContext(t.Context(), program,
 		"--node", nodeName, "--kubeconfig", n.kubeconfig(n.forward()), "--health-address", "127.0.0.1:9091", "--state-dir", filepath.Join(n.dir, "state"),
@@ -160,7 +161,7 @@ func TestProgram(t *testing.T) {
 	defer func() { _ = cmd.Process.Kill() }()
 
 	n.eventually("readiness", func() string {
-		if s := n.status(); len(s.Conditions) == 1 && s.Conditions[0].Status == "True" && s.AgentVersion == "v0.0.1" {
+		if s := n.status(); len(s.Conditions) == 2 && s.Conditions[1].Status == "False" && s.Dataplane == "iptables" && s.Conditions[0].Status == "True" && s.AgentVersion == "v0.0.1" {
 			return ""
 		}
 		return "not reported"

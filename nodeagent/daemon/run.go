@@ -25,7 +25,6 @@ import (
 	"github.com/manul-net/manul/nodeagent/checkpoint"
 	"github.com/manul-net/manul/nodeagent/cniserver"
 	"github.com/manul-net/manul/nodeagent/conntrack"
-	"github.com/manul-net/manul/nodeagent/dataplane/nftables"
 	"github.com/manul-net/manul/nodeagent/dataplane/routes"
 	"github.com/manul-net/manul/nodeagent/install"
 	"github.com/manul-net/manul/nodeagent/interfaces"
@@ -74,10 +73,7 @@ func run(ctx context.Context, o *options, log *slog.Logger) (err error) {
 		resources.add(journal.Close)
 		given = journal
 	}
-	policy, err := nftables.New(nftables.Options{WorkloadPrefix: protocol.InterfacePrefix, Log: log.With("part", "nftables")})
-	if err != nil {
-		return err
-	}
+	policy := openPolicy(o.dataplane, log) //nolint:contextcheck // it works until it is closed
 	resources.add(policy.Close)
 	routing, err := routes.New(routes.Options{WorkloadPrefix: protocol.InterfacePrefix, Protocol: protocol.RouteProtocol, Log: log.With("part", "routes")})
 	if err != nil {
@@ -97,7 +93,7 @@ func run(ctx context.Context, o *options, log *slog.Logger) (err error) {
 	resources.add(tracked.Close)
 
 	a := agent.New(agent.Options{
-		Node: o.node, Version: o.version, Standalone: o.standalone, Dataplane: "nftables",
+		Node: o.node, Version: o.version, Standalone: o.standalone, Dataplane: func() string { return string(policy.Using()) },
 		Source: news, Policy: policy, Routes: routing, Addresses: given, Checkpoint: file, Interfaces: own, Connections: tracked,
 		MTU: nodeMTU, Log: log, Metrics: agent.NewMetrics(), AddWait: o.addWait,
 	})
@@ -184,7 +180,7 @@ func serve(ctx context.Context, o *options, a *agent.Agent, log *slog.Logger) er
 		}
 	})
 	err = group.Wait()
-	log.Info("stopping; pods keep their network")
+	log.Info("stopping; the kernel keeps what it has")
 	stopLoop()
 	return errors.Join(err, <-ended)
 }

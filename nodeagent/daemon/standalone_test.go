@@ -16,6 +16,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
@@ -165,7 +166,7 @@ func TestFlags(t *testing.T) {
 		"a node without a socket": {options{node: "worker1", state: "/s", cniBin: "/b", cniConf: "/c"}, "--socket: got"},
 		"without a name":          {options{state: "/s", standalone: true, kubeconfig: "/k"}, "--node: empty"},
 	} {
-		tc.o.addWait = 10e9
+		tc.o.addWait, tc.o.dataplane = 10*time.Second, autoDataplane
 		err := tc.o.validate()
 		if tc.want == "" && err != nil || tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want)) {
 			t.Errorf("%s: %v, want %q", what, err, tc.want)

@@ -16,6 +16,7 @@ const defaultVXLANPort = 4789 // RFC 7348, section 5
 
 func settings(s v1alpha1.AgentSettings) (tables.Settings, error) {
 	out := tables.Settings{
+		Dataplane:  tables.Dataplane(s.Dataplane),
 		VXLANPort:  uint16(cmp.Or(s.VXLANPort, defaultVXLANPort)),
 		AllowVXLAN: s.AllowVXLANFromPods,
 		AllowIPIP:  s.AllowIPIPFromPods,

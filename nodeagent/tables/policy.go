@@ -182,6 +182,8 @@ type Pool struct {
 
 // Settings of the policy dataplane.
 type Settings struct {
+	// Dataplane to use. Empty: that of kube-proxy.
+	Dataplane Dataplane
 	// EndpointToHost decides on allowed traffic from a workload to its own node.
 	EndpointToHost HostAction
 	// VXLANPort is the UDP port of VXLAN packets.
@@ -191,6 +193,15 @@ type Settings struct {
 	// FailsafeInbound are ports of the node, FailsafeOutbound ports elsewhere, that host endpoints leave open.
 	FailsafeInbound, FailsafeOutbound []FailsafePort
 }
+
+// Dataplane is the name of a policy dataplane.
+type Dataplane string
+
+// The dataplanes.
+const (
+	NFTables Dataplane = "nftables"
+	IPTables Dataplane = "iptables"
+)
 
 // FailsafePort is a port that host endpoints leave open.
 type FailsafePort struct {

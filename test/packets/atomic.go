@@ -14,9 +14,9 @@ import (
 // floodTime is how long a node is flooded.
 const floodTime = 2 * time.Second
 
-// flooded sends to UDP ports 53 and 54 while rewrite is called over and over, and checks that all of the one arrive and none
+// Flooded sends to UDP ports 53 and 54 while rewrite is called over and over, and checks that all of the one arrive and none
 // of the other.
-func (n *Node) flooded(from, to string, rewrite func()) {
+func (n *Node) Flooded(from, to string, rewrite func()) {
 	n.t.Helper()
 	ports := [2]uint16{53, 54}
 	var counters [2]*netns.Counter

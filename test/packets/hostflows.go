@@ -278,7 +278,7 @@ func hostAtomicity(t *testing.T, subject Subject) {
 			set(0)
 			n.Apply(p)
 			rewrites := 1
-			n.flooded(Outside, at.to, func() {
+			n.Flooded(Outside, at.to, func() {
 				set(rewrites)
 				if rewrites%50 == 49 {
 					n.Driver.Resync()

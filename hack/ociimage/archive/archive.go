@@ -68,6 +68,15 @@ func ParseFile(s string) (File, error) {
 	return File{Source: source, Dest: path.Clean(dest)}, nil
 }
 
+// ParseLink reads "DEST:TARGET".
+func ParseLink(s string) (File, error) {
+	dest, target, ok := strings.Cut(s, ":")
+	if !ok || target == "" || !path.IsAbs(dest) {
+		return File{}, fmt.Errorf("link %q: want DEST:TARGET with an absolute DEST", s)
+	}
+	return File{Link: target, Dest: path.Clean(dest)}, nil
+}
+
 // Write writes the archive to the file out, by way of a temporary file next to it, so that a reader never sees half of it.
 func Write(img Image, out string) error {
 	built, err := build(img)

@@ -124,3 +124,18 @@ func untar(t *testing.T, r io.Reader) map[string]string {
 		files[h.Name] = string(data)
 	}
 }
+
+func TestParseLink(t *testing.T) {
+	got, err := archive.ParseLink("/usr/sbin/iptables-nft:xtables-nft-multi")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(archive.File{Link: "xtables-nft-multi", Dest: "/usr/sbin/iptables-nft"}, got); diff != "" {
+		t.Errorf("link (-want +got):\n%s", diff)
+	}
+	for _, s := range []string{"", "/a", "/a:", "a:b"} {
+		if _, err := archive.ParseLink(s); err == nil {
+			t.Errorf("%q: no error", s)
+		}
+	}
+}

@@ -38,9 +38,9 @@ func TestMarks(t *testing.T) { eachVariant(t, testMarks) }
 
 func testMarks(t *testing.T, variant Variant) {
 	n := newNode(t, variant)
-	for _, before := range []string{"0x4000", "0x3c000", "0x14001", "0x24000"} {
+	for _, before := range []string{"0x4000", "0xfc000", "0x44001", "0x84000"} {
 		n.shell("for x in iptables ip6tables; do $x -t mangle -F; $x -t mangle -A PREROUTING -j MARK --set-mark " + before +
-			"; $x -t mangle -A POSTROUTING -p tcp -m mark ! --mark 0x4000/0x34000 -j DROP; done")
+			"; $x -t mangle -A POSTROUTING -p tcp -m mark ! --mark 0x4000/0xc4000 -j DROP; done")
 		p := packets.NewTables()
 		p.Programs.Set("in", tables.Program{Ingress: []tables.Rule{packets.Rule(tables.Pass, unix.IPPROTO_TCP, 80, 82), packets.Rule(tables.Allow, unix.IPPROTO_TCP, 81)}})
 		p.Programs.Set("next", tables.Program{Ingress: []tables.Rule{packets.Rule(tables.Allow, unix.IPPROTO_TCP, 80)}})

@@ -56,17 +56,26 @@ func notInSet(name, flags string) string {
 	return "-m set ! --match-set " + name + " " + flags
 }
 
-// Bits of the packet mark, within 0xffff0000. A program sets one of them to tell the chains that called it what it
-// decided. They are cleared before policy and after it, so no packet leaves the filter table with them; other bits,
-// such as kube-proxy's 0x4000 and 0x8000, are left alone.
+// Bits of the packet mark, within 0xffff0000. A program sets one of the first two to tell the chains that called it what it
+// decided. They are cleared before policy and after it, so no packet leaves a table with them. The early bit tells later
+// tables that policy for a host endpoint has allowed a packet, or that the node itself has sent it; it is cleared when a
+// packet comes and before it leaves or arrives. Other bits,
+// such as kube-proxy's 0x4000 and 0x8000, are left alone. They are not those of the nftables driver, whose rules are in
+// force beside these while one takes the other's place.
 const (
-	allowBit = 0x00010000
-	passBit  = 0x00020000
+	allowBit = 0x00040000
+	passBit  = 0x00080000
+	earlyBit = 0x00100000
 	markBits = allowBit | passBit
+	allBits  = markBits | earlyBit
 )
 
-func setMark(bit uint32) string {
-	return fmt.Sprintf("-j MARK --set-xmark %#x/%#x", bit, uint32(markBits))
+// changeMark gives the bits in mask those of value.
+func changeMark(value, mask uint32) string {
+	return fmt.Sprintf("-j MARK --set-xmark %#x/%#x", value, mask)
 }
-func hasMark(bit uint32) string { return fmt.Sprintf("-m mark --mark %#x/%#x", bit, bit) }
-func hasAnyMark() string        { return fmt.Sprintf("-m mark ! --mark 0x0/%#x", uint32(markBits)) }
+func setMark(bit uint32) string    { return changeMark(bit, markBits) }
+func clearMark(bits uint32) string { return changeMark(0, bits) }
+func hasMark(bit uint32) string    { return fmt.Sprintf("-m mark --mark %#x/%#x", bit, bit) }
+func hasNotMark(bit uint32) string { return fmt.Sprintf("-m mark ! --mark %#x/%#x", bit, bit) }
+func hasAnyMark() string           { return fmt.Sprintf("-m mark ! --mark 0x0/%#x", uint32(markBits)) }

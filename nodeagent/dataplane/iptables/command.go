@@ -55,11 +55,6 @@ func run(ctx context.Context, m *monitor, input string, program string, args ...
 	return out.Bytes(), nil
 }
 
-// saveTable gives the rules of one of the kernel's tables.
-func (p programs) saveTable(ctx context.Context, fam family, table string) ([]byte, error) {
-	return run(ctx, p.monitor, "", p.save[fam], "-t", table)
-}
-
 // saveAll gives the rules of all of the kernel's tables that exist; it makes none.
 func (p programs) saveAll(ctx context.Context, fam family) ([]byte, error) {
 	return run(ctx, p.monitor, "", p.save[fam])

@@ -24,6 +24,15 @@ func dispatchRoot(d direction) string {
 	return chainPrefix + "from"
 }
 
+// workloadTree leads to the policies of workloads. An interface that is nobody's drops everything.
+func workloadTree(d direction) tree {
+	option := "-i "
+	if d == ingress {
+		option = "-o "
+	}
+	return tree{option: option, root: dispatchRoot(d), rest: drop}
+}
+
 // target is where the packets of one interface go.
 type target struct {
 	name string
@@ -31,21 +40,22 @@ type target struct {
 	rule string
 }
 
-// dispatch renders the tree for one direction. What belongs to no interface in the list is dropped.
-func dispatch(d direction, list []target) []*chain {
-	slices.SortFunc(list, func(a, b target) int { return strings.Compare(a.name, b.name) })
-	option := "-i "
-	if d == ingress {
-		option = "-o "
-	}
-	t := tree{option: option, root: dispatchRoot(d)}
-	t.node(t.root, list, 0)
-	return t.chains
+// tree leads packets to the targets of the interfaces that they come in by or leave by.
+type tree struct {
+	// option matches an interface.
+	option string
+	// root is the chain that begins the tree. The others bear its name and what begins the interfaces'.
+	root string
+	// rest is the target of all that belongs to no interface in the list.
+	rest   string
+	chains []*chain
 }
 
-type tree struct {
-	option, root string
-	chains       []*chain
+// render gives the chains of the tree.
+func (t tree) render(list []target) []*chain {
+	slices.SortFunc(list, func(a, b target) int { return strings.Compare(a.name, b.name) })
+	t.node(t.root, list, 0)
+	return t.chains
 }
 
 // node renders the chain for names that are sorted.
@@ -56,7 +66,7 @@ func (t *tree) node(name string, list []target, depth int) {
 		for _, to := range list {
 			c.add(t.option+to.name, to.rule)
 		}
-		c.add(drop)
+		c.add(t.rest)
 		return
 	}
 	common := commonPrefix(list[0].name, list[len(list)-1].name)
@@ -80,7 +90,7 @@ func (t *tree) node(name string, list []target, depth int) {
 		}
 		list = list[n:]
 	}
-	c.add(drop)
+	c.add(t.rest)
 }
 
 func commonPrefix(a, b string) string {

@@ -29,6 +29,8 @@ type Options struct {
 	WorkloadPrefix string
 	// Variant of the iptables programs. Auto: that of the node's other programs.
 	Variant Variant
+	// LookEvery is how often, at most, it is looked for changes of which the kernel tells nothing. Default: 5 s.
+	LookEvery time.Duration
 	// Log takes what an operator of the node may want to know. Nil: nothing is logged.
 	Log *slog.Logger
 }
@@ -42,6 +44,10 @@ type Driver struct {
 	families family // the number of families that the kernel has: both, or IPv4 alone
 	sets     *ipsets
 	resync   atomic.Bool
+	changed  chan struct{}
+	watch    *watch
+	// disturbances counts how often others' changes were undone.
+	disturbances atomic.Int64
 	// state is what the kernel has; nil when that is not known.
 	state *state
 	// alone: the rules of other variants, of which an earlier process may have left some, are taken away.
@@ -60,20 +66,24 @@ type refusedItem struct {
 const chooseWait = 30 * time.Second
 
 // New chooses the programs and connects to the ipset of the calling thread's network namespace. It changes nothing.
-func New(options Options) (*Driver, error) {
+func New(ctx context.Context, options Options) (*Driver, error) {
 	if err := checkPrefix(options.WorkloadPrefix); err != nil {
 		return nil, fmt.Errorf("opening iptables: %w", err)
 	}
 	if options.Log == nil {
 		options.Log = slog.New(slog.DiscardHandler)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), chooseWait)
+	if options.LookEvery <= 0 {
+		options.LookEvery = lookAtMostEvery
+	}
+	ctx, cancel := context.WithTimeout(ctx, chooseWait)
 	defer cancel()
 	chosen, err := choose(ctx, options.Variant)
 	if err != nil {
 		return nil, fmt.Errorf("opening iptables: %w", err)
 	}
-	d := &Driver{options: options, programs: chosen, families: families, refused: map[item]refusedItem{}}
+	d := &Driver{options: options, programs: chosen, families: families, refused: map[item]refusedItem{}, changed: make(chan struct{}, 1)}
+	d.watch = newWatch(options.LookEvery, d.tell)
 	if !hasIPv6() {
 		options.Log.Warn("the kernel has no IPv6; the dataplane has IPv4 alone")
 		d.families = ipv6
@@ -82,7 +92,10 @@ func New(options Options) (*Driver, error) {
 		return nil, fmt.Errorf("opening iptables: %w", err)
 	}
 	if chosen.variant == NFT {
-		if d.programs.monitor, err = startMonitor(func() { d.resync.Store(true) }); err != nil {
+		if d.programs.monitor, err = startMonitor(func() {
+			d.resync.Store(true)
+			d.tell()
+		}); err != nil {
 			d.sets.close()
 			return nil, fmt.Errorf("opening iptables: %w", err)
 		}
@@ -103,8 +116,16 @@ func checkPrefix(prefix string) error {
 	return checkInterface(prefix, prefix)
 }
 
+func (d *Driver) tell() {
+	select {
+	case d.changed <- struct{}{}:
+	default:
+	}
+}
+
 // Close ends the connection. What is in the kernel stays in force.
 func (d *Driver) Close() error {
+	d.watch.stop()
 	d.sets.close()
 	if d.programs.monitor != nil {
 		return d.programs.monitor.close()
@@ -118,15 +139,12 @@ func (d *Driver) Variant() Variant { return d.programs.variant }
 // Resync makes the next Apply compare everything with the kernel.
 func (d *Driver) Resync() { d.resync.Store(true) }
 
-// Changed yields a value when someone else changed the driver's rules or removed a hook, so that another Apply is
-// necessary. In the legacy variant it never does: there the kernel does not tell, nor does it in either of changes of
-// sets. Such changes are found when everything is compared.
-func (d *Driver) Changed() <-chan struct{} {
-	if d.programs.monitor == nil {
-		return nil
-	}
-	return d.programs.monitor.changed
-}
+// Changed yields a value when another Apply is necessary: somebody else changed the driver's rules or removed a hook, or
+// it is time to look whether somebody did so, where the kernel does not tell: in sets, and in all of the legacy variant.
+func (d *Driver) Changed() <-chan struct{} { return d.changed }
+
+// Disturbances counts how often others' changes of the driver's rules and sets were noticed, and undone.
+func (d *Driver) Disturbances() int64 { return d.disturbances.Load() }
 
 // maxAttempts bounds how often a transaction is tried again without what the kernel refused of it.
 const maxAttempts = 6
@@ -137,16 +155,29 @@ const maxAttempts = 6
 // force, and where there is none, endpoints drop what reaches the program. Such a program is tried again when it
 // changes or everything is compared. Unless another error is returned, desired is clean afterwards.
 func (d *Driver) Apply(ctx context.Context, desired *tables.Policy) error {
-	if d.state != nil && !d.resync.Load() {
-		problems, err := d.attempt(ctx, desired, nil)
+	compare := d.resync.Load() || d.state == nil
+	look := d.watch.due.Swap(false)
+	known := d.state != nil
+	// What changed in desired is in force before everything is compared, and so what a comparison finds is others' doing.
+	if known && (!compare && !look || desired.HasDirty()) {
+		problems, _, err := d.attempt(ctx, desired, nil)
 		if err == nil {
 			desired.Clean()
+		}
+		if err == nil && !compare && !look {
 			return problems
 		}
-		// Perhaps the kernel was not what it was thought to be: compare, then decide what is at fault.
-		d.options.Log.Info("comparing everything with iptables", "reason", err)
+		if err != nil {
+			// Perhaps the kernel was not what it was thought to be: compare, then decide what is at fault.
+			d.options.Log.Info("comparing everything with iptables", "reason", err)
+			known, compare = false, true
+		}
 	}
-	d.refused = map[item]refusedItem{}
+	began := time.Now()
+	if compare {
+		known = known && len(d.refused) == 0 // or what is tried again would be taken for others' doing
+		d.refused = map[item]refusedItem{}
+	}
 	var err error
 	for range maxAttempts {
 		if err := ctx.Err(); err != nil {
@@ -154,15 +185,25 @@ func (d *Driver) Apply(ctx context.Context, desired *tables.Policy) error {
 		}
 		d.resync.Store(false)
 		var kernel *found
-		if kernel, err = d.read(ctx); err != nil {
+		if kernel, err = d.read(ctx, compare || d.programs.variant == Legacy); err != nil {
 			break
 		}
 		var problems error
-		if problems, err = d.attempt(ctx, desired, kernel); err == nil {
+		var changed bool
+		if problems, changed, err = d.attempt(ctx, desired, kernel); err == nil {
 			desired.Clean()
 			d.removeOtherVariants(ctx)
+			if known && changed {
+				d.disturbances.Add(1)
+				d.options.Log.Warn("somebody else changed rules or sets; they are what they should be again")
+			}
+			if !known {
+				began = time.Now() // much was written, which is not what a look takes
+			}
+			d.watch.again(time.Since(began))
 			return problems
 		}
+		known, compare = false, true
 		if r := (*refusedError)(nil); !errors.As(err, &r) {
 			break
 		}
@@ -191,38 +232,45 @@ func (d *Driver) removeOtherVariants(ctx context.Context) {
 }
 
 // attempt works out what has to change, and changes it. kernel is what was just read, or nil to go by the state and the
-// dirty keys. It returns problems with items beside the error that stopped it.
-func (d *Driver) attempt(ctx context.Context, desired *tables.Policy, kernel *found) (problems, err error) {
+// dirty keys. It tells whether there was anything to change, and returns problems with items beside the error that stopped it.
+func (d *Driver) attempt(ctx context.Context, desired *tables.Policy, kernel *found) (problems error, changed bool, err error) {
 	tx := newTransaction(d, desired, kernel)
 	d.state = nil // not known any more if anything goes wrong
 	if err := tx.plan(); err != nil {
-		return nil, err
+		return nil, false, err
 	}
+	changed = tx.changes()
 	if err := tx.finish(ctx); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	d.state = tx.state
 	for it, r := range d.refused {
 		tx.problem(it, r.err)
 	}
-	return tx.problems(), nil
+	return tx.problems(), changed, nil
 }
 
 // found is what the kernel holds of the driver's.
 type found struct {
+	// tables is nil when the rules were not read: they are what the state says.
 	tables map[place]*saved
 	sets   map[string]*content
 }
 
-func (d *Driver) read(ctx context.Context) (*found, error) {
-	f := &found{tables: map[place]*saved{}}
-	for fam := range d.families {
-		for _, table := range kernelTables() {
-			out, err := d.programs.saveTable(ctx, fam, table)
+// read reads the sets and, unless the kernel tells of their changes, the rules.
+func (d *Driver) read(ctx context.Context, rules bool) (*found, error) {
+	f := &found{}
+	if rules {
+		f.tables = map[place]*saved{}
+		for fam := range d.families {
+			out, err := d.programs.saveAll(ctx, fam)
 			if err != nil {
-				return nil, fmt.Errorf("reading table %s: %w", table, err)
+				return nil, fmt.Errorf("reading rules: %w", err)
 			}
-			f.tables[place{fam, table}] = parseSaved(out)
+			parts := sections(string(out))
+			for _, table := range kernelTables() {
+				f.tables[place{fam, table}] = parseSaved([]byte(parts[table]))
+			}
 		}
 	}
 	var err error

@@ -24,15 +24,14 @@ const (
 
 // monitor listens for changes by others of the driver's chains and of the chains that its hooks are in.
 type monitor struct {
-	file    *os.File
-	changed chan struct{}
-	done    chan struct{}
+	file *os.File
+	done chan struct{}
 
 	mu  sync.Mutex
 	own []uint32 // senders of the driver's own changes: the process IDs of programs it ran
 }
 
-// startMonitor listens in the calling thread's namespace and calls onChange, then makes changed readable.
+// startMonitor listens in the calling thread's namespace and calls onChange.
 func startMonitor(onChange func()) (*monitor, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_NETFILTER)
 	if err != nil {
@@ -47,7 +46,7 @@ func startMonitor(onChange func()) (*monitor, error) {
 		return nil, fmt.Errorf("subscribing to changes of nftables: %w", errors.Join(err, unix.Close(fd)))
 	}
 	// As a file the socket waits with the runtime's poller, without a thread of its own.
-	m := &monitor{file: os.NewFile(uintptr(fd), "nftables changes"), changed: make(chan struct{}, 1), done: make(chan struct{})}
+	m := &monitor{file: os.NewFile(uintptr(fd), "nftables changes"), done: make(chan struct{})}
 	go m.run(onChange)
 	return m, nil
 }
@@ -90,10 +89,6 @@ func (m *monitor) run(onChange func()) {
 		}
 		// A foreign change, or news that were lost because there were too many (ENOBUFS).
 		onChange()
-		select {
-		case m.changed <- struct{}{}:
-		default:
-		}
 		if err != nil && !errors.Is(err, unix.ENOBUFS) {
 			return
 		}

@@ -89,6 +89,11 @@ func checkInterface(name, prefix string) error {
 	if !strings.HasPrefix(name, prefix) {
 		return fmt.Errorf("the interface's name does not begin with %q, so no packet would be seen as the endpoint's", prefix)
 	}
+	return checkName(name)
+}
+
+// checkName tells why a name can't be that of an interface in rules.
+func checkName(name string) error {
 	if len(name) >= interfaceNameLen {
 		return fmt.Errorf("the interface's name is longer than %d characters", interfaceNameLen-1)
 	}

@@ -28,6 +28,8 @@ type transaction struct {
 	desired *tables.Policy
 	kernel  *found // nil unless everything is compared
 	state   *state
+	// leftovers are sets of which it was known that the kernel still holds them.
+	leftovers map[string]bool
 
 	newSets       map[string]setSpec
 	adds, deletes map[string][]entry
@@ -40,9 +42,10 @@ type transaction struct {
 
 	wanted       map[place]map[string]bool // chains, when everything is compared
 	wantedSets   map[string]bool
-	released     []string // chains of lists and tiers that may have lost their last reference
-	typesChanged bool     // a set has another type: look at all programs
-	dispatch     bool     // endpoints lead elsewhere
+	released     []ref // chains of lists that may have lost their last reference
+	typesChanged bool  // a set has another type: look at all programs
+	dispatch     bool  // endpoints lead elsewhere
+	earlyFirst   bool  // host endpoints came or changed: see order
 }
 
 func newTransaction(d *Driver, desired *tables.Policy, kernel *found) *transaction {
@@ -54,18 +57,53 @@ func newTransaction(d *Driver, desired *tables.Policy, kernel *found) *transacti
 	for fam := range families {
 		tx.tried[fam] = map[string][]*chain{}
 	}
-	if kernel != nil {
-		tx.state = newState()
-		tx.wanted, tx.wantedSets = map[place]map[string]bool{}, map[string]bool{}
-		for at, s := range kernel.tables {
-			tx.state.chains[at] = maps.Clone(s.chains)
+	if kernel == nil {
+		return tx
+	}
+	tx.state = newState()
+	tx.wanted, tx.wantedSets = map[place]map[string]bool{}, map[string]bool{}
+	for fam := range d.families {
+		for _, table := range kernelTables() {
+			at := place{fam, table}
 			tx.wanted[at] = map[string]bool{}
+			if kernel.tables != nil {
+				tx.state.chains[at] = maps.Clone(kernel.tables[at].chains)
+			} else {
+				tx.state.chains[at] = maps.Clone(d.state.chains[at])
+			}
 		}
+	}
+	if d.state != nil {
+		tx.leftovers = d.state.leftovers
 	}
 	return tx
 }
 
 func (tx *transaction) full() bool { return tx.kernel != nil }
+
+// changes tells whether there is anything to change but what was put off before. Everything is planned.
+func (tx *transaction) changes() bool {
+	for _, b := range tx.batches {
+		if !b.empty() {
+			return true
+		}
+	}
+	for _, entries := range []map[string][]entry{tx.adds, tx.deletes} {
+		for _, list := range entries {
+			if len(list) > 0 {
+				return true
+			}
+		}
+	}
+	if tx.full() {
+		for name := range tx.kernel.sets {
+			if !tx.leftovers[name] {
+				return true
+			}
+		}
+	}
+	return len(tx.newSets) > 0
+}
 
 // problem remembers that an item is not in force.
 func (tx *transaction) problem(it item, err error) { tx.failed[it] = err }
@@ -93,7 +131,12 @@ func (tx *transaction) plan() error {
 	if err := tx.planPrograms(); err != nil {
 		return err
 	}
-	tx.planEndpoints()
+	if err := tx.planEndpoints(); err != nil {
+		return err
+	}
+	if err := tx.planHosts(); err != nil {
+		return err
+	}
 	tx.planLayout()
 	tx.planRemoval()
 	return nil
@@ -128,7 +171,7 @@ func (tx *transaction) removeChain(at place, name string) {
 	if _, exists := tx.state.chains[at][name]; !exists {
 		return
 	}
-	if tx.full() && tx.kernel.tables[at].holds(at.table, name) {
+	if tx.full() && tx.kernel.tables != nil && tx.kernel.tables[at].holds(at.table, name) {
 		// Somebody else's rule leads here, and the kernel would refuse to remove the chain.
 		tx.d.options.Log.Warn("leaving an empty chain to which somebody else's rule leads", "table", at.table, "chain", name)
 		tx.ensureChain(at, newChain(name))
@@ -149,9 +192,9 @@ func (tx *transaction) planPrograms() error {
 	slices.Sort(names)
 	changed := map[string]bool{}
 	look := func(name string) error {
-		before := tx.state.programs[name].shapes
+		before := tx.allShapes(name)
 		err := tx.planProgram(name)
-		changed[name] = changed[name] || tx.state.programs[name].shapes != before
+		changed[name] = changed[name] || tx.allShapes(name) != before
 		return err
 	}
 	for _, name := range slices.Compact(names) {
@@ -167,12 +210,42 @@ func (tx *transaction) planPrograms() error {
 			}
 		}
 	}
-	for name, tier := range tx.state.tiers {
+	for at, tier := range tx.state.tiers {
 		if slices.ContainsFunc(tier.programs, func(p string) bool { return changed[p] }) {
-			tx.ensureTier(name, tier)
+			tx.ensureTier(at, tier)
 		}
 	}
 	return nil
+}
+
+// shapesIn are those of a program in one of the kernel's tables. A program that can't be put into force keeps its former
+// form, which it may have in one table and not in another.
+func (tx *transaction) shapesIn(table, name string) [directions]shape {
+	shapes := tx.state.programs[name].shapes
+	for d, s := range shapes {
+		for fam := range tx.d.families {
+			if _, exists := tx.state.chains[place{fam, table}][programChain(direction(d), name)]; s == present && !exists {
+				shapes[d] = missing
+			}
+		}
+	}
+	return shapes
+}
+
+// tablesOf are the tables in which chains of policy need a program.
+func (tx *transaction) tablesOf(name string) []string {
+	return slices.DeleteFunc(policyTables(), func(table string) bool {
+		return table != filterTable && tx.state.uses[ref{table, name}] == 0
+	})
+}
+
+// allShapes are a program's in all tables.
+func (tx *transaction) allShapes(name string) [3][directions]shape {
+	var all [3][directions]shape
+	for i, table := range policyTables() {
+		all[i] = tx.shapesIn(table, name)
+	}
+	return all
 }
 
 // planProgram makes the chains of one program, all or none.
@@ -183,10 +256,8 @@ func (tx *transaction) planProgram(name string) error {
 		delete(tx.d.refused, it)
 		tx.dropLists(tx.state.programs[name].lists)
 		delete(tx.state.programs, name)
-		for fam := range tx.d.families {
-			for d := range directions {
-				tx.removeChain(place{fam, filterTable}, programChain(d, name))
-			}
+		for _, table := range tx.tablesOf(name) {
+			tx.removeProgram(table, name)
 		}
 		return nil
 	}
@@ -212,33 +283,93 @@ func (tx *transaction) planProgram(name string) error {
 	}
 	tx.dropLists(before)
 	tx.state.programs[name] = after
-	for at, chains := range rendered.chains {
-		for _, c := range chains {
-			if tx.ensureChain(at, c) {
-				tx.tried[at.fam][name] = append(tx.tried[at.fam][name], c)
-			}
-		}
-	}
-	for d, s := range rendered.shapes {
-		for fam := range tx.d.families {
-			if s == empty {
-				tx.removeChain(place{fam, filterTable}, programChain(direction(d), name))
-			}
-		}
+	for _, table := range tx.tablesOf(name) {
+		tx.placeProgram(table, name, rendered)
 	}
 	return nil
 }
 
+// placeProgram makes a program's chains in one of the kernel's tables.
+func (tx *transaction) placeProgram(table, name string, r *rendered) {
+	for fam, chains := range r.chains {
+		for _, c := range chains {
+			if tx.ensureChain(place{family(fam), table}, c) {
+				tx.tried[fam][name] = append(tx.tried[fam][name], c)
+			}
+		}
+	}
+	for d, s := range r.shapes {
+		for fam := range tx.d.families {
+			if s == empty {
+				tx.removeChain(place{fam, table}, programChain(direction(d), name))
+			}
+		}
+	}
+}
+
+func (tx *transaction) removeProgram(table, name string) {
+	for fam := range tx.d.families {
+		for d := range directions {
+			tx.removeChain(place{fam, table}, programChain(d, name))
+		}
+	}
+}
+
+// takeProgram takes a reference to a program by a tier in another table than filter, and makes its chains there if it is
+// the first.
+func (tx *transaction) takeProgram(table, name string) {
+	at := ref{table, name}
+	tx.state.uses[at]++
+	if tx.state.uses[at] > 1 || tx.state.programs[name].shapes == [directions]shape{} {
+		return // there already, or not in force in any form
+	}
+	wish, ok := tx.desired.Programs.Get(name)
+	if !ok {
+		return
+	}
+	rendered, err := tx.renderProgram(name, wish)
+	it := item{tables.KindProgram, name}
+	if _, refused := tx.d.refused[it]; err != nil || refused {
+		tx.keepChains(table, name)
+		return
+	}
+	tx.digests[it] = rendered.digest
+	tx.placeProgram(table, name, rendered)
+}
+
+// keepChains leaves the chains of a program that can't be put into force in one of the kernel's tables as they are, unless
+// somebody changed them.
+func (tx *transaction) keepChains(table, name string) {
+	for fam := range tx.d.families {
+		for d := range directions {
+			at, chain := place{fam, table}, programChain(d, name)
+			if content := tx.state.chains[at][chain]; content != "" && tx.full() {
+				tx.wanted[at][chain] = true
+			}
+		}
+	}
+}
+
+// dropProgram gives a reference by a tier up.
+func (tx *transaction) dropProgram(table, name string) {
+	at := ref{table, name}
+	tx.state.uses[at]--
+	if tx.state.uses[at] <= 0 {
+		delete(tx.state.uses, at)
+		tx.removeProgram(table, name)
+	}
+}
+
 // rendered is a program in all directions and families.
 type rendered struct {
-	chains map[place][]*chain
+	chains [families][]*chain
 	shapes [directions]shape
 	lists  map[string][]netip.Prefix
 	digest digest
 }
 
 func (tx *transaction) renderProgram(name string, wish tables.Program) (*rendered, error) {
-	out := &rendered{chains: map[place][]*chain{}, lists: map[string][]netip.Prefix{}}
+	out := &rendered{lists: map[string][]netip.Prefix{}}
 	whole := newDigester("program in all forms")
 	for d, rules := range [directions][]tables.Rule{wish.Ingress, wish.Egress} {
 		if len(rules) == 0 {
@@ -251,8 +382,7 @@ func (tx *transaction) renderProgram(name string, wish tables.Program) (*rendere
 			if err != nil {
 				return nil, fmt.Errorf("%s %w", [directions]string{"ingress", "egress"}[d], err)
 			}
-			at := place{fam, filterTable}
-			out.chains[at] = append(out.chains[at], c)
+			out.chains[fam] = append(out.chains[fam], c)
 			maps.Copy(out.lists, lists)
 			whole.text(string(c.digest()))
 		}
@@ -302,55 +432,99 @@ func (tx *transaction) keepProgram(name string) {
 
 func (tx *transaction) setType(id string) (tables.SetType, bool) { return tx.desired.Sets.Get(id) }
 
-// planLayout makes the chains that depend on settings only, and the hooks.
+// planLayout makes the chains that belong to no single item, and the hooks.
 func (tx *transaction) planLayout() {
-	if !tx.full() && !tx.desired.SettingsDirty {
+	inUse := tx.state.use()
+	if !tx.full() && !tx.desired.SettingsDirty && inUse == tx.state.inUse {
 		return
 	}
-	for fam := range tx.d.families {
-		l := layout{fam: fam, prefix: tx.d.options.WorkloadPrefix, settings: tx.desired.Settings}
-		for _, table := range kernelTables() {
-			at := place{fam, table}
+	tx.state.inUse = inUse
+	for _, table := range kernelTables() {
+		wanted := map[string]bool{}
+		for fam := range tx.d.families {
+			l := layout{fam: fam, prefix: tx.d.options.WorkloadPrefix, settings: tx.desired.Settings, use: inUse}
 			for _, c := range l.chains(table) {
-				tx.ensureChain(at, c)
-			}
-			if tx.full() {
-				tx.planHooks(at)
+				wanted[c.name] = true
+				tx.ensureChain(place{fam, table}, c)
 			}
 		}
+		for name := range tx.state.layout[table] {
+			if !wanted[name] {
+				tx.removeEverywhere(table, name)
+			}
+		}
+		tx.state.layout[table] = wanted
+	}
+	tx.planHooks(inUse)
+}
+
+// removeEverywhere takes away a chain in both families.
+func (tx *transaction) removeEverywhere(table, name string) {
+	for fam := range tx.d.families {
+		tx.removeChain(place{fam, table}, name)
 	}
 }
 
-// planHooks makes each hook the first rule of its chain, and the only one that leads to the driver's chains.
-func (tx *transaction) planHooks(at place) {
-	kernel := tx.kernel.tables[at]
+// planHooks makes the hooks that are needed.
+func (tx *transaction) planHooks(inUse use) {
 	for _, h := range hooks() {
-		if h.table != at.table {
-			continue
-		}
-		var have []savedRule
-		for _, r := range kernel.others {
-			if r.chain == h.from {
-				have = append(have, r)
+		needed := h.needed(inUse)
+		for fam := range tx.d.families {
+			at := place{fam, h.table}
+			switch {
+			case tx.full() && tx.kernel.tables != nil:
+				tx.planHook(at, h, needed)
+			case tx.full(): // as it was
+			case needed && !tx.state.hooks[h]:
+				tx.batch(at).hooks = append(tx.batch(at).hooks, "-I "+h.from+" 1 "+h.rule())
+			case !needed && tx.state.hooks[h]:
+				tx.batch(at).hooks = append(tx.batch(at).hooks, "-D "+h.from+" "+h.rule())
 			}
 		}
-		if len(have) == 1 && kernel.first[h.from] == have[0].rule && h.is(have[0].rule) {
-			continue
+		tx.state.hooks[h] = needed
+	}
+}
+
+// planHook makes a hook the first rule of its chain, if it is needed, and the only one that leads to the driver's chains.
+func (tx *transaction) planHook(at place, h hook, needed bool) {
+	kernel := tx.kernel.tables[at]
+	var have []savedRule
+	for _, r := range kernel.others {
+		if r.chain == h.from {
+			have = append(have, r)
 		}
-		b := tx.batch(at)
-		for _, r := range have {
-			b.hooks = append(b.hooks, "-D "+r.chain+" "+r.rule)
-		}
+	}
+	if needed && len(have) == 1 && kernel.first[h.from] == have[0].rule && h.is(have[0].rule) || !needed && len(have) == 0 {
+		return
+	}
+	b := tx.batch(at)
+	for _, r := range have {
+		b.hooks = append(b.hooks, "-D "+r.chain+" "+r.rule)
+	}
+	if needed {
 		b.hooks = append(b.hooks, "-I "+h.from+" 1 "+h.rule())
 	}
 }
+
+// order is that in which the kernel's tables are made true. What decides early tells by a mark what later tables need not
+// look at. While host endpoints come, it goes first, and last while they only go: what both old and new rules let through
+// would be dropped by later tables that don't find the mark.
+func (tx *transaction) order() []string {
+	if tx.earlyFirst {
+		return kernelTables()
+	}
+	return leavingOrder()
+}
+
+// leavingOrder is the order of tables when host endpoints go.
+func leavingOrder() []string { return []string{filterTable, rawTable, mangleTable, natTable} }
 
 // finish does what was planned.
 func (tx *transaction) finish(ctx context.Context) error {
 	if err := tx.fillSets(ctx); err != nil {
 		return err
 	}
-	for _, table := range kernelTables() {
+	for _, table := range tx.order() {
 		for fam := range tx.d.families {
 			b := tx.batches[place{fam, table}]
 			if b == nil || b.empty() {

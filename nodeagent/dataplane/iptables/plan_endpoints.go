@@ -1,6 +1,7 @@
 package iptables
 
 import (
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -9,7 +10,7 @@ import (
 )
 
 // planEndpoints makes the chains that endpoints need, and leads dispatch to them.
-func (tx *transaction) planEndpoints() {
+func (tx *transaction) planEndpoints() error {
 	names := tx.desired.Endpoints.Dirty()
 	if tx.full() {
 		names = maps.Keys(maps.Collect(tx.desired.Endpoints.All()))
@@ -19,7 +20,7 @@ func (tx *transaction) planEndpoints() {
 		tx.planEndpoint(name)
 	}
 	if !tx.dispatch {
-		return
+		return nil
 	}
 	// The trees are rendered as a whole, which costs microseconds; only the chains that differ are written.
 	for d := range directions {
@@ -27,27 +28,36 @@ func (tx *transaction) planEndpoints() {
 		for name, e := range tx.state.endpoints {
 			list = append(list, target{name, e.to[d]})
 		}
-		wanted := map[string]bool{}
-		for _, c := range dispatch(d, list) {
-			wanted[c.name] = true
-			for fam := range tx.d.families {
-				tx.ensureChain(place{fam, filterTable}, c)
-			}
-		}
-		tx.removeDispatch(d, wanted)
+		tx.ensureTree(filterTable, workloadTree(d), list)
 	}
+	var list []target
+	for name, e := range tx.state.endpoints {
+		if e.prefixes != "" {
+			list = append(list, target{name, goTo(e.prefixes)})
+		}
+	}
+	tx.ensureTree(rawTable, tree{option: "-i ", root: prefixRoot, rest: goReturn}, list)
+	return nil
 }
 
-// removeDispatch takes away the chains of a tree that it has no more.
-func (tx *transaction) removeDispatch(d direction, wanted map[string]bool) {
-	for name := range tx.state.dispatch[d] {
-		if !wanted[name] {
+// ensureTree makes the chains of a tree, and takes away those that it has no more. A tree that leads nowhere has none,
+// unless what it does not know is dropped.
+func (tx *transaction) ensureTree(table string, t tree, list []target) {
+	wanted := map[string]bool{}
+	if len(list) > 0 || t.rest != goReturn {
+		for _, c := range t.render(list) {
+			wanted[c.name] = true
 			for fam := range tx.d.families {
-				tx.removeChain(place{fam, filterTable}, name)
+				tx.ensureChain(place{fam, table}, c)
 			}
 		}
 	}
-	tx.state.dispatch[d] = wanted
+	for name := range tx.state.trees[t.root] {
+		if !wanted[name] {
+			tx.removeEverywhere(table, name)
+		}
+	}
+	tx.state.trees[t.root] = wanted
 }
 
 // planEndpoint leads the packets of one interface to its chains, or gives it up.
@@ -62,12 +72,12 @@ func (tx *transaction) planEndpoint(name string) {
 	before, had := tx.state.endpoints[name]
 	var after endpointState
 	if wanted {
-		after = tx.makeEndpoint(wish)
+		after = tx.makeEndpoint(name, wish)
 		tx.state.endpoints[name] = after
 	} else {
 		delete(tx.state.endpoints, name)
 	}
-	tx.dispatch = tx.dispatch || had != wanted || before.to != after.to
+	tx.dispatch = tx.dispatch || had != wanted || before.to != after.to || before.prefixes != after.prefixes
 	if !tx.full() {
 		for fam := range tx.d.families {
 			gone, come := diff(before.sources(name, fam), after.sources(name, fam))
@@ -76,10 +86,15 @@ func (tx *transaction) planEndpoint(name string) {
 			tx.adds[set] = append(tx.adds[set], come...)
 		}
 	}
-	for _, list := range before.lists {
-		if l := tx.state.lists[list]; l != nil && list != "" {
+	tx.release(ref{filterTable, before.lists[ingress]}, ref{filterTable, before.lists[egress]}, ref{rawTable, before.prefixes})
+}
+
+// release gives up references to list chains. What is none is no matter.
+func (tx *transaction) release(lists ...ref) {
+	for _, at := range lists {
+		if l := tx.state.lists[at]; l != nil {
 			l.refs--
-			tx.released = append(tx.released, list)
+			tx.released = append(tx.released, at)
 		}
 	}
 }
@@ -96,7 +111,7 @@ func (tx *transaction) allSources(fam family) []entry {
 }
 
 // makeEndpoint makes the chains that an endpoint needs.
-func (tx *transaction) makeEndpoint(wish tables.Endpoint) endpointState {
+func (tx *transaction) makeEndpoint(name string, wish tables.Endpoint) endpointState {
 	e := endpointState{addresses: addressesOf(wish)}
 	for d, tiers := range [directions][]tables.Tier{wish.Ingress, wish.Egress} {
 		switch {
@@ -105,46 +120,95 @@ func (tx *transaction) makeEndpoint(wish tables.Endpoint) endpointState {
 		case len(tiers) == 0:
 			e.to[d] = goReturn
 		default:
-			e.lists[d] = tx.makeList(direction(d), tiers)
+			e.lists[d] = tx.makeList(filterTable, direction(d), podList, tiers)
 			e.to[d] = goTo(e.lists[d])
 		}
+	}
+	var prefixes []netip.Prefix
+	for _, p := range wish.SourcePrefixes {
+		if !p.IsValid() || p.Addr().Is4In6() || p != p.Masked() {
+			tx.problem(item{tables.KindEndpoint, name}, fmt.Errorf("source prefix %v is not a canonical CIDR", p))
+			continue
+		}
+		prefixes = append(prefixes, p)
+	}
+	if len(prefixes) > 0 {
+		chain, list := newPrefixChain(greatestOf(prefixes))
+		e.prefixes = chain
+		tx.takeList(ref{rawTable, chain}, list)
 	}
 	return e
 }
 
 // makeList makes the chain for a list of tiers and takes a reference to it.
-func (tx *transaction) makeList(d direction, wish []tables.Tier) string {
+func (tx *transaction) makeList(table string, d direction, kind listKind, wish []tables.Tier) string {
 	names := make([]string, len(wish))
 	tiers := make([]*tierChain, len(wish))
 	for i, t := range wish {
 		names[i], tiers[i] = newTierChain(d, t)
 	}
-	name, list := newListChain(d, names)
-	if known := tx.state.lists[name]; known != nil {
-		known.refs++
-		return name
-	}
-	for i, tier := range names {
-		if known := tx.state.tiers[tier]; known != nil {
-			known.refs++
-			continue
+	name, list := newListChain(d, kind, names)
+	at := ref{table, name}
+	if tx.state.lists[at] == nil {
+		for i, tier := range names {
+			tx.takeTier(ref{table, tier}, tiers[i])
 		}
-		tiers[i].refs = 1
-		tx.state.tiers[tier] = tiers[i]
-		tx.ensureTier(tier, tiers[i])
 	}
-	list.refs = 1
-	tx.state.lists[name] = list
-	for fam := range tx.d.families {
-		tx.ensureChain(place{fam, filterTable}, list.render(name))
-	}
+	tx.takeList(at, list)
 	return name
 }
 
-func (tx *transaction) ensureTier(name string, tier *tierChain) {
-	c := tier.render(name, func(program string) shape { return tx.state.programs[program].shapes[tier.direction] })
+// takeList takes a reference to a list chain, and makes it if it is the first. Its tiers are there.
+func (tx *transaction) takeList(at ref, list *listChain) {
+	if known := tx.state.lists[at]; known != nil {
+		known.refs++
+		return
+	}
+	list.refs = 1
+	tx.state.lists[at] = list
 	for fam := range tx.d.families {
-		tx.ensureChain(place{fam, filterTable}, c)
+		tx.ensureChain(place{fam, at.table}, list.render(at.name, fam))
+	}
+}
+
+// takeTier takes a reference to a tier chain, and makes it if it is the first.
+func (tx *transaction) takeTier(at ref, tier *tierChain) {
+	if known := tx.state.tiers[at]; known != nil {
+		known.refs++
+		return
+	}
+	tier.refs = 1
+	tx.state.tiers[at] = tier
+	if at.table != filterTable {
+		for _, program := range tier.programs {
+			tx.takeProgram(at.table, program)
+		}
+	}
+	tx.ensureTier(at, tier)
+}
+
+func (tx *transaction) ensureTier(at ref, tier *tierChain) {
+	c := tier.render(at.name, func(program string) shape { return tx.shapesIn(at.table, program)[tier.direction] })
+	for fam := range tx.d.families {
+		tx.ensureChain(place{fam, at.table}, c)
+	}
+}
+
+// dropTier gives a reference to a tier chain up.
+func (tx *transaction) dropTier(at ref) {
+	tier := tx.state.tiers[at]
+	if tier == nil {
+		return
+	}
+	if tier.refs--; tier.refs > 0 {
+		return
+	}
+	delete(tx.state.tiers, at)
+	tx.removeEverywhere(at.table, at.name)
+	if at.table != filterTable {
+		for _, program := range tier.programs {
+			tx.dropProgram(at.table, program)
+		}
 	}
 }
 
@@ -152,6 +216,9 @@ func (tx *transaction) ensureTier(name string, tier *tierChain) {
 // wanted.
 func (tx *transaction) planRemoval() {
 	if tx.full() {
+		if tx.kernel.tables == nil {
+			return // no rules were read
+		}
 		for at, wanted := range tx.wanted {
 			for _, name := range slices.Sorted(maps.Keys(tx.state.chains[at])) {
 				if !wanted[name] {
@@ -161,25 +228,15 @@ func (tx *transaction) planRemoval() {
 		}
 		return
 	}
-	remove := func(name string) {
-		for fam := range tx.d.families {
-			tx.removeChain(place{fam, filterTable}, name)
-		}
-	}
-	for _, name := range tx.released {
-		list := tx.state.lists[name]
+	for _, at := range tx.released {
+		list := tx.state.lists[at]
 		if list == nil || list.refs > 0 {
 			continue
 		}
-		delete(tx.state.lists, name)
-		remove(name)
+		delete(tx.state.lists, at)
+		tx.removeEverywhere(at.table, at.name)
 		for _, tier := range list.tiers {
-			if t := tx.state.tiers[tier]; t != nil {
-				if t.refs--; t.refs == 0 {
-					delete(tx.state.tiers, tier)
-					remove(tier)
-				}
-			}
+			tx.dropTier(ref{at.table, tier})
 		}
 	}
 }

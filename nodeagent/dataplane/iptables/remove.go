@@ -8,14 +8,20 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // removeWait bounds how long Remove waits for the kernel to let go of sets.
 const removeWait = 5 * time.Second
 
 // Remove takes away all that a driver owns in the calling thread's network namespace, of all variants that are
-// installed: for the change to another dataplane, which should be in force by then.
+// installed: for the change to another dataplane, which should be in force by then. Where there is nothing, it runs no
+// program, and needs none.
 func Remove(ctx context.Context) error {
+	if nothing, err := nothingLeft(); nothing || err != nil {
+		return err
+	}
 	found, err := installed(ctx)
 	if err != nil {
 		return fmt.Errorf("removing iptables rules: %w", err)
@@ -30,6 +36,21 @@ func Remove(ctx context.Context) error {
 	}
 	defer sets.close()
 	return errors.Join(append(errs, removeSets(ctx, sets))...)
+}
+
+// nothingLeft tells that the namespace has no rules of a driver: it makes its sets before any rule, which names some of
+// them, and removes them last.
+func nothingLeft() (bool, error) {
+	sets, err := openIPSets()
+	if err != nil {
+		return false, err
+	}
+	defer sets.close()
+	names, err := sets.names()
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) {
+		return true, nil // the kernel has no ipset
+	}
+	return len(names) == 0, err
 }
 
 // Remove takes away all that the driver owns. It may be used again afterwards.
@@ -48,8 +69,9 @@ func (p programs) removeRules(ctx context.Context) error {
 			}
 			return fmt.Errorf("reading rules of the variant %s: %w", p.variant, err)
 		}
-		for table, lines := range sections(string(out)) {
-			s := parseSaved([]byte(lines))
+		parts := sections(string(out))
+		for _, table := range leavingOrder() {
+			s := parseSaved([]byte(parts[table]))
 			if len(s.chains)+len(s.others) == 0 {
 				continue
 			}

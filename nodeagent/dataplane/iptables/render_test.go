@@ -94,8 +94,22 @@ func TestNamesFit(t *testing.T) {
 	const maxChainName, maxSetName = 28, 31
 	long := strings.Repeat("x", 300)
 	tierName, _ := newTierChain(ingress, tables.Tier{Programs: []string{long}})
-	listChainName, _ := newListChain(egress, []string{long})
-	for _, name := range []string{programChain(ingress, long), tierName, listChainName, dispatchRoot(egress) + "-" + strings.Repeat("x", interfaceNameLen-1), preroutingChain, postroutingChain, trialChain} {
+	listChainName, _ := newListChain(egress, podList, []string{long})
+	prefixChainName, _ := newPrefixChain(packets.Prefixes("10.0.0.0/8"))
+	names := []string{programChain(ingress, long), tierName, listChainName, prefixChainName, trialChain}
+	roots := []string{dispatchRoot(egress), dispatchRoot(ingress), prefixRoot}
+	for h := range hostHooks {
+		roots = append(roots, h.root())
+	}
+	for _, root := range roots {
+		names = append(names, root+"-"+strings.Repeat("x", interfaceNameLen-1))
+	}
+	for _, table := range kernelTables() {
+		for _, c := range (layout{use: use{hosts: true, untracked: true, preDNAT: true, forward: true, prefixes: true}}).chains(table) {
+			names = append(names, c.name)
+		}
+	}
+	for _, name := range names {
 		if len(name) > maxChainName || !strings.HasPrefix(name, chainPrefix) {
 			t.Errorf("%q does not fit a chain", name)
 		}
@@ -142,7 +156,7 @@ func TestDispatch(t *testing.T) {
 		for i, name := range names {
 			list = append(list, target{name, fmt.Sprintf("-g manul-le-%d", i)})
 		}
-		chains := dispatch(egress, slices.Clone(list))
+		chains := workloadTree(egress).render(slices.Clone(list))
 		for _, to := range list {
 			if got, _ := walk(chains, dispatchRoot(egress), to.name); got != to.rule {
 				t.Fatalf("%s leads to %q, want %q", to.name, got, to.rule)
@@ -164,7 +178,7 @@ func TestDispatchIsNotLinear(t *testing.T) {
 	for i := range 4000 {
 		list = append(list, target{"cali" + string(digestOf("test", fmt.Sprint(i)))[:11], goReturn})
 	}
-	chains := dispatch(ingress, list)
+	chains := workloadTree(ingress).render(list)
 	most := 0
 	for _, to := range list {
 		_, read := walk(chains, dispatchRoot(ingress), to.name)
@@ -258,7 +272,7 @@ func TestNewRefusesBadOptions(t *testing.T) {
 		"no prefix": {}, "long prefix": {WorkloadPrefix: strings.Repeat("x", 15)}, "prefix with a plus": {WorkloadPrefix: "cali+"},
 		"odd variant": {WorkloadPrefix: "cali", Variant: "ebtables"},
 	} {
-		if d, err := New(options); err == nil {
+		if d, err := New(t.Context(), options); err == nil {
 			_ = d.Close()
 			t.Errorf("%s: no error", name)
 		}

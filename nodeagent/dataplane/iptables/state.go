@@ -17,10 +17,15 @@ type place struct {
 type state struct {
 	chains    map[place]map[string]digest
 	programs  map[string]programState
-	tiers     map[string]*tierChain       // by chain name
-	lists     map[string]*listChain       // by chain name
-	endpoints map[string]endpointState    // by interface
-	dispatch  [directions]map[string]bool // chains of the trees
+	tiers     map[ref]*tierChain
+	lists     map[ref]*listChain
+	uses      map[ref]int                // of programs by tiers in other tables than filter
+	endpoints map[string]endpointState   // by interface
+	hosts     map[string]hostState       // by interface
+	trees     map[string]map[string]bool // chains of the trees, by root
+	layout    map[string]map[string]bool // chains of the layout, by table
+	hooks     map[hook]bool
+	inUse     use // what the layout knows
 	sets      map[string]tables.SetType
 	// cidrLists counts the chains that match by a list's set, by the set's name.
 	cidrLists map[string]int
@@ -33,8 +38,9 @@ type state struct {
 
 func newState() *state {
 	s := &state{
-		chains: map[place]map[string]digest{}, programs: map[string]programState{}, tiers: map[string]*tierChain{},
-		lists: map[string]*listChain{}, endpoints: map[string]endpointState{}, sets: map[string]tables.SetType{},
+		chains: map[place]map[string]digest{}, programs: map[string]programState{}, tiers: map[ref]*tierChain{},
+		lists: map[ref]*listChain{}, uses: map[ref]int{}, endpoints: map[string]endpointState{}, hosts: map[string]hostState{},
+		trees: map[string]map[string]bool{}, layout: map[string]map[string]bool{}, hooks: map[hook]bool{}, sets: map[string]tables.SetType{},
 		cidrLists: map[string]int{}, orphans: map[string]bool{}, pools: map[string]map[entry]bool{}, leftovers: map[string]bool{},
 	}
 	return s
@@ -51,6 +57,7 @@ type endpointState struct {
 	addresses []netip.Addr
 	to        [directions]string // the target in dispatch
 	lists     [directions]string // the chain that it leads to, if it is one
+	prefixes  string             // the chain of the CIDRs that it may send from beside its addresses, if any
 }
 
 // sources are the entries of the driver's sets of addresses and interfaces that belong to an endpoint.

@@ -1,10 +1,13 @@
 package iptables
 
 import (
+	"fmt"
+	"log/slog"
 	"net/netip"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -106,6 +109,8 @@ func testForeignChanges(t *testing.T, variant Variant) {
 			want := dump(t, n.NS, variant)
 			n.shell("iptables -A other -p tcp --dport 9998 -j DROP; iptables -D other 2; iptables -t mangle -A FORWARD -j ACCEPT; iptables -t mangle -D FORWARD 1")
 			n.WantNoChange() // neither by the driver nor by what is none of its business
+			n.driver().watch.due.Store(true)
+			n.Apply(p)
 			n.shell(command)
 			if slices.Equal(want, dump(t, n.NS, variant)) {
 				t.Fatal("the command changed nothing")
@@ -113,9 +118,12 @@ func testForeignChanges(t *testing.T, variant Variant) {
 			if variant == NFT && !strings.Contains(command, "ipset") {
 				n.WantChange()
 			} else {
-				n.driver().Resync()
+				n.driver().watch.due.Store(true)
 			}
 			n.Apply(p)
+			if got := n.driver().Disturbances(); got != 1 {
+				t.Errorf("%d disturbances were counted, want 1", got)
+			}
 			for settle(n.Driver, p) {
 				n.Apply(p)
 			}
@@ -133,6 +141,47 @@ func testForeignChanges(t *testing.T, variant Variant) {
 			}
 			n.Verify(packets.TCP(packets.IPv4, packets.OtherPod, packets.Outside, 80, true))
 		})
+	}
+}
+
+// What others do is noticed and undone soon, also where the kernel tells nobody, and counted.
+func TestForeignChangesAreSeen(t *testing.T) { eachVariant(t, testForeignChangesAreSeen) }
+
+func testForeignChangesAreSeen(t *testing.T, variant Variant) {
+	n := packets.NewNode(t, packets.Subject{
+		Open: func(t testing.TB) (packets.Driver, error) {
+			return New(t.Context(), Options{WorkloadPrefix: packets.WorkloadPrefix, Variant: variant, LookEvery: 20 * time.Millisecond, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
+		},
+	})
+	d, _ := n.Driver.(*Driver)
+	d.watch.share = 0
+	p := packets.ManyThings()
+	n.Apply(p)
+	want := dump(t, n.NS, variant)
+	for range 3 { // looking alone is no disturbance
+		n.WantChange()
+		n.Apply(p)
+	}
+	if got := d.Disturbances(); got != 0 {
+		t.Errorf("%d disturbances were counted where nobody disturbed", got)
+	}
+	for i, command := range []string{
+		"ipset flush " + sourceSet(ipv4),
+		fmt.Sprintf("iptables-%s -w 30 -I %s -j ACCEPT", variant, forwardChain),
+		fmt.Sprintf("ip6tables-%s -w 30 -D FORWARD 1", variant),
+		"ipset add " + setName(packets.ClientSet, tables.Addresses, ipv4) + " 203.0.113.7",
+	} {
+		n.Shell(command)
+		for d.Disturbances() == int64(i) { // a look may have been due already
+			n.WantChange()
+			n.Apply(p)
+		}
+		if diff := cmp.Diff(want, dump(t, n.NS, variant)); diff != "" {
+			t.Errorf("%s: not undone (-want +got):\n%s", command, diff)
+		}
+		if got := d.Disturbances(); got != int64(i+1) {
+			t.Errorf("%s: %d disturbances, want %d", command, got, i+1)
+		}
 	}
 }
 
@@ -183,6 +232,26 @@ func testRemove(t *testing.T, variant Variant) {
 	n.driver().Resync()
 	n.Apply(p)
 	n.Verify(packets.TCP(packets.IPv4, packets.OtherPod, packets.ServerPod, 80, false))
+}
+
+// Where there is nothing to remove, no program is needed.
+func TestRemoveNeedsNoPrograms(t *testing.T) {
+	n := newNode(t, NFT)
+	t.Setenv("PATH", t.TempDir())
+	n.Must("removing nothing", func() error { return Remove(t.Context()) })
+	n.Must("making a set", func() error {
+		s, err := openIPSets()
+		if err != nil {
+			return err
+		}
+		defer s.close()
+		return s.create(sourceSet(ipv4), setSpec{hashNetIface, ipv4})
+	})
+	n.Do(func() {
+		if Remove(t.Context()) == nil {
+			t.Error("something may be left, and no program is there to remove it, but there is no error")
+		}
+	})
 }
 
 // The kernel has no set of such a type, and iptables no such set.

@@ -1,6 +1,7 @@
 package iptables
 
 import (
+	"net/netip"
 	"slices"
 
 	"github.com/manul-net/manul/nodeagent/tables"
@@ -10,14 +11,18 @@ import (
 // leads from the interface to a list chain, which jumps to the chain of each tier in order, which jumps to the chain of
 // each program in order. List and tier chains are named by a digest of what they lead to.
 //
-// A chain of policy that returns without a bit in the packet's mark did not decide. A list chain that returns allows.
+// A chain of policy that returns without a bit in the packet's mark did not decide. A list chain that returns allows, but for
+// those of kind earlyList and untrackedList.
+
+// ref names a chain of a list or a tier, or a program, in one of the kernel's tables.
+type ref struct{ table, name string }
 
 // tierChain is the chain of one tier as some endpoints see it.
 type tierChain struct {
 	direction direction
 	programs  []string
 	fallback  tables.Action // Deny or Pass
-	refs      int           // list chains that jump to it
+	refs      int           // list chains of its table that jump to it
 }
 
 func newTierChain(d direction, t tables.Tier) (string, *tierChain) {
@@ -45,26 +50,75 @@ func (t *tierChain) render(name string, shapes func(string) shape) *chain {
 	return c
 }
 
+// listKind tells what is around the tiers of a list.
+type listKind uint8
+
+const (
+	// podList: what no tier decides is allowed; a pod's profile allows.
+	podList listKind = iota
+	// hostList: the same for host endpoints, and packets that belong to no connection and can't begin one are dropped.
+	hostList
+	// denyList: the same, but what no tier decides is dropped.
+	denyList
+	// earlyList: what is allowed goes on with the early mark, what no tier decides without it.
+	earlyList
+	// untrackedList: the same before connections are known.
+	untrackedList
+)
+
 // listChain jumps to the chains of tiers, in order.
 type listChain struct {
+	kind  listKind
 	tiers []string
-	refs  int // endpoints that dispatch leads to it
+	// prefixes of a chain that allows packets by their source, and has no tiers.
+	prefixes []netip.Prefix
+	refs     int // endpoints that dispatch leads to it
 }
 
-func newListChain(d direction, tiers []string) (string, *listChain) {
+func newListChain(d direction, kind listKind, tiers []string) (string, *listChain) {
 	h := newDigester("list" + d.letter())
+	h.number(uint64(kind))
 	h.texts(tiers)
-	return chainPrefix + "l" + d.letter() + "-" + string(h.sum()), &listChain{tiers: tiers}
+	return chainPrefix + "l" + d.letter() + "-" + string(h.sum()), &listChain{kind: kind, tiers: tiers}
 }
 
-func (l *listChain) render(name string) *chain {
+// newPrefixChain makes the chain of the CIDRs that a workload may send from.
+func newPrefixChain(prefixes []netip.Prefix) (string, *listChain) {
+	h := newDigester("prefixes")
+	for _, p := range prefixes {
+		h.text(p.String())
+	}
+	return chainPrefix + "s-" + string(h.sum()), &listChain{prefixes: prefixes}
+}
+
+func (l *listChain) render(name string, fam family) *chain {
 	c := newChain(name)
+	if l.prefixes != nil {
+		for _, p := range ofFamily(l.prefixes, fam) {
+			c.add("-s", p.String(), goTo(allowChain))
+		}
+		return c
+	}
+	if l.kind != podList && l.kind != untrackedList {
+		c.add(invalid, drop)
+	}
+	early := l.kind == earlyList || l.kind == untrackedList
 	for i, tier := range l.tiers {
 		c.add(setMark(0)) // at first somebody else's, then what the tier before said
 		c.add(jump(tier))
-		if i < len(l.tiers)-1 {
+		switch {
+		case early:
+			c.add(hasMark(allowBit), goTo(earlyChain))
+		case i < len(l.tiers)-1 || l.kind == denyList:
 			c.add(hasMark(allowBit), goReturn)
 		}
 	}
-	return c // no tier decided: a pod's profile allows
+	// No tier decided.
+	switch {
+	case early:
+		c.add(setMark(0))
+	case l.kind == denyList:
+		c.add(drop)
+	}
+	return c
 }

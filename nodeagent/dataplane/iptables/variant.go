@@ -130,30 +130,6 @@ func choose(ctx context.Context, want Variant) (programs, error) {
 	return found[0], nil
 }
 
-// KubeProxy tells whether kube-proxy keeps its rules by iptables, of any variant, in the calling thread's network
-// namespace. It does so in the modes iptables and ipvs.
-func KubeProxy(ctx context.Context) (bool, error) {
-	found, err := installed(ctx)
-	if err != nil {
-		return false, err
-	}
-	for _, p := range found {
-		for fam := range families {
-			out, err := p.saveAll(ctx, fam)
-			if err != nil {
-				if fam == ipv6 && !hasIPv6() {
-					continue
-				}
-				return false, fmt.Errorf("looking for rules of kube-proxy: %w", err)
-			}
-			if bytes.Contains(out, []byte(":KUBE-SERVICES ")) {
-				return true, nil
-			}
-		}
-	}
-	return false, nil
-}
-
 // installed are the programs of all variants that the machine has.
 func installed(ctx context.Context) ([]programs, error) {
 	var found []programs

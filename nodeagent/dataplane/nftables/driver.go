@@ -31,6 +31,9 @@ type Driver struct {
 	socket  *socket
 	monitor *monitor
 	resync  atomic.Bool
+	// foreign: somebody else changed the table. disturbances counts how often that was undone.
+	foreign      atomic.Bool
+	disturbances atomic.Int64
 	// state is what the kernel has; nil when that is not known.
 	state *state
 	// refused programs are not tried again before they change or everything is compared.
@@ -58,7 +61,12 @@ func New(options Options) (*Driver, error) {
 		return nil, fmt.Errorf("opening nftables: %w", err)
 	}
 	d := &Driver{options: options, socket: s, refused: map[item]refusedItem{}}
-	d.monitor, err = startMonitor(s.portID, func() { d.resync.Store(true) })
+	d.monitor, err = startMonitor(s.portID, func(lost bool) {
+		if !lost {
+			d.foreign.Store(true)
+		}
+		d.resync.Store(true)
+	})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("opening nftables: %w", err), s.close())
 	}
@@ -73,6 +81,10 @@ func (d *Driver) Resync() { d.resync.Store(true) }
 
 // Changed yields a value when someone else changed the table, so that another Apply is necessary.
 func (d *Driver) Changed() <-chan struct{} { return d.monitor.changed }
+
+// Disturbances counts how often others' changes of the table were noticed, and undone. Changes that come close together
+// count once.
+func (d *Driver) Disturbances() int64 { return d.disturbances.Load() }
 
 // maxAttempts bounds how often a transaction is tried again without what the kernel refused of it.
 const maxAttempts = 6
@@ -95,11 +107,13 @@ func (d *Driver) Apply(ctx context.Context, desired *tables.Policy) error {
 	}
 	d.refused = map[item]refusedItem{}
 	var err error
+	disturbed := false
 	for range maxAttempts {
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("applying policy to nftables: %w", err)
 		}
 		d.resync.Store(false)
+		disturbed = d.foreign.Swap(false) || disturbed
 		var kernel *found
 		if kernel, err = d.socket.readTable(); err != nil {
 			break
@@ -107,6 +121,10 @@ func (d *Driver) Apply(ctx context.Context, desired *tables.Policy) error {
 		var problems error
 		if problems, err = d.attempt(ctx, desired, kernel); err == nil {
 			desired.Clean()
+			if disturbed {
+				d.disturbances.Add(1)
+				d.options.Log.Warn("somebody else changed the table; it is what it should be again", "table", tableName)
+			}
 			return problems
 		}
 		if r := (*refusedError)(nil); !errors.As(err, &r) {
@@ -114,6 +132,7 @@ func (d *Driver) Apply(ctx context.Context, desired *tables.Policy) error {
 		}
 	}
 	d.resync.Store(true)
+	d.foreign.CompareAndSwap(false, disturbed)
 	return fmt.Errorf("applying policy to nftables: %w", err)
 }
 

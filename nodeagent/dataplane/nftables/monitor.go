@@ -21,8 +21,8 @@ type monitor struct {
 }
 
 // startMonitor listens in the calling thread's namespace and calls onChange, then makes changed readable, when another
-// than owner changes the table.
-func startMonitor(owner uint32, onChange func()) (*monitor, error) {
+// than owner changes the table, or (lost) when it may have, since news were lost.
+func startMonitor(owner uint32, onChange func(lost bool)) (*monitor, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_NETFILTER)
 	if err != nil {
 		return nil, fmt.Errorf("opening a netlink socket for changes: %w", err)
@@ -75,7 +75,7 @@ func (m *monitor) close() error {
 	return nil
 }
 
-func (m *monitor) run(owner uint32, onChange func()) {
+func (m *monitor) run(owner uint32, onChange func(lost bool)) {
 	defer close(m.done)
 	buffer := make([]byte, readSize)
 	for {
@@ -87,7 +87,7 @@ func (m *monitor) run(owner uint32, onChange func()) {
 			continue
 		}
 		// A foreign change, or news that were lost because there were too many (ENOBUFS).
-		onChange()
+		onChange(err != nil)
 		select {
 		case m.changed <- struct{}{}:
 		default:

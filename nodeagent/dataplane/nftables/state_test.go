@@ -70,6 +70,9 @@ func TestForeignChanges(t *testing.T) {
 			n.Shell("nft '" + strings.ReplaceAll(strings.ReplaceAll(command, "; nft ", "'; nft '"), "$(", "'$(") + closing(command))
 			n.WantChange()
 			n.Apply(p)
+			if d, ok := n.Driver.(*Driver); !ok || d.Disturbances() != 1 {
+				t.Errorf("%d disturbances were counted, want 1", d.Disturbances())
+			}
 			if diff := cmp.Diff(want, dump(t, n.NS, false)); diff != "" {
 				t.Errorf("not undone (-want +got):\n%s", diff)
 			}

@@ -44,6 +44,8 @@ type Driver struct {
 	changer *changer
 	monitor *monitor
 	resync  atomic.Bool
+	// disturbances counts how often others' changes were undone.
+	disturbances atomic.Int64
 	// have are the driver's routes in the kernel; nil when they are not known.
 	have map[netip.Prefix]route
 	// waiting are routes whose interface does not exist or is down, or that were refused: each Apply tries them again.
@@ -97,21 +99,25 @@ func (d *Driver) Resync() { d.resync.Store(true) }
 // Changed yields a value when links or foreign changes of routes make another Apply necessary.
 func (d *Driver) Changed() <-chan struct{} { return d.monitor.changed }
 
+// Disturbances counts how often other programs' changes of the driver's routes were noticed, and undone. Changes that come
+// close together count once.
+func (d *Driver) Disturbances() int64 { return d.disturbances.Load() }
+
 // Apply makes the kernel's routes equal to desired. The first call, and the next one after an error, a foreign change or
 // Resync, compares everything with the kernel; others cost in proportion to what changed. A route whose interface does
 // not exist or is down waits and is no failure. What can't be put into force alone is reported as tables.ItemErrors,
 // joined, while all else is in force. Unless another error is returned, desired is clean afterwards.
 func (d *Driver) Apply(ctx context.Context, desired *tables.Routes) error {
-	links, all := d.monitor.take()
+	links, all, foreign := d.monitor.take()
 	full := d.resync.Swap(false) || all || d.have == nil
 	if full {
-		have, foreign, err := d.list()
+		have, strange, err := d.list()
 		if err != nil {
 			d.have = nil
 			return fmt.Errorf("listing routes: %w", err)
 		}
 		// Ours of a kind or with a metric that desired routes don't have. First, or they would be in the way.
-		for _, r := range foreign {
+		for _, r := range strange {
 			if err := d.handle.RouteDel(&r); err != nil && !errors.Is(err, unix.ESRCH) {
 				d.options.Log.Warn("a leftover route stays", "route", r.String(), "error", err)
 			}
@@ -135,6 +141,10 @@ func (d *Driver) Apply(ctx context.Context, desired *tables.Routes) error {
 		}
 	}
 	desired.Clean()
+	if foreign {
+		d.disturbances.Add(1)
+		d.options.Log.Warn("somebody else changed routes of this agent; they are what they should be again", "protocol", d.options.Protocol)
+	}
 	return errors.Join(problems...)
 }
 

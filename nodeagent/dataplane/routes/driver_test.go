@@ -298,6 +298,10 @@ func TestForeignChange(t *testing.T) {
 	n.want(allRoutes...)
 	for !n.quiet() { // news of links that were made above
 	}
+	n.apply(r)
+	if got := n.driver.Disturbances(); got != 1 {
+		t.Errorf("%d disturbances were counted, want 1", got)
+	}
 	r.Delete(prefix(far4)) // one's own changes are no news
 	n.apply(r)
 	if !n.quiet() {
@@ -328,6 +332,9 @@ func TestUplinkDownAndUp(t *testing.T) {
 		if err := n.driver.Apply(t.Context(), r); err != nil {
 			t.Log(err) // the link may not be quite up
 		}
+	}
+	if got := n.driver.Disturbances(); got != 0 { // the kernel takes routes with their link
+		t.Errorf("%d disturbances were counted where nobody changed routes", got)
 	}
 }
 

@@ -28,6 +28,8 @@ type monitor struct {
 	mu    sync.Mutex
 	links map[string]int // workload interfaces that came, went or changed their state, with their index
 	all   bool           // everything has to be compared
+	// foreign: another program changed routes of the driver's.
+	foreign bool
 }
 
 // startMonitor listens in the calling thread's namespace. Changes of routes by owner are no news.
@@ -52,12 +54,12 @@ func (m *monitor) close() {
 }
 
 // take returns what has changed since the last call.
-func (m *monitor) take() (links map[string]int, all bool) {
+func (m *monitor) take() (links map[string]int, all, foreign bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	links, all = m.links, m.all
-	m.links, m.all = map[string]int{}, false
-	return links, all
+	links, all, foreign = m.links, m.all, m.foreign
+	m.links, m.all, m.foreign = map[string]int{}, false, false
+	return links, all, foreign
 }
 
 func (m *monitor) run() {
@@ -100,6 +102,7 @@ func (m *monitor) look(message *syscall.NetlinkMessage) bool {
 			return false
 		}
 		m.all = true
+		m.foreign = m.foreign || message.Header.Pid != 0 // 0 is the kernel: routes go with their link
 		return true
 	}
 	return false

@@ -101,7 +101,7 @@ func (p *path) enforce(b *testing.B, plane string, desired *tables.Policy) {
 		if plane == "nftables" {
 			d, err = nftables.New(nftables.Options{WorkloadPrefix: "cali"})
 		} else {
-			d, err = iptables.New(iptables.Options{WorkloadPrefix: "cali"})
+			d, err = iptables.New(b.Context(), iptables.Options{WorkloadPrefix: "cali"})
 		}
 		if err != nil {
 			return err

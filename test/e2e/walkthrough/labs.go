@@ -26,7 +26,7 @@ func enforced(manifest, what string) string {
 
 // Labs are the chapters of the walk-through, in order. Each builds on those before it.
 func Labs() []Lab {
-	return []Lab{install(), yaobank(), fundamentals(), podConnectivity(), egress(), teams()}
+	return []Lab{install(), yaobank(), fundamentals(), podConnectivity(), egress(), teams(), hosts(), nodePorts()}
 }
 
 func install() Lab {
