@@ -59,7 +59,7 @@ type PolicyProgramSpec struct {
 // PolicyReference names a user's policy in one of its generations.
 type PolicyReference struct {
 	// Kind: "GlobalNetworkPolicy", "NetworkPolicy" (both of projectcalico.org), "KubernetesNetworkPolicy" (the NetworkPolicy of
-	// networking.k8s.io) or "ClusterNetworkPolicy" (of policy.networking.k8s.io).
+	// networking.k8s.io), "ClusterNetworkPolicy", "AdminNetworkPolicy" or "BaselineAdminNetworkPolicy" (of policy.networking.k8s.io).
 	Kind string `json:"kind"`
 	// +optional
 	Namespace string `json:"namespace,omitempty"`

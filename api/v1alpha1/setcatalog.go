@@ -49,6 +49,10 @@ type Set struct {
 	// +optional
 	Selector string `json:"selector,omitempty"`
 
+	// Nodes is the selector of the nodes whose addresses the set holds, for people to read.
+	// +optional
+	Nodes string `json:"nodes,omitempty"`
+
 	// Service whose ready endpoints the set holds, "namespace/name", for people to read.
 	// +optional
 	Service string `json:"service,omitempty"`
@@ -62,7 +66,7 @@ type Set struct {
 	// +optional
 	Identities []string `json:"identities,omitempty"`
 
-	// CIDRs in the set (of network sets and of the endpoints of services), canonical and in order.
+	// CIDRs in the set (of network sets, of nodes and of the endpoints of services), canonical and in order.
 	// +listType=atomic
 	// +optional
 	CIDRs []string `json:"cidrs,omitempty"`

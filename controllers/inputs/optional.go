@@ -12,6 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
+	adminv1alpha1 "sigs.k8s.io/network-policy-api/apis/v1alpha1"
 	clusterv1alpha2 "sigs.k8s.io/network-policy-api/apis/v1alpha2"
 )
 
@@ -23,7 +24,9 @@ const firstLook, longestLook = 100 * time.Millisecond, time.Minute
 // CustomResourceDefinition.
 func OptionalKinds() map[string]client.Object {
 	return map[string]client.Object{
-		"clusternetworkpolicies.policy.networking.k8s.io": &clusterv1alpha2.ClusterNetworkPolicy{},
+		"clusternetworkpolicies.policy.networking.k8s.io":       &clusterv1alpha2.ClusterNetworkPolicy{},
+		"adminnetworkpolicies.policy.networking.k8s.io":         &adminv1alpha1.AdminNetworkPolicy{},
+		"baselineadminnetworkpolicies.policy.networking.k8s.io": &adminv1alpha1.BaselineAdminNetworkPolicy{},
 	}
 }
 

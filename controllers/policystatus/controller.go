@@ -11,6 +11,7 @@ import (
 
 	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/util/workqueue"
@@ -19,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
+	adminv1alpha1 "sigs.k8s.io/network-policy-api/apis/v1alpha1"
 	clusterv1alpha2 "sigs.k8s.io/network-policy-api/apis/v1alpha2"
 
 	"github.com/manul-net/manul/api/v1alpha1"
@@ -144,8 +146,8 @@ func (r *Reporter) published(ctx context.Context, ref render.PolicyRef, program 
 	} else if err != nil {
 		return nil, fmt.Errorf("reading policy %s: %w", ref, err)
 	}
-	if cnp, ok := p.object.(*clusterv1alpha2.ClusterNetworkPolicy); ok {
-		p.status, p.conditionsOnly = &v3.PolicyStatus{Conditions: cnp.Status.Conditions}, true
+	if conditions, only := conditionsOf(p.object); only {
+		p.status, p.conditionsOnly = &v3.PolicyStatus{Conditions: conditions}, true
 	}
 	if program == "" {
 		return &p, nil
@@ -157,6 +159,19 @@ func (r *Reporter) published(ctx context.Context, ref render.PolicyRef, program 
 		return nil, fmt.Errorf("reading PolicyProgram %q: %w", program, err)
 	}
 	return &p, nil
+}
+
+// conditionsOf returns the conditions of an object whose status has nothing else, and whether its kind is such a one.
+func conditionsOf(obj client.Object) ([]metav1.Condition, bool) {
+	switch o := obj.(type) {
+	case *clusterv1alpha2.ClusterNetworkPolicy:
+		return o.Status.Conditions, true
+	case *adminv1alpha1.AdminNetworkPolicy:
+		return o.Status.Conditions, true
+	case *adminv1alpha1.BaselineAdminNetworkPolicy:
+		return o.Status.Conditions, true
+	}
+	return nil, false
 }
 
 // empty returns an object of a kind of policies, and its status if the kind has one.
@@ -172,6 +187,10 @@ func empty(kind string) (client.Object, *v3.PolicyStatus) {
 		return &networkingv1.NetworkPolicy{}, nil
 	case policy.KindClusterNetworkPolicy:
 		return &clusterv1alpha2.ClusterNetworkPolicy{}, nil // its status is of another form
+	case policy.KindAdminNetworkPolicy:
+		return &adminv1alpha1.AdminNetworkPolicy{}, nil
+	case policy.KindBaselineAdminNetworkPolicy:
+		return &adminv1alpha1.BaselineAdminNetworkPolicy{}, nil
 	case policy.KindStagedGlobalNetworkPolicy:
 		obj := &v3.StagedGlobalNetworkPolicy{}
 		return obj, &obj.Status

@@ -1,6 +1,7 @@
 package policystatus
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -63,7 +64,7 @@ func TestPatience(t *testing.T) {
 	status := func(r *render.PolicyReport) v3.PolicyStatus { return statusOf(r, nil) }
 	staged := func(generation int64, endpoints int) v3.PolicyStatus {
 		r := report(generation, 0, 0)
-		r.Staged, r.Finding = true, r.Finding.Staged(endpoints, 1)
+		r.Staged, r.Finding.Message = true, fmt.Sprintf("would apply to %d endpoints", endpoints)
 		return statusOf(r, nil)
 	}
 	for name, tc := range map[string]struct {

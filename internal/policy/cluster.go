@@ -35,32 +35,71 @@ func ClusterNetworkPolicy(p *clusterv1alpha2.ClusterNetworkPolicy) *Compiled {
 	c.begin()
 	spec := field.NewPath("spec")
 	k := &clusterCompiler{kubernetesCompiler: kubernetesCompiler{sets: c.Sets}}
-	who := k.pods(spec.Child("subject"), p.Spec.Subject.Namespaces, p.Spec.Subject.Pods)
-	if who == nil && len(k.errs) == 0 {
-		k.errs = append(k.errs, field.Required(spec.Child("subject"), "give namespaces or pods"))
-	}
-	if len(k.errs) > 0 {
+	if c.Selector = k.subject(spec.Child("subject"), p.Spec.Subject.Namespaces, p.Spec.Subject.Pods); len(k.errs) > 0 {
 		return c.selectNothing(k.errs)
 	}
-	c.Selector = who
 	for i := range p.Spec.Ingress {
 		r, path := &p.Spec.Ingress[i], spec.Child("ingress").Index(i)
-		var peers []v1alpha1.EntityMatch
+		rule := k.begin(path, string(r.Action), clusterAction(r.Action))
 		for j := range r.From {
-			peers = append(peers, k.podPeer(path.Child("from").Index(j), r.From[j].Namespaces, r.From[j].Pods)...)
+			rule.peers(k.podPeer(path.Child("from").Index(j), r.From[j].Namespaces, r.From[j].Pods))
 		}
-		c.Program.Ingress = append(c.Program.Ingress, k.rules(path, r.Action, len(r.From), peers, r.Protocols,
-			func(m v1alpha1.EntityMatch) v1alpha1.Rule { return v1alpha1.Rule{Source: m} })...)
+		rule.matches = k.protocols(path.Child("protocols"), r.Protocols)
+		c.Program.Ingress = append(c.Program.Ingress, rule.ingress()...)
 	}
 	for i := range p.Spec.Egress {
 		r, path := &p.Spec.Egress[i], spec.Child("egress").Index(i)
-		var peers []v1alpha1.EntityMatch
+		rule := k.begin(path, string(r.Action), clusterAction(r.Action))
 		for j := range r.To {
-			peers = append(peers, k.egressPeer(path.Child("to").Index(j), &r.To[j])...)
+			to := &r.To[j]
+			rule.peers(k.egressPeer(path.Child("to").Index(j), texts(to.Networks), to.Nodes, len(to.DomainNames) > 0, to.Namespaces, to.Pods))
 		}
-		c.Program.Egress = append(c.Program.Egress, k.rules(path, r.Action, len(r.To), peers, r.Protocols,
-			func(m v1alpha1.EntityMatch) v1alpha1.Rule { return v1alpha1.Rule{Destination: m} })...)
+		rule.matches = k.protocols(path.Child("protocols"), r.Protocols)
+		c.Program.Egress = append(c.Program.Egress, rule.egress()...)
 	}
+	return k.finish(c)
+}
+
+// clusterAction is what rules do elsewhere; empty: an action that is not known.
+func clusterAction(a clusterv1alpha2.ClusterNetworkPolicyRuleAction) v1alpha1.Action {
+	switch a {
+	case clusterv1alpha2.ClusterNetworkPolicyRuleActionAccept:
+		return v1alpha1.Allow
+	case clusterv1alpha2.ClusterNetworkPolicyRuleActionDeny:
+		return v1alpha1.Deny
+	case clusterv1alpha2.ClusterNetworkPolicyRuleActionPass:
+		return v1alpha1.Pass
+	}
+	return ""
+}
+
+func texts[T ~string](list []T) []string {
+	out := make([]string, 0, len(list))
+	for _, t := range list {
+		out = append(out, string(t))
+	}
+	return out
+}
+
+// clusterCompiler compiles the rules of one policy of policy.networking.k8s.io.
+type clusterCompiler struct {
+	kubernetesCompiler
+	// unsupported are the parts that are not implemented, or of a newer version of the API. The rules in which they stand
+	// fail closed as the API says: one that accepts matches nothing there, any other denies everything.
+	unsupported field.ErrorList
+}
+
+// subject is whom a policy applies to.
+func (k *clusterCompiler) subject(path *field.Path, namespaces *metav1.LabelSelector, pods *clusterv1alpha2.NamespacedPod) *selector.Selector {
+	who := k.pods(path, namespaces, pods)
+	if who == nil && len(k.errs) == 0 {
+		k.errs = append(k.errs, field.Required(path, "give namespaces or pods"))
+	}
+	return who
+}
+
+// finish is the end of compiling: what became of the policy.
+func (k *clusterCompiler) finish(c *Compiled) *Compiled {
 	if len(k.errs) > 0 {
 		clear(c.Sets)
 		return c.failClosed(k.errs)
@@ -76,55 +115,61 @@ func ClusterNetworkPolicy(p *clusterv1alpha2.ClusterNetworkPolicy) *Compiled {
 	return c
 }
 
-// clusterCompiler compiles the rules of one ClusterNetworkPolicy.
-type clusterCompiler struct {
-	kubernetesCompiler
-	// unsupported are the parts that are not implemented, or of a newer version of the API. The rules in which they stand
-	// fail closed as the API says: one that accepts matches nothing there, any other denies everything.
-	unsupported field.ErrorList
+// clusterRule is a rule while it is being compiled.
+type clusterRule struct {
+	compiler *clusterCompiler
+	does     v1alpha1.Action
+	// before is how much was unsupported before the rule.
+	before  int
+	from    []v1alpha1.EntityMatch
+	matches []portMatch
 }
 
-// rules makes one rule for each pair of peer and protocol. listed is how many peers the user wrote.
-func (k *clusterCompiler) rules(
-	path *field.Path, action clusterv1alpha2.ClusterNetworkPolicyRuleAction, listed int, peers []v1alpha1.EntityMatch,
-	protocols []clusterv1alpha2.ClusterNetworkPolicyProtocol, towards func(v1alpha1.EntityMatch) v1alpha1.Rule,
-) []v1alpha1.Rule {
-	var does v1alpha1.Action
-	switch action {
-	case clusterv1alpha2.ClusterNetworkPolicyRuleActionAccept:
-		does = v1alpha1.Allow
-	case clusterv1alpha2.ClusterNetworkPolicyRuleActionDeny:
-		does = v1alpha1.Deny
-	case clusterv1alpha2.ClusterNetworkPolicyRuleActionPass:
-		does = v1alpha1.Pass
-	default:
-		k.errs = append(k.errs, field.NotSupported(path.Child("action"), action, []string{"Accept", "Deny", "Pass"}))
-		return nil
+// begin begins a rule. It does nothing that is known when does is empty.
+func (k *clusterCompiler) begin(path *field.Path, action string, does v1alpha1.Action) *clusterRule {
+	if does == "" {
+		k.errs = append(k.errs, field.NotSupported(path.Child("action"), action, []string{"Accept (Allow in v1alpha1)", "Deny", "Pass (not in a baseline of v1alpha1)"}))
 	}
-	before := len(k.unsupported)
-	matches := k.protocols(path.Child("protocols"), protocols)
-	understood := listed > 0 && len(peers) >= listed && len(k.unsupported) == before
-	if !understood && does != v1alpha1.Allow {
+	return &clusterRule{compiler: k, does: does, before: len(k.unsupported)}
+}
+
+func (r *clusterRule) peers(m []v1alpha1.EntityMatch) { r.from = append(r.from, m...) }
+
+func (r *clusterRule) ingress() []v1alpha1.Rule {
+	return r.rules(func(m v1alpha1.EntityMatch) v1alpha1.Rule { return v1alpha1.Rule{Source: m} })
+}
+
+func (r *clusterRule) egress() []v1alpha1.Rule {
+	return r.rules(func(m v1alpha1.EntityMatch) v1alpha1.Rule { return v1alpha1.Rule{Destination: m} })
+}
+
+// rules makes one rule for each pair of peer and protocol.
+func (r *clusterRule) rules(towards func(v1alpha1.EntityMatch) v1alpha1.Rule) []v1alpha1.Rule {
+	understood := len(r.from) > 0 && len(r.compiler.unsupported) == r.before
+	if !understood && r.does != v1alpha1.Allow {
 		return []v1alpha1.Rule{{Action: v1alpha1.Deny}}
 	}
 	var out []v1alpha1.Rule
-	for _, peer := range peers {
-		for _, m := range matches {
-			r := towards(peer)
-			r.Action, r.Protocol = does, m.protocol
-			r.Destination.Ports, r.Destination.NamedPorts = m.ranges, m.names
-			out = append(out, r)
+	for _, peer := range r.from {
+		for _, m := range r.matches {
+			rule := towards(peer)
+			rule.Action, rule.Protocol = r.does, m.protocol
+			rule.Destination.Ports, rule.Destination.NamedPorts = m.ranges, m.names
+			out = append(out, rule)
 		}
 	}
 	return out
 }
 
-func (k *clusterCompiler) egressPeer(path *field.Path, p *clusterv1alpha2.ClusterNetworkPolicyEgressPeer) []v1alpha1.EntityMatch {
+// egressPeer is a peer that may also be given by networks, by nodes, or by names.
+func (k *clusterCompiler) egressPeer(
+	path *field.Path, networks []string, nodes *metav1.LabelSelector, byName bool, namespaces *metav1.LabelSelector, pods *clusterv1alpha2.NamespacedPod,
+) []v1alpha1.EntityMatch {
 	switch {
-	case len(p.Networks) > 0:
+	case len(networks) > 0:
 		var m v1alpha1.EntityMatch
-		for i, text := range p.Networks {
-			net, err := validate.ParseNet(string(text))
+		for i, text := range networks {
+			net, err := validate.ParseNet(text)
 			if err != nil && !net.IsValid() {
 				k.errs = append(k.errs, field.Invalid(path.Child("networks").Index(i), text, err.Error()))
 				continue
@@ -132,14 +177,19 @@ func (k *clusterCompiler) egressPeer(path *field.Path, p *clusterv1alpha2.Cluste
 			m.Nets = append(m.Nets, net.String())
 		}
 		return []v1alpha1.EntityMatch{m}
-	case p.Nodes != nil:
-		k.unsupported = append(k.unsupported, field.Forbidden(path.Child("nodes"), "nodes as peers are not supported: list their addresses in networks"))
-		return nil
-	case len(p.DomainNames) > 0:
+	case nodes != nil:
+		return k.member(Set{Nodes: k.labelSelector(path.Child("nodes"), nodes)})
+	case byName:
 		k.unsupported = append(k.unsupported, field.Forbidden(path.Child("domainNames"), "names are not supported: list addresses in networks"))
 		return nil
 	}
-	return k.podPeer(path, p.Namespaces, p.Pods)
+	return k.podPeer(path, namespaces, pods)
+}
+
+// member is a peer that belongs to a set.
+func (k *clusterCompiler) member(s Set) []v1alpha1.EntityMatch {
+	k.sets[s.ID()] = s
+	return []v1alpha1.EntityMatch{{Sets: []string{s.ID()}}}
 }
 
 // podPeer is a peer that is given by namespaces or by pods; none when it is given by something else.
@@ -149,9 +199,7 @@ func (k *clusterCompiler) podPeer(path *field.Path, namespaces *metav1.LabelSele
 		k.unsupported = append(k.unsupported, field.Required(path, "give namespaces or pods: anything else is of a newer version of this API"))
 		return nil
 	}
-	set := Set{Selector: s}
-	k.sets[set.ID()] = set
-	return []v1alpha1.EntityMatch{{Sets: []string{set.ID()}}}
+	return k.member(Set{Selector: s})
 }
 
 // pods selects the pods of namespaces, or some of them; nil if neither is given.
@@ -177,8 +225,11 @@ func (k *clusterCompiler) protocols(path *field.Path, list []clusterv1alpha2.Clu
 		path, p := path.Index(i), &list[i]
 		add := func(number int32, name string, port *clusterv1alpha2.Port) {
 			m := portMatch{protocol: &number}
-			if port != nil {
-				m.ranges = k.portRange(path.Child(name, "destinationPort"), port)
+			switch {
+			case port != nil && port.Range != nil:
+				m.ranges = k.portRange(path.Child(name, "destinationPort"), port.Range.Start, port.Range.End)
+			case port != nil:
+				m.ranges = k.portRange(path.Child(name, "destinationPort"), port.Number, port.Number)
 			}
 			out = append(out, m)
 		}
@@ -198,13 +249,9 @@ func (k *clusterCompiler) protocols(path *field.Path, list []clusterv1alpha2.Clu
 	return out
 }
 
-func (k *clusterCompiler) portRange(path *field.Path, p *clusterv1alpha2.Port) []v1alpha1.PortRange {
-	r := v1alpha1.PortRange{First: p.Number, Last: p.Number}
-	if p.Range != nil {
-		r = v1alpha1.PortRange{First: p.Range.Start, Last: p.Range.End}
+func (k *clusterCompiler) portRange(path *field.Path, first, last int32) []v1alpha1.PortRange {
+	if first < 1 || last > 65535 || first > last {
+		k.errs = append(k.errs, field.Invalid(path, fmt.Sprintf("%d:%d", first, last), "give number, or range with start below end, from 1 to 65535"))
 	}
-	if r.First < 1 || r.Last > 65535 || r.First > r.Last {
-		k.errs = append(k.errs, field.Invalid(path, fmt.Sprintf("%d:%d", r.First, r.Last), "give number, or range with start below end, from 1 to 65535"))
-	}
-	return []v1alpha1.PortRange{r}
+	return []v1alpha1.PortRange{{First: first, Last: last}}
 }

@@ -41,13 +41,18 @@ func TestClusterNetworkPolicies(t *testing.T) {
 			egress: "Deny protocol 132 to [10.0.0.0/8 fd00::/8] to :[{5 9}]\nDeny to [10.0.0.0/8 fd00::/8] to :named [http]\n" +
 				"Pass to [" + anywhere + " && " + pods + "]",
 		},
+		"nodes": {
+			spec:   head + "egress: [{action: Deny, to: [{nodes: {}}, {nodes: {matchLabels: {role: control}}}], protocols: [{tcp: {destinationPort: {number: 6443}}}]}]",
+			reason: ReasonAccepted,
+			egress: "Deny protocol 6 to nodes [all()] to :[{6443 6443}]\nDeny protocol 6 to nodes [role == 'control'] to :[{6443 6443}]",
+		},
 		"what is not supported accepts nothing": {
-			spec:   head + "egress: [{action: Accept, to: [{nodes: {}}, {domainNames: [example.com]}, {networks: [192.0.2.1/32]}]}]",
-			reason: ReasonNotSupported, message: "spec.egress[0].to[0].nodes", egress: "Allow to [192.0.2.1/32]",
+			spec:   head + "egress: [{action: Accept, to: [{}, {domainNames: [example.com]}, {networks: [192.0.2.1/32]}]}]",
+			reason: ReasonNotSupported, message: "spec.egress[0].to[1].domainNames", egress: "Allow to [192.0.2.1/32]",
 		},
 		"what is not supported denies everything otherwise": {
-			spec:   head + "egress: [{action: Pass, to: [{networks: [192.0.2.1/32]}, {nodes: {}}]}]",
-			reason: ReasonNotSupported, message: "spec.egress[0].to[1].nodes", egress: "Deny",
+			spec:   head + "egress: [{action: Pass, to: [{networks: [192.0.2.1/32]}, {domainNames: [example.com]}]}]",
+			reason: ReasonNotSupported, message: "spec.egress[0].to[1].domainNames", egress: "Deny",
 		},
 		"a protocol of a newer version": {
 			spec:   head + "ingress: [{action: Deny, from: [{namespaces: {}}], protocols: [{}]}, {action: Accept, from: [{}]}]",

@@ -7,7 +7,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"math"
-	"strconv"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -23,6 +22,9 @@ const (
 	KindNetworkPolicy           = "NetworkPolicy"
 	KindKubernetesNetworkPolicy = "KubernetesNetworkPolicy"
 	KindClusterNetworkPolicy    = "ClusterNetworkPolicy"
+
+	KindAdminNetworkPolicy         = "AdminNetworkPolicy"
+	KindBaselineAdminNetworkPolicy = "BaselineAdminNetworkPolicy"
 
 	KindStagedGlobalNetworkPolicy     = "StagedGlobalNetworkPolicy"
 	KindStagedNetworkPolicy           = "StagedNetworkPolicy"
@@ -53,6 +55,15 @@ type Ref struct {
 // String is "name/namespace/kind", by which policies of equal order are ordered.
 func (r Ref) String() string { return r.Name + "/" + r.Namespace + "/" + r.Kind }
 
+// staged begins the kinds of staged policies.
+const staged = "Staged"
+
+// Real names the policy that a staged one stands for.
+func (r Ref) Real() Ref { return Ref{strings.TrimPrefix(r.Kind, staged), r.Namespace, r.Name} }
+
+// Staged names the staged policy that stands for this one.
+func (r Ref) Staged() Ref { return Ref{staged + r.Kind, r.Namespace, r.Name} }
+
 // maxProgramName is the greatest length of the name of an API object.
 const maxProgramName = 253
 
@@ -66,6 +77,10 @@ func (r Ref) ProgramName() string {
 		name = "np." + r.Namespace + "." + r.Name
 	case KindClusterNetworkPolicy:
 		name = "cnp." + r.Name
+	case KindAdminNetworkPolicy:
+		name = "anp." + r.Name
+	case KindBaselineAdminNetworkPolicy:
+		name = "banp." + r.Name
 	default:
 		name = "knp." + r.Namespace + "." + r.Name
 	}
@@ -105,6 +120,10 @@ type Compiled struct {
 
 	// Staged: the policy is tried out. It has neither program nor sets and decides nothing.
 	Staged bool
+	// Deletes: the staged policy stands for deleting the one that it is called after.
+	Deletes bool
+	// proposed is the program that the staged policy would have.
+	proposed v1alpha1.PolicyProgramSpec
 
 	// Finding is what became of the policy.
 	Finding Finding
@@ -114,12 +133,15 @@ type Compiled struct {
 	problems string
 }
 
-// Set is what a set stands for: a selector, or the ready endpoints of a service.
+// Set is what a set stands for: a selector of endpoints, one of nodes, or the ready endpoints of a service.
 type Set struct {
-	// Selector of endpoints and network sets (see EndpointLabels); nil: a service.
+	// Selector of endpoints and network sets (see EndpointLabels); nil: nodes or a service.
 	Selector *selector.Selector
 	// Namespace in which alone the selector finds something; empty when it may find something anywhere.
 	Namespace string
+
+	// Nodes selects nodes, by their labels: the set holds their addresses. nil: endpoints or a service.
+	Nodes *selector.Selector
 
 	// Service whose ready endpoints are in the set.
 	Service Service
@@ -133,11 +155,13 @@ type Service struct{ Namespace, Name string }
 // String is "namespace/name".
 func (s Service) String() string { return s.Namespace + "/" + s.Name }
 
-// ID of the set: a hash of what it stands for. No selector reads like the words for a service.
+// ID of the set: a hash of what it stands for. No selector reads like the words for nodes or a service.
 func (s Set) ID() string {
 	switch {
 	case s.Selector != nil:
 		return SetID(s.Selector)
+	case s.Nodes != nil:
+		return hash("addresses of nodes " + s.Nodes.String())
 	case s.Ports:
 		return hash("ports of service " + s.Service.String())
 	}
@@ -180,21 +204,6 @@ type Finding struct {
 
 func accepted() Finding {
 	return Finding{Accepted: true, Reason: ReasonAccepted, Message: "the policy is valid and was compiled"}
-}
-
-// Staged is the finding on a staged policy that would apply to so many endpoints on so many nodes.
-func (f Finding) Staged(endpoints, nodes int) Finding {
-	if f.Accepted {
-		f.Message += "; would apply to " + count(endpoints, "endpoint") + " on " + count(nodes, "node") + "; not enforced"
-	}
-	return f
-}
-
-func count(n int, what string) string {
-	if n != 1 {
-		what += "s"
-	}
-	return strconv.Itoa(n) + " " + what
 }
 
 // TierNotFound is the finding on a policy whose tier does not exist.

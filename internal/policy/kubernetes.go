@@ -158,11 +158,15 @@ func (k *kubernetesCompiler) ports(path *field.Path, list []networkingv1.Network
 	}
 	for i := range list {
 		path, p := path.Index(i), &list[i]
-		number, ok := kubernetesProtocol(p.Protocol)
-		if !ok {
-			k.errs = append(k.errs, field.NotSupported(path.Child("protocol"), *p.Protocol, []corev1.Protocol{corev1.ProtocolTCP, corev1.ProtocolUDP, corev1.ProtocolSCTP}))
+		protocol := corev1.ProtocolTCP
+		if p.Protocol != nil {
+			protocol = *p.Protocol
+		}
+		known := k.protocol(path.Child("protocol"), protocol)
+		if known == nil {
 			continue
 		}
+		number := *known
 		if p.Port == nil {
 			group(number, true)
 			continue
@@ -198,11 +202,14 @@ func (k *kubernetesCompiler) port(path *field.Path, p *networkingv1.NetworkPolic
 	return []v1alpha1.PortRange{{First: got.First, Last: got.Last}}, nil
 }
 
-func kubernetesProtocol(p *corev1.Protocol) (int32, bool) {
-	if p == nil {
-		return validate.ProtocolTCP, true
+// protocol is the number of a protocol; nil: it is none with ports.
+func (k *kubernetesCompiler) protocol(path *field.Path, p corev1.Protocol) *int32 {
+	number, ok := ProtocolNumber(p)
+	if !ok {
+		k.errs = append(k.errs, field.NotSupported(path, p, []corev1.Protocol{corev1.ProtocolTCP, corev1.ProtocolUDP, corev1.ProtocolSCTP}))
+		return nil
 	}
-	return ProtocolNumber(*p)
+	return &number
 }
 
 // ProtocolNumber is the IANA number of a protocol of Kubernetes' API; empty is TCP.

@@ -3,6 +3,7 @@ package policy
 import (
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	adminv1alpha1 "sigs.k8s.io/network-policy-api/apis/v1alpha1"
 	clusterv1alpha2 "sigs.k8s.io/network-policy-api/apis/v1alpha2"
 
 	v3 "github.com/manul-net/manul/api/v3"
@@ -15,6 +16,10 @@ func Compile(obj runtime.Object) *Compiled {
 		return KubernetesNetworkPolicy(p)
 	case *clusterv1alpha2.ClusterNetworkPolicy:
 		return ClusterNetworkPolicy(p)
+	case *adminv1alpha1.AdminNetworkPolicy:
+		return AdminNetworkPolicy(p)
+	case *adminv1alpha1.BaselineAdminNetworkPolicy:
+		return BaselineAdminNetworkPolicy(p)
 	case *v3.NetworkPolicy:
 		return NetworkPolicy(p)
 	case *v3.GlobalNetworkPolicy:
@@ -36,6 +41,10 @@ func RefOf(obj runtime.Object) (Ref, bool) {
 		return Ref{KindKubernetesNetworkPolicy, p.Namespace, p.Name}, true
 	case *clusterv1alpha2.ClusterNetworkPolicy:
 		return Ref{KindClusterNetworkPolicy, "", p.Name}, true
+	case *adminv1alpha1.AdminNetworkPolicy:
+		return Ref{KindAdminNetworkPolicy, "", p.Name}, true
+	case *adminv1alpha1.BaselineAdminNetworkPolicy:
+		return Ref{KindBaselineAdminNetworkPolicy, "", p.Name}, true
 	case *v3.NetworkPolicy:
 		return Ref{KindNetworkPolicy, p.Namespace, p.Name}, true
 	case *v3.GlobalNetworkPolicy:

@@ -75,7 +75,9 @@ func text(c *Compiled, rules []v1alpha1.Rule) string {
 			m    v1alpha1.EntityMatch
 		}{{"from", r.Source}, {"to", r.Destination}} {
 			for _, id := range end.m.Sets {
-				if s := c.Sets[id]; s.Selector == nil {
+				if s := c.Sets[id]; s.Nodes != nil {
+					add("%s nodes [%s]", end.name, s.Nodes)
+				} else if s.Selector == nil {
 					add("%s service %s", end.name, s.Service)
 				} else {
 					add("%s [%s]", end.name, s.Selector)
@@ -397,6 +399,8 @@ func TestProgramNames(t *testing.T) {
 		{Ref{KindNetworkPolicy, "n", "a"}, "np.n.a"},
 		{Ref{KindKubernetesNetworkPolicy, "n", "a"}, "knp.n.a"},
 		{Ref{KindClusterNetworkPolicy, "", "a"}, "cnp.a"},
+		{Ref{KindAdminNetworkPolicy, "", "a"}, "anp.a"},
+		{Ref{KindBaselineAdminNetworkPolicy, "", "default"}, "banp.default"},
 		{Ref{KindGlobalNetworkPolicy, "", long}, "gnp." + long[:232] + "-" + hash("gnp."+long)},
 	} {
 		if got := tc.ref.ProgramName(); got != tc.want || len(got) > 253 {

@@ -70,6 +70,8 @@ type Cluster struct {
 	tiers    map[string]tier
 	policies map[PolicyRef]*policyState
 	programs map[string]*policyState
+	// stagedPolicies counts the staged ones.
+	stagedPolicies int
 	// observedPrograms are the PolicyPrograms of the API, by name.
 	observedPrograms map[string]*observedProgram
 	// selecting finds the policies that apply to endpoints.
@@ -84,6 +86,8 @@ type Cluster struct {
 	identities map[string]*identity
 	// membership finds the members of sets.
 	membership *labelindex.Index[member, *set]
+	// nodeSets finds the members of sets of nodes.
+	nodeSets *labelindex.Index[*node, *set]
 	// keys are the label keys in use, by namespace; those in use everywhere under the empty name.
 	keys map[string]map[string]*keyUse
 
@@ -106,6 +110,8 @@ type pending struct {
 	// enforcement: policies, and nodes, whose enforcement may have changed.
 	policies map[*policyState]struct{}
 	nodes    map[*node]struct{}
+	// staged: endpoints to which staged policies may do something else.
+	staged map[*endpoint]struct{}
 }
 
 // New returns an empty cluster. The built-in tiers are there from the start.
@@ -137,6 +143,7 @@ func New() *Cluster {
 			compare:    map[Key]struct{}{},
 			policies:   map[*policyState]struct{}{},
 			nodes:      map[*node]struct{}{},
+			staged:     map[*endpoint]struct{}{},
 		},
 		transition:    newTransition(),
 		dirty:         map[Key]struct{}{},
@@ -144,6 +151,7 @@ func New() *Cluster {
 	}
 	c.selecting = labelindex.New(c.selectionChanged)
 	c.membership = labelindex.New(c.membershipChanged)
+	c.nodeSets = labelindex.New(c.nodeMembershipChanged)
 	return c
 }
 
@@ -157,4 +165,5 @@ func (c *Cluster) flush() {
 	c.compareObserved()
 	c.updateTransition()
 	c.updateEnforcement()
+	c.updateStaged()
 }

@@ -36,6 +36,9 @@ type endpoint struct {
 	ingress, egress []v1alpha1.TierPolicies
 	listed          bool
 
+	// staged policies that would apply, or would no longer.
+	staged map[*policyState]struct{}
+
 	// identity is the class of endpoints that no selector in use can tell apart to which this one belongs.
 	identity *identity
 	// former identities that the endpoint bears beside it for a while, in order.
@@ -154,6 +157,7 @@ func (c *Cluster) dropEndpoint(e *endpoint) {
 	c.selecting.DeleteItem(e)
 	c.leaveIdentity(e)
 	c.transition.forget(e)
+	delete(c.pending.staged, e)
 	delete(c.pending.identities, e)
 	delete(e.namespace.endpoints, e)
 	delete(e.account.endpoints, e)

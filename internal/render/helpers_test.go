@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	adminv1alpha1 "sigs.k8s.io/network-policy-api/apis/v1alpha1"
 	"sigs.k8s.io/yaml"
 
 	"github.com/manul-net/manul/api/v1alpha1"
@@ -36,6 +37,10 @@ func typed(apiVersion, kind string) runtime.Object {
 		return &v3.NetworkPolicy{}
 	case "projectcalico.org/v3 GlobalNetworkPolicy":
 		return &v3.GlobalNetworkPolicy{}
+	case "projectcalico.org/v3 StagedNetworkPolicy":
+		return &v3.StagedNetworkPolicy{}
+	case "projectcalico.org/v3 StagedGlobalNetworkPolicy":
+		return &v3.StagedGlobalNetworkPolicy{}
 	case "projectcalico.org/v3 Tier":
 		return &v3.Tier{}
 	case "projectcalico.org/v3 IPPool":
@@ -54,6 +59,8 @@ func typed(apiVersion, kind string) runtime.Object {
 		return &v3.FelixConfiguration{}
 	case "projectcalico.org/v3 HostEndpoint":
 		return &v3.HostEndpoint{}
+	case "policy.networking.k8s.io/v1alpha1 AdminNetworkPolicy":
+		return &adminv1alpha1.AdminNetworkPolicy{}
 	case "manul.dev/v1alpha1 NodeState":
 		return &v1alpha1.NodeState{}
 	}

@@ -50,7 +50,7 @@ func (c *Cluster) setHost(o *v3.HostEndpoint) {
 	}
 	if e.host.iface != now.iface || e.host.defaultAction != now.defaultAction {
 		e.host.iface, e.host.defaultAction = now.iface, now.defaultAction
-		c.touch(KindNodeState, e.node.name)
+		c.unlist(e)
 	}
 	if !slices.Equal(e.host.addresses, now.addresses) {
 		e.host.addresses = now.addresses

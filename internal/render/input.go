@@ -20,7 +20,7 @@ const defaultIPAM = "default"
 
 // Set takes in an object as it is now. The object is kept and must not be changed afterwards.
 //
-// Of the users' objects it takes Pod, Namespace, ServiceAccount, Node, EndpointSlice and NetworkPolicy of Kubernetes and, of
+// Of the users' objects it takes Pod, Namespace, ServiceAccount, Node, EndpointSlice, NetworkPolicy and the cluster-wide kinds of policies of Kubernetes and, of
 // projectcalico.org, NetworkPolicy, GlobalNetworkPolicy, the three staged kinds, Tier, IPPool, IPReservation, IPAMConfiguration, NetworkSet,
 // GlobalNetworkSet, HostEndpoint, IPAMBlock and FelixConfiguration; also the rendered objects as they are in the API. Any other type is an error.
 func (c *Cluster) Set(obj runtime.Object) error {

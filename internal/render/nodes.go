@@ -23,6 +23,8 @@ type node struct {
 	// exists: there is a Node object.
 	exists    bool
 	addresses []string
+	// status are all addresses that the Node object names, by which policies find the node.
+	status    []netip.Addr
 	labels    map[string]string
 	endpoints map[string]*endpoint // pods
 	hosts     map[string]*endpoint // host endpoints
@@ -94,6 +96,13 @@ func (c *Cluster) setNode(o *corev1.Node) {
 		n.labels = o.Labels
 		c.touch(KindNodeState, n.name)
 	}
+	if status := statusAddresses(o); !slices.Equal(status, n.status) {
+		n.status = status
+		for s := range c.nodeSets.Selectors(n) {
+			c.touch(KindSetCatalog, s.shard.name)
+		}
+	}
+	c.nodeSets.SetItem(n, o.Labels)
 	if addresses := nodeAddresses(o); !slices.Equal(addresses, n.addresses) {
 		n.addresses = addresses
 		c.touch(KindNodeNetwork, n.name)
@@ -105,8 +114,11 @@ func (c *Cluster) deleteNode(name string) {
 	if n == nil {
 		return
 	}
+	if n.exists {
+		c.nodeSets.DeleteItem(n)
+	}
 	n.exists = false
-	n.addresses, n.labels = nil, nil
+	n.addresses, n.labels, n.status = nil, nil, nil
 	c.touchNode(n)
 	c.nodeCounts(n)
 	c.dropNode(n)
@@ -149,6 +161,18 @@ func nodeAddresses(o *corev1.Node) []string {
 		}
 	}
 	return out
+}
+
+// statusAddresses are all addresses of a node, in order.
+func statusAddresses(o *corev1.Node) []netip.Addr {
+	var out []netip.Addr
+	for _, a := range o.Status.Addresses {
+		if addr, err := netip.ParseAddr(a.Address); err == nil {
+			out = append(out, addr.Unmap())
+		}
+	}
+	slices.SortFunc(out, netip.Addr.Compare)
+	return slices.Compact(out)
 }
 
 // observeNodeState takes in a NodeState as it is in the API: what was written, and the agent's word.

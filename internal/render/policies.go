@@ -23,6 +23,8 @@ type policyState struct {
 	// nodes that have endpoints to which it applies, and of these the ones on which it is not in force yet.
 	nodes   map[*node]struct{}
 	waiting map[*node]*wait
+	// staging is of a staged policy.
+	staging staging
 }
 
 // tier as it counts: an object, or the default of a built-in tier without one.
@@ -101,9 +103,12 @@ func (c *Cluster) setPolicy(compiled *policy.Compiled) {
 		p = &policyState{
 			compiled:  &policy.Compiled{Staged: compiled.Staged},
 			endpoints: map[*endpoint]struct{}{}, nodes: map[*node]struct{}{}, waiting: map[*node]*wait{},
+			staging: staging{marks: map[*endpoint]mark{}},
 		}
 		c.policies[compiled.Ref] = p
-		if !compiled.Staged {
+		if compiled.Staged {
+			c.stagedPolicies++
+		} else {
 			p.program = compiled.Ref.ProgramName()
 			c.programs[p.program] = p
 		}
@@ -120,7 +125,7 @@ func (c *Cluster) setPolicy(compiled *policy.Compiled) {
 	}
 	c.putInForce(p)
 	if old.Tier != compiled.Tier || old.Order != compiled.Order || old.Ingress != compiled.Ingress || old.Egress != compiled.Egress ||
-		old.Stage != compiled.Stage || old.Forward != compiled.Forward {
+		old.Stage != compiled.Stage || old.Forward != compiled.Forward || old.Deletes != compiled.Deletes {
 		c.relist(p)
 	}
 	if old.Finding != compiled.Finding || old.Generation != compiled.Generation {
@@ -145,8 +150,11 @@ func (c *Cluster) deletePolicy(ref PolicyRef) {
 		c.leaveSet(id, p)
 	}
 	delete(c.policies, ref)
+	c.counterpartChanged(p)
 	delete(c.pending.policies, p)
-	if !p.compiled.Staged {
+	if p.compiled.Staged {
+		c.stagedPolicies--
+	} else {
 		delete(c.programs, p.program)
 		c.touch(KindPolicyProgram, p.program)
 	}
@@ -156,14 +164,19 @@ func (c *Cluster) deletePolicy(ref PolicyRef) {
 // putInForce has the policy apply to the endpoints that it selects, if there is nothing against it.
 func (c *Cluster) putInForce(p *policyState) {
 	_, tierExists := c.tier(p.compiled.Tier)
+	selects := p.compiled.Selector
+	if real := c.counterpart(p); p.compiled.Deletes && real != nil && real.inForce {
+		selects = real.compiled.Selector
+	}
 	was := p.inForce
-	p.inForce = p.compiled.Selector != nil && tierExists
+	p.inForce = selects != nil && tierExists
 	switch {
 	case p.inForce:
-		c.selecting.SetSelector(p, p.compiled.Selector)
+		c.selecting.SetSelector(p, selects)
 	case was:
 		c.selecting.DeleteSelector(p)
 	}
+	c.counterpartChanged(p)
 }
 
 // selectionChanged is called when an endpoint begins or ceases to match a policy's selector.
@@ -183,11 +196,13 @@ func (c *Cluster) policyApplies(e *endpoint, p *policyState) {
 		p.nodes[e.node] = struct{}{}
 	}
 	if p.compiled.Staged {
+		c.stagedFor(e, p, true)
 		c.dirtyPolicies[p.compiled.Ref] = struct{}{} // counted, and nothing else
 		return
 	}
 	e.policies[p] = struct{}{}
 	c.unlist(e)
+	c.counterpartCounts(p)
 	if first {
 		c.waitFor(p, e.node)
 	}
@@ -196,10 +211,12 @@ func (c *Cluster) policyApplies(e *endpoint, p *policyState) {
 func (c *Cluster) policyNoLongerApplies(e *endpoint, p *policyState) {
 	delete(p.endpoints, e)
 	if p.compiled.Staged {
+		c.stagedFor(e, p, false)
 		c.dirtyPolicies[p.compiled.Ref] = struct{}{}
 	} else {
 		delete(e.policies, p)
 		c.unlist(e)
+		c.counterpartCounts(p)
 	}
 	e.node.required[p]--
 	if e.node.required[p] == 0 {
@@ -212,7 +229,10 @@ func (c *Cluster) policyNoLongerApplies(e *endpoint, p *policyState) {
 // relist notes that the policy's place in the lists of its endpoints may have changed.
 func (c *Cluster) relist(p *policyState) {
 	if p.compiled.Staged {
-		return // it has none
+		for e := range p.endpoints {
+			c.pending.staged[e] = struct{}{}
+		}
+		return // it is in no list
 	}
 	for e := range p.endpoints {
 		c.unlist(e)
@@ -222,6 +242,9 @@ func (c *Cluster) relist(p *policyState) {
 func (c *Cluster) unlist(e *endpoint) {
 	e.listed = false
 	c.touch(KindNodeState, e.node.name)
+	if len(e.staged) > 0 {
+		c.pending.staged[e] = struct{}{}
+	}
 }
 
 // list makes the endpoint's lists of policies.
@@ -275,8 +298,8 @@ func (c *Cluster) finding(p *policyState) policy.Finding {
 	if _, ok := c.tier(p.compiled.Tier); !ok {
 		return policy.TierNotFound(p.compiled.Tier)
 	}
-	if p.compiled.Staged && p.compiled.Selector != nil {
-		return p.compiled.Finding.Staged(len(p.endpoints), len(p.nodes))
+	if p.compiled.Staged {
+		return c.stagedFinding(p)
 	}
 	return p.compiled.Finding
 }

@@ -24,6 +24,8 @@ type set struct {
 	networkSets map[*networkSet]struct{}
 	// service whose endpoints the set holds; nil if it stands for a selector.
 	service *service
+	// nodes whose addresses it holds.
+	nodes map[*node]struct{}
 	// written is the version of the shard at which the set was first seen in the API; empty: not yet.
 	written string
 	// published is the version of NodeEndpoints by which its members were known under identities that the set lists.
@@ -45,7 +47,7 @@ func (c *Cluster) useSet(id string, what policy.Set, p *policyState) {
 	if s == nil {
 		s = &set{
 			id: id, what: what, policies: map[*policyState]struct{}{},
-			identities: map[*identity]struct{}{}, networkSets: map[*networkSet]struct{}{},
+			identities: map[*identity]struct{}{}, networkSets: map[*networkSet]struct{}{}, nodes: map[*node]struct{}{},
 		}
 		s.shard = c.shard(shardOf(id))
 		s.shard.sets[id] = s
@@ -59,6 +61,10 @@ func (c *Cluster) useSet(id string, what policy.Set, p *policyState) {
 
 // fillSet has a set follow what it stands for.
 func (c *Cluster) fillSet(s *set) {
+	if s.what.Nodes != nil {
+		c.nodeSets.SetSelector(s, s.what.Nodes)
+		return
+	}
 	if s.what.Selector == nil {
 		s.service = c.service(s.what.Service)
 		s.service.sets[s] = struct{}{}
@@ -75,6 +81,10 @@ func (c *Cluster) fillSet(s *set) {
 
 // emptySet ends that.
 func (c *Cluster) emptySet(s *set) {
+	if s.what.Nodes != nil {
+		c.nodeSets.DeleteSelector(s)
+		return
+	}
 	if s.service != nil {
 		delete(s.service.sets, s)
 		c.dropService(s.service)
@@ -113,6 +123,16 @@ func (c *Cluster) membershipChanged(s *set, m member, matches bool) {
 	}
 }
 
+// nodeMembershipChanged is called when a node begins or ceases to be in a set of nodes.
+func (c *Cluster) nodeMembershipChanged(s *set, n *node, matches bool) {
+	if matches {
+		s.nodes[n] = struct{}{}
+	} else {
+		delete(s.nodes, n)
+	}
+	c.touch(KindSetCatalog, s.shard.name)
+}
+
 func (c *Cluster) memberJoins(m member, s *set) {
 	if m.networkSet != nil {
 		s.networkSets[m.networkSet] = struct{}{}
@@ -145,6 +165,13 @@ func (s *set) render() v1alpha1.Set {
 	out := v1alpha1.Set{ID: s.id}
 	var nets []netip.Prefix
 	switch {
+	case s.what.Nodes != nil:
+		out.Nodes = s.what.Nodes.String()
+		for n := range s.nodes {
+			for _, addr := range n.status {
+				nets = append(nets, netip.PrefixFrom(addr, addr.BitLen()))
+			}
+		}
 	case s.service == nil:
 		out.Selector = s.what.Selector.String()
 		for i := range s.identities {

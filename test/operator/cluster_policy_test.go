@@ -34,19 +34,20 @@ func (k *cluster) installClusterPolicies() {
 	k.server.InstallCRDs(k.t, dir)
 }
 
-func (k *cluster) removeClusterPolicies() {
+// removeKind removes a kind with all its objects.
+func (k *cluster) removeKind(name string) {
 	k.t.Helper()
 	scheme := runtime.NewScheme()
 	k.must(apiextensionsv1.AddToScheme(scheme), "registering CustomResourceDefinitions")
 	c := k.server.Client(k.t, scheme)
-	crd := &apiextensionsv1.CustomResourceDefinition{ObjectMeta: metav1.ObjectMeta{Name: clusterPolicyCRD}}
-	k.must(c.Delete(k.t.Context(), crd), "deleting the kind ClusterNetworkPolicy")
-	k.eventually("the kind ClusterNetworkPolicy is gone", func() error {
+	crd := &apiextensionsv1.CustomResourceDefinition{ObjectMeta: metav1.ObjectMeta{Name: name}}
+	k.must(c.Delete(k.t.Context(), crd), "deleting the kind "+name)
+	k.eventually("the kind "+name+" is gone", func() error {
 		err := c.Get(k.t.Context(), client.ObjectKeyFromObject(crd), crd)
 		if apierrors.IsNotFound(err) {
 			return nil
 		}
-		return fmt.Errorf("%s is still there: %w", clusterPolicyCRD, err)
+		return fmt.Errorf("%s is still there: %w", name, err)
 	})
 }
 
@@ -112,5 +113,5 @@ func TestClusterPoliciesOfAKindThatComesLater(t *testing.T) {
 		}
 		return nil
 	})
-	k.removeClusterPolicies()
+	k.removeKind(clusterPolicyCRD)
 }

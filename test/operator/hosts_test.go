@@ -197,7 +197,7 @@ func TestAHostSpeaksForItself(t *testing.T) {
 	}
 	k.eventually("a host can't write another's status", func() error {
 		if err := write("manul:host:outside", "node1"); !apierrors.IsForbidden(err) {
-			return fmt.Errorf("got %v, want it to be forbidden", err)
+			return fmt.Errorf("want it to be forbidden, got: %w", err)
 		}
 		return nil
 	})

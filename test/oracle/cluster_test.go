@@ -64,10 +64,8 @@ func drawKindOfPeer(t *rapid.T) string {
 		return "pods"
 	case n < 24:
 		return "networks"
-	case n < 30 && !lacks(nodePeers):
-		return "nodes"
 	case n < 30:
-		return "pods"
+		return "nodes"
 	}
 	return "names"
 }

@@ -7,6 +7,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"pgregory.net/rapid"
 
+	"github.com/manul-net/manul/internal/policy"
 	"github.com/manul-net/manul/internal/render"
 	"github.com/manul-net/manul/test/oracle"
 )
@@ -84,6 +85,16 @@ func TestRenderedStateDoesNotDependOnHistory(t *testing.T) {
 		got.follow(c)
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Fatalf("fed once (-) and with a history (+):\n%s", diff)
+		}
+		for _, o := range final {
+			ref, ok := policy.RefOf(o)
+			if !ok {
+				continue
+			}
+			once, _ := fresh.Policy(ref)
+			if lived, _ := c.Policy(ref); lived.Finding != once.Finding {
+				t.Fatalf("policy %s: %+v, with a history %+v", ref, once.Finding, lived.Finding)
+			}
 		}
 		demand := c.Demand()
 		for name, n := range fresh.Demand() {

@@ -2,7 +2,6 @@ package oracle_test
 
 import (
 	"fmt"
-	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -12,21 +11,6 @@ import (
 	v3 "github.com/manul-net/manul/api/v3"
 	"github.com/manul-net/manul/test/oracle"
 )
-
-// feature is something that users can write.
-type feature string
-
-const (
-	adminPolicies feature = "AdminNetworkPolicy and BaselineAdminNetworkPolicy"
-	nodePeers     feature = "nodes as peers"
-)
-
-// lacking are features that the compiler does not have yet. Worlds are drawn without them.
-func lacking() []feature { return []feature{adminPolicies, nodePeers} }
-
-func lacks(f feature) bool {
-	return slices.Contains(lacking(), f)
-}
 
 func drawWorld(t *rapid.T) *oracle.World {
 	w := &oracle.World{Interfaces: interfaces()}
@@ -75,9 +59,7 @@ func drawWorld(t *rapid.T) *oracle.World {
 	for i := range upTo(t, 2, "cluster policies") {
 		w.ClusterPolicies = append(w.ClusterPolicies, drawClusterPolicy(t, i))
 	}
-	if !lacks(adminPolicies) {
-		drawAdminPolicies(t, w)
-	}
+	drawAdminPolicies(t, w)
 	drawStaged(t, w)
 	return w
 }
