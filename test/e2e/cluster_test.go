@@ -36,7 +36,7 @@ func rest(t *testing.T, c *lab.Cluster) {
 	clear(t, c)
 	t.Run("TruthTable", func(t *testing.T) { truthTable(t, c) })
 	t.Run("Paths", func(t *testing.T) { paths(t, c) })
-	t.Run("Failures", func(t *testing.T) { failures(t, c) })
+	t.Run("Failures", func(t *testing.T) { failures(t, c, kinds()) })
 }
 
 // clear removes what the walk-through leaves behind that concerns all namespaces and hosts.
@@ -55,9 +55,18 @@ func clear(t *testing.T, c *lab.Cluster) {
 	}
 }
 
-// TestBesideIPTables walks through the labs beside a kube-proxy in iptables mode.
+// TestBesideIPTables does the same beside a kube-proxy in iptables mode, where the agents use iptables; and they change to
+// nftables and back while pods exchange traffic.
 func TestBesideIPTables(t *testing.T) {
-	walk(t, up(t, "e2eiptables", "iptables"))
+	c := up(t, "e2eiptables", "iptables")
+	if !t.Run("Walkthrough", func(t *testing.T) { walk(t, c) }) {
+		return
+	}
+	inUse(t, c, "iptables")
+	clear(t, c)
+	t.Run("TruthTable", func(t *testing.T) { truthTable(t, c) })
+	t.Run("Changes", func(t *testing.T) { failures(t, c, changesOfDataplane()) })
+	inUse(t, c, "iptables")
 }
 
 // up brings up a cluster without a network, for as long as the test runs.

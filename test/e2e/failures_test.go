@@ -120,7 +120,7 @@ func kinds() []failure {
 }
 
 // failures kills each part while a friend talks to a server and a stranger tries to, and while the server's policy changes.
-func failures(t *testing.T, c *lab.Cluster) {
+func failures(t *testing.T, c *lab.Cluster, list []failure) {
 	ctx := t.Context()
 	// The default deny of the walk-through would hide what this test is about no longer than its own policies decide.
 	if err := c.Apply(ctx, pods); err != nil {
@@ -136,7 +136,7 @@ func failures(t *testing.T, c *lab.Cluster) {
 		t.Fatal(err)
 	}
 	server := address(t, c, "server") + ":8080"
-	for _, f := range kinds() {
+	for _, f := range list {
 		t.Run(f.name, func(t *testing.T) { survive(t, c, f, server) })
 	}
 }

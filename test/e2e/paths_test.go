@@ -80,19 +80,35 @@ func stages() []stage {
 	)
 	return []stage{
 		{"without a policy", "", []way{
-			{"client1", "TCP", service, true}, {"client1", "UDP", service, true}, {"client1", "SCTP", service, true},
-			{"client2", "TCP", service, true}, {"client2", "UDP", service, true}, {"client2", "SCTP", service, true},
+			{"client1", "TCP", service, true},
+			{"client1", "UDP", service, true},
+			{"client1", "SCTP", service, true},
+			{"client2", "TCP", service, true},
+			{"client2", "UDP", service, true},
+			{"client2", "SCTP", service, true},
 			{"server", "TCP", service, true}, // through its own service
-			{"host1", "TCP", at1 + anywhere, true}, {"host1", "TCP", at2 + anywhere, true}, {"host1", "UDP", at2 + anywhere, true},
-			{"host1", "TCP", at1 + local, true}, {"host1", "TCP", at2 + local, false}, // no endpoint there
-			{"client2", "TCP", at1 + anywhere, true}, {"client2", "TCP", at2 + anywhere, true},
-			{"client1", "TCP", at1 + "8085", true}, {"client2", "TCP", at1 + "8085", true}, // its own node, another
-			{"host1st", "TCP", "server:80", true}, {"host2nd", "TCP", "server:80", true}, {"host2nd", "TCP", service, true},
+			{"host1", "TCP", at1 + anywhere, true},
+			{"host1", "TCP", at2 + anywhere, true},
+			{"host1", "UDP", at2 + anywhere, true},
+			{"host1", "TCP", at1 + local, true},
+			{"host1", "TCP", at2 + local, false}, // no endpoint there
+			{"client2", "TCP", at1 + anywhere, true},
+			{"client2", "TCP", at2 + anywhere, true},
+			{"client1", "TCP", at1 + "8085", true},
+			{"client2", "TCP", at1 + "8085", true}, // its own node, another
+			{"host1st", "TCP", "server:80", true},
+			{"host2nd", "TCP", "server:80", true},
+			{"host2nd", "TCP", service, true},
 		}},
 		{"egress to the service's pods", policy + fmt.Sprintf(egress, "{action: Allow, protocol: TCP, destination: {selector: app == 'server', ports: [80]}}"), []way{
-			{"client1", "TCP", service, true}, {"client1", "UDP", service, false}, {"client1", "SCTP", service, false},
-			{"client2", "TCP", service, true}, {"client2", "UDP", service, false}, {"client2", "SCTP", service, false},
-			{"client1", "TCP", at1 + "8085", false}, {"client2", "TCP", at1 + "8085", false},
+			{"client1", "TCP", service, true},
+			{"client1", "UDP", service, false},
+			{"client1", "SCTP", service, false},
+			{"client2", "TCP", service, true},
+			{"client2", "UDP", service, false},
+			{"client2", "SCTP", service, false},
+			{"client1", "TCP", at1 + "8085", false},
+			{"client2", "TCP", at1 + "8085", false},
 			{"server", "TCP", at1 + "8085", true}, // no client
 		}},
 		{"egress to the addresses of services: policies see pods", policy + fmt.Sprintf(egress, "{action: Allow, destination: {nets: [10.49.0.0/16]}}"), []way{
@@ -102,17 +118,23 @@ func stages() []stage {
 			{"client1", "TCP", at1 + "8085", true}, {"client2", "TCP", at1 + "8085", true}, {"client2", "TCP", service, false},
 		}},
 		{"ingress from outside", policy + fmt.Sprintf(ingress, "{action: Allow, source: {nets: [10.0.0.20/32]}}"), []way{
-			{"client1", "TCP", service, false}, {"client2", "UDP", service, false}, {"server", "TCP", service, false},
+			{"client1", "TCP", service, false},
+			{"client2", "UDP", service, false},
+			{"server", "TCP", service, false},
 			{"host1", "TCP", at1 + local, true},     // whose address is kept
 			{"host1", "TCP", at1 + anywhere, true},  // seen before it is masqueraded
 			{"host1", "TCP", at2 + anywhere, false}, // comes from worker2
 			{"host1", "UDP", at2 + anywhere, false},
 			{"host1st", "TCP", "server:80", true}, // the server's own node
-			{"host2nd", "TCP", "server:80", false}, {"host2nd", "TCP", service, false},
+			{"host2nd", "TCP", "server:80", false},
+			{"host2nd", "TCP", service, false},
 		}},
 		{"ingress from the nodes", policy + fmt.Sprintf(ingress, "{action: Allow, source: {nets: [10.0.0.11/32, 10.0.0.12/32]}}"), []way{
-			{"host1", "TCP", at1 + local, false}, {"host1", "TCP", at2 + anywhere, true}, {"host1", "UDP", at2 + anywhere, true},
-			{"host2nd", "TCP", "server:80", true}, {"host2nd", "TCP", service, true},
+			{"host1", "TCP", at1 + local, false},
+			{"host1", "TCP", at2 + anywhere, true},
+			{"host1", "UDP", at2 + anywhere, true},
+			{"host2nd", "TCP", "server:80", true},
+			{"host2nd", "TCP", service, true},
 			{"client2", "TCP", service, false},
 		}},
 		{"ingress from itself", policy + fmt.Sprintf(ingress, "{action: Allow, source: {selector: app == 'server'}}"), []way{
@@ -217,8 +239,11 @@ func (p *pathProbes) ownNode(t *testing.T) {
 	set(ctx, "Drop")
 	t.Cleanup(func() { set(context.WithoutCancel(ctx), "Accept") })
 	p.stage(t, stage{ways: []way{
-		{"client1", "TCP", "10.0.0.11:8085", false}, {"client2", "TCP", "10.0.0.12:8085", false}, {"client2", "TCP", "10.0.0.11:8085", true},
-		{"host1st", "TCP", "server:80", true}, {"client2", "TCP", "server:80", true},
+		{"client1", "TCP", "10.0.0.11:8085", false},
+		{"client2", "TCP", "10.0.0.12:8085", false},
+		{"client2", "TCP", "10.0.0.11:8085", true},
+		{"host1st", "TCP", "server:80", true},
+		{"client2", "TCP", "server:80", true},
 	}})
 }
 

@@ -342,7 +342,7 @@ func (r *Runner) observe(ctx context.Context, timeout time.Duration) (Table, err
 func (r *Runner) ask(ctx context.Context, from Pod, timeout time.Duration) ([]bool, error) {
 	var targets []lab.Target
 	for _, p := range probesFrom(from) {
-		to := netip.AddrPortFrom(r.world.addresses[p.To], uint16(p.Port)) //nolint:gosec // It is First or Second.
+		to := netip.AddrPortFrom(r.world.addresses[p.To], uint16(p.Port))
 		targets = append(targets, lab.Target{Protocol: p.Protocol, Address: to.String()})
 	}
 	return r.cluster.Ask(ctx, hosts()[from.Name], netip.AddrPortFrom(r.world.addresses[from], Control).String(), timeout, targets)
