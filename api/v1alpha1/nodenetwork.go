@@ -36,4 +36,43 @@ type NodeNetworkSpec struct {
 	// +listType=set
 	// +optional
 	Blocks []string `json:"blocks,omitempty"`
+
+	// Subnets of the addresses, in the same order: "192.0.2.0/24". Absent: not known, and on no subnet with any other.
+	// +listType=atomic
+	// +optional
+	Subnets []string `json:"subnets,omitempty"`
+
+	// Borrowed are single addresses that lie behind the node although their block is leased to another, in order.
+	// +listType=set
+	// +optional
+	Borrowed []string `json:"borrowed,omitempty"`
+
+	// Tunnels are the node's ends of tunnels, in order of their kind.
+	// +listType=map
+	// +listMapKey=kind
+	// +optional
+	Tunnels []TunnelEnd `json:"tunnels,omitempty"`
+
+	// BGP is what other nodes must know to peer with the node in the mesh. Absent: it is not in the mesh.
+	// +optional
+	BGP *MeshMember `json:"bgp,omitempty"`
+}
+
+// TunnelEnd is one node's end of a tunnel.
+type TunnelEnd struct {
+	Kind TunnelKind `json:"kind"`
+	// Address of the tunnel's device, from a pool.
+	// +optional
+	Address string `json:"address,omitempty"`
+	// MAC address of a VXLAN device.
+	// +optional
+	MAC string `json:"mac,omitempty"`
+}
+
+// MeshMember is a node as the others in the mesh see it.
+type MeshMember struct {
+	// ASNumber of the node.
+	ASNumber int64 `json:"asNumber"`
+	// Port on which the node takes sessions, TCP.
+	Port int32 `json:"port"`
 }

@@ -55,12 +55,28 @@ type NodeStateSpec struct {
 	// +optional
 	Blocks []BlockLease `json:"blocks,omitempty"`
 
+	// Borrowed are single addresses of blocks that are leased to other nodes, which this node may give to its pods, in order.
+	// +listType=map
+	// +listMapKey=address
+	// +optional
+	Borrowed []BorrowedAddress `json:"borrowed,omitempty"`
+
 	// Pools are all address pools of the cluster, in order of their CIDR: the node needs them to tell traffic that
 	// leaves the pods' network from traffic that stays.
 	// +listType=map
 	// +listMapKey=cidr
 	// +optional
 	Pools []Pool `json:"pools,omitempty"`
+
+	// Tunnels that the node needs an end of, in order of their kind.
+	// +listType=map
+	// +listMapKey=kind
+	// +optional
+	Tunnels []Tunnel `json:"tunnels,omitempty"`
+
+	// BGP is what the node's BGP speaker does. Absent: there is none.
+	// +optional
+	BGP *BGP `json:"bgp,omitempty"`
 
 	// Settings of the agent.
 	// +optional
@@ -206,6 +222,10 @@ type BlockLease struct {
 	// +listType=set
 	// +optional
 	Reserved []string `json:"reserved,omitempty"`
+	// Lent are addresses of the block that other nodes may use and this one must not give out.
+	// +listType=set
+	// +optional
+	Lent []string `json:"lent,omitempty"`
 }
 
 // Pool is an address pool as far as nodes need to know it.
@@ -215,6 +235,55 @@ type Pool struct {
 	// NATOutgoing: traffic from the pool to outside all pools takes the node's address.
 	// +optional
 	NATOutgoing bool `json:"natOutgoing,omitempty"`
+	// Encapsulation of packets to the pool's addresses on other nodes. Absent: none.
+	// +optional
+	Encapsulation TunnelKind `json:"encapsulation,omitempty"`
+	// CrossSubnet: only packets to nodes on another subnet are encapsulated.
+	// +optional
+	CrossSubnet bool `json:"crossSubnet,omitempty"`
+	// DisableBGPExport: routes in the pool are not advertised to peers.
+	// +optional
+	DisableBGPExport bool `json:"disableBGPExport,omitempty"`
+	// RoutesByBGP: the routes to the pool's addresses on other nodes are those that BGP learns, not the agent's.
+	// +optional
+	RoutesByBGP bool `json:"routesByBGP,omitempty"`
+}
+
+// TunnelKind is a kind of encapsulation.
+// +kubebuilder:validation:Enum=IPIP;VXLAN;VXLANv6
+type TunnelKind string
+
+// The kinds of tunnels. VXLANv6 carries IPv6 packets between IPv6 addresses of nodes.
+const (
+	TunnelIPIP    TunnelKind = "IPIP"
+	TunnelVXLAN   TunnelKind = "VXLAN"
+	TunnelVXLANv6 TunnelKind = "VXLANv6"
+)
+
+// Tunnel is a device that encapsulates packets to pods on other nodes.
+type Tunnel struct {
+	Kind TunnelKind `json:"kind"`
+	// MTU of the device, bytes. 0: that of the node's own interface less the encapsulation.
+	// +optional
+	MTU int32 `json:"mtu,omitempty"`
+	// VNI of VXLAN (RFC 7348).
+	// +optional
+	VNI int32 `json:"vni,omitempty"`
+	// Port of VXLAN, UDP.
+	// +optional
+	Port int32 `json:"port,omitempty"`
+	// Pools are the CIDRs of the pools that the device's own address may come from.
+	// +listType=atomic
+	// +optional
+	Pools []string `json:"pools,omitempty"`
+}
+
+// BorrowedAddress is a single address of another node's block.
+type BorrowedAddress struct {
+	// Address without prefix length.
+	Address string `json:"address"`
+	// Pool is the CIDR of the address's pool.
+	Pool string `json:"pool"`
 }
 
 // AgentSettings are the settings of a node agent.
@@ -289,6 +358,24 @@ type NodeStateStatus struct {
 	// +listMapKey=id
 	// +optional
 	Endpoints []EndpointStatus `json:"endpoints,omitempty"`
+
+	// NodeAddresses are the node's own addresses with the prefix length of their subnets, at most one of each family, IPv4
+	// first: "192.0.2.10/24".
+	// +listType=atomic
+	// +optional
+	NodeAddresses []string `json:"nodeAddresses,omitempty"`
+
+	// Tunnels are the node's ends of tunnels, in order of their kind.
+	// +listType=map
+	// +listMapKey=kind
+	// +optional
+	Tunnels []TunnelEnd `json:"tunnels,omitempty"`
+
+	// BGPSessions are the node's BGP sessions, in order of their name.
+	// +listType=map
+	// +listMapKey=name
+	// +optional
+	BGPSessions []BGPSessionStatus `json:"bgpSessions,omitempty"`
 
 	// Failures are the items that could not be put into effect. What is not listed is in effect.
 	// +listType=atomic
