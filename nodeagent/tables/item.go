@@ -20,6 +20,7 @@ const (
 	KindPool         = "Pool"
 	KindRoute        = "Route"
 	KindDataplane    = "Dataplane"
+	KindBGPSession   = "BGPSession"
 )
 
 // Error says which item and why.
