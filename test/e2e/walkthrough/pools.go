@@ -46,8 +46,8 @@ func addressPools() Lab {
 			Expect: []Expectation{Succeeds()},
 		},
 		{
-			Say:    "A namespace asks for all its pods, by an annotation. A pod can ask for one certain address.",
-			Run:    "kubectl apply -f " + manifests + "external-namespace.yaml && kubectl wait -n external --for=condition=Ready pod --all --timeout=120s && " + pods + " -n external && kubectl get blockaffinities",
+			Say: "A namespace asks for all its pods, by an annotation. A pod can ask for one certain address.",
+			Run: "kubectl apply -f " + manifests + "external-namespace.yaml && kubectl wait -n external --for=condition=Ready pod --all --timeout=120s && " + pods + " -n external && kubectl get blockaffinities",
 			Expect: []Expectation{
 				Count(`^web-\S+\s+worker[12]\s+10\.48\.2\.\d+\s+Running`, 2, "two pods with addresses from 10.48.2.0/24"),
 				Matches(`^fixed\s+\S+\s+10\.48\.2\.200\s+Running`, "the pod with the address that it asked for"),
