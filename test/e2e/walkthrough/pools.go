@@ -37,7 +37,7 @@ func addressPools() Lab {
 		{
 			Say:    "... or the removal of a pool that pods have addresses of.",
 			Run:    "kubectl delete ippool zone-a",
-			Expect: []Expectation{Fails("it is refused"), Shows("disabled: true")},
+			Expect: []Expectation{Fails("it is refused"), Shows("zones-", "Set spec.disabled to true")},
 			Within: soon,
 		},
 		{
