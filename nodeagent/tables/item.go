@@ -21,6 +21,7 @@ const (
 	KindRoute        = "Route"
 	KindDataplane    = "Dataplane"
 	KindBGPSession   = "BGPSession"
+	KindLearnedRoute = "LearnedRoute"
 )
 
 // Error says which item and why.

@@ -16,7 +16,9 @@ import (
 	"github.com/manul-net/manul/nodeagent/tables"
 )
 
-func families() []uint32 { return []uint32{uint32(api.Family_AFI_IP)<<16 | 1, uint32(api.Family_AFI_IP6)<<16 | 1} }
+func families() []uint32 {
+	return []uint32{uint32(api.Family_AFI_IP)<<16 | 1, uint32(api.Family_AFI_IP6)<<16 | 1}
+}
 
 func family(v6 bool) *api.Family {
 	if v6 {

@@ -29,7 +29,9 @@ func (l *logger) Panic(msg string, fields log.Fields) { l.Error(msg, fields) }
 func (l *logger) Fatal(msg string, fields log.Fields) { l.Error(msg, fields) }
 
 // Error implements log.Logger.
-func (l *logger) Error(msg string, fields log.Fields) { l.log.Error("BGP: "+msg, attributes(fields)...) }
+func (l *logger) Error(msg string, fields log.Fields) {
+	l.log.Error("BGP: "+msg, attributes(fields)...)
+}
 
 // Warn implements log.Logger.
 func (l *logger) Warn(msg string, fields log.Fields) {
