@@ -16,9 +16,8 @@ import (
 	"github.com/manul-net/manul/nodeagent/tables"
 )
 
-func families() []uint32 {
-	return []uint32{uint32(api.Family_AFI_IP)<<16 | 1, uint32(api.Family_AFI_IP6)<<16 | 1}
-}
+// families are those that the speaker has tables for, in gobgp's own numbers: IPv4 and IPv6 unicast.
+func families() []uint32 { return []uint32{0, 1} }
 
 func family(v6 bool) *api.Family {
 	if v6 {
