@@ -135,6 +135,7 @@ func (b *bgp) newSpeaker(spec *v1alpha1.BGP) (*tables.Speaker, error) {
 	speaker := &tables.Speaker{
 		ASNumber: uint32(spec.ASNumber), RouterID: id, Port: uint16(cmp.Or(spec.ListenPort, bgpPort)),
 		Pools: b.clusterPools, Private: b.private,
+		MetricIPv4: cmp.Or(uint32(spec.MetricIPv4), learnedMetric), MetricIPv6: cmp.Or(uint32(spec.MetricIPv6), learnedMetric),
 	}
 	var errs [3]error
 	speaker.Addresses, errs[0] = addresses(spec.Addresses)

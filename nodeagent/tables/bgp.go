@@ -66,6 +66,16 @@ type Speaker struct {
 	Pools []netip.Prefix
 	// Private are pools of which nothing is advertised.
 	Private []netip.Prefix
+	// MetricIPv4 and MetricIPv6 are those of learned routes on which no filter sets one.
+	MetricIPv4, MetricIPv6 uint32
+}
+
+// Metric is that of learned routes of a family on which no filter sets one.
+func (s *Speaker) Metric(v6 bool) uint32 {
+	if v6 {
+		return s.MetricIPv6
+	}
+	return s.MetricIPv4
 }
 
 // BGPExport is how a prefix of the node is advertised.
