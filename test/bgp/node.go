@@ -77,9 +77,20 @@ type told struct {
 
 // Run implements source.Source.
 func (n *told) Run(ctx context.Context, sink source.Sink) error {
+	failed := make(chan error, 1)
+	go func() { failed <- n.read(sink) }() // nothing ends it but the end of the process
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-failed:
+		return err
+	}
+}
+
+func (n *told) read(sink source.Sink) error {
 	lines := bufio.NewScanner(n.in)
 	lines.Buffer(nil, 16<<20)
-	for ctx.Err() == nil && lines.Scan() {
+	for lines.Scan() {
 		var input Input
 		if err := json.Unmarshal(lines.Bytes(), &input); err != nil {
 			return fmt.Errorf("reading an input: %w", err)
@@ -106,8 +117,7 @@ func (n *told) Run(ctx context.Context, sink source.Sink) error {
 		}
 		sink.Replace(source.NodeState, []source.Object{state}, version)
 	}
-	<-ctx.Done()
-	return nil
+	return lines.Err()
 }
 
 // Report implements source.Source.

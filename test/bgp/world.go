@@ -116,7 +116,13 @@ func (n *Node) Stop() { n.end(syscall.SIGTERM) }
 
 func (n *Node) end(signal os.Signal) {
 	_ = n.command.Process.Signal(signal)
-	<-n.exited
+	select {
+	case <-n.exited:
+	case <-time.After(patience):
+		n.t.Errorf("node %s does not end", n.Name)
+		_ = n.command.Process.Kill()
+		<-n.exited
+	}
 }
 
 // Tell gives the node its Input.
