@@ -94,9 +94,13 @@ func manifest(apiVersion, kind string, o any) string {
 	return string(text)
 }
 
-// prune removes what is null or an empty status: nobody writes that.
+// prune removes what is null or an empty status, and what nodes say of themselves: nobody writes that.
 func prune(fields map[string]any) {
 	for key, value := range fields {
+		if key == "nodeInfo" || key == "daemonEndpoints" {
+			delete(fields, key)
+			continue
+		}
 		switch v := value.(type) {
 		case nil:
 			delete(fields, key)

@@ -12,6 +12,12 @@ import (
 	"github.com/manul-net/manul/test/oracle"
 )
 
+// places is where pods may be: their number.
+const places = 6
+
+// podName is "namespace/name" of the pod of a place.
+func podName(place int) string { return fmt.Sprintf("%s/pod%d", namespaces()[place/2], place) }
+
 func drawWorld(t *rapid.T) *oracle.World {
 	w := &oracle.World{Interfaces: interfaces()}
 	for _, name := range nodes() {
@@ -23,7 +29,6 @@ func drawWorld(t *rapid.T) *oracle.World {
 			w.ServiceAccounts = append(w.ServiceAccounts, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: name, Name: account, Labels: drawLabels(t)}})
 		}
 	}
-	const places = 6
 	for i := range places {
 		if chance(t, 75, "pod exists") {
 			w.Pods = append(w.Pods, drawPod(t, i))

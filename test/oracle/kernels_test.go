@@ -1,0 +1,100 @@
+package oracle_test
+
+import (
+	"flag"
+	"log/slog"
+	"net/netip"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/manul-net/manul/nodeagent/dataplane/iptables"
+	"github.com/manul-net/manul/nodeagent/dataplane/nftables"
+	"github.com/manul-net/manul/test/oracle"
+	"github.com/manul-net/manul/test/oracle/kernels"
+	"github.com/manul-net/manul/test/packets"
+)
+
+var inKernels = flag.Int("oracle.kernels", 25, "how many of the random clusters of a run are put into kernels") //nolint:gochecknoglobals // a flag
+
+// dataplanes are all of them, by name.
+func dataplanes() map[string]packets.Subject {
+	out := map[string]packets.Subject{"nftables": {
+		Open: func(testing.TB) (packets.Driver, error) {
+			return nftables.New(nftables.Options{WorkloadPrefix: packets.WorkloadPrefix})
+		},
+		Foreign: "nft",
+	}}
+	for _, variant := range []iptables.Variant{iptables.NFT, iptables.Legacy} {
+		out["iptables-"+string(variant)] = packets.Subject{
+			Open: func(t testing.TB) (packets.Driver, error) {
+				return iptables.New(t.Context(), iptables.Options{WorkloadPrefix: packets.WorkloadPrefix, Variant: variant, LookEvery: time.Hour, Log: slog.New(slog.DiscardHandler)})
+			},
+			Foreign: "iptables-" + string(variant),
+		}
+	}
+	return out
+}
+
+// openKernels makes a network on every dataplane.
+func openKernels(t *testing.T, network *oracle.Network) kernels.Clusters {
+	t.Helper()
+	outside := map[string][]netip.Addr{"eth0": {front(true), front(false)}, "eth1": {back(true), back(false)}}
+	var out kernels.Clusters
+	for name, subject := range dataplanes() {
+		out = append(out, kernels.New(t, name, subject, network, outside))
+	}
+	return out
+}
+
+// everyPlace is the network of random worlds with a pod in every place.
+func everyPlace() *oracle.Network {
+	n := &oracle.Network{Interfaces: interfaces()}
+	for i := range places {
+		n.Pods = append(n.Pods, oracle.Pod{
+			ID: podName(i), Node: nodes()[i%2], Addresses: []netip.Addr{netip.MustParseAddr(podAddress(i, true)), netip.MustParseAddr(podAddress(i, false))},
+		})
+	}
+	return n
+}
+
+// become makes the kernels those of a world.
+func become(all kernels.Clusters, w *oracle.World) error {
+	r, err := compile(w)
+	if err != nil {
+		return err
+	}
+	for _, c := range all {
+		tables, err := r.Tables(w.Network()) // each driver has tables of its own
+		if err != nil {
+			return err
+		}
+		if err := c.Become(w.Network(), tables); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func TestPacketsGoWhereTheUsersObjectsSay(t *testing.T) {
+	all := openKernels(t, everyPlace())
+	tried, failed := 0, false
+	start := time.Now()
+	rapid.Check(t, func(rt *rapid.T) {
+		if tried++; tried > *inKernels && !failed {
+			return
+		}
+		w := drawWorld(rt)
+		flows := kernels.Showable(flows(w, upTo(rt, 100, "turn")), w.Network(), w.Users())
+		if err := become(all, w); err != nil {
+			failed = true
+			rt.Fatal(err)
+		}
+		for _, d := range all.Send(w.Network(), flows) {
+			failed = true
+			rt.Fatalf("%s\n%s", d, w.Manifests())
+		}
+		rt.Log(tried, len(flows), time.Since(start))
+	})
+}
