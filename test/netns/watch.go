@@ -15,7 +15,6 @@ import (
 // Watch sends packets from many namespaces and hears what arrives in any of them, behind its input hook. Its sockets stay open,
 // so that many packets cost little.
 type Watch struct {
-	t       testing.TB
 	senders map[watchSender]int
 	ears    []ear
 	lastID  uint32
@@ -56,7 +55,7 @@ type Arrival struct {
 func NewWatch(t testing.TB, namespaces ...*NS) *Watch {
 	t.Helper()
 	const buffer = 64 << 10
-	w := &Watch{t: t, senders: map[watchSender]int{}, buffer: make([]byte, buffer)}
+	w := &Watch{senders: map[watchSender]int{}, buffer: make([]byte, buffer)}
 	t.Cleanup(w.close)
 	for _, ns := range namespaces {
 		ns.Must("opening raw sockets", func() error { return w.open(ns) })
@@ -101,15 +100,14 @@ func (w *Watch) close() {
 
 // Send sends packets in order and tells where each arrived. It waits for as many arrivals as are expected, and then a moment for
 // more. What the sender has no route for, or may not send, does not arrive.
-func (w *Watch) Send(mail []Mail, expected int) [][]Arrival {
-	w.t.Helper()
+func (w *Watch) Send(mail []Mail, expected int) ([][]Arrival, error) {
 	first := w.lastID + 1
 	w.lastID += uint32(len(mail))
 	for i, m := range mail {
 		v4 := m.To.Is4()
 		err := unix.Sendto(w.senders[watchSender{m.From, v4}], m.encoded(first+uint32(i)), 0, socketAddress(m.To))
 		if err != nil && !errors.Is(err, unix.EPERM) && !errors.Is(err, unix.ENETUNREACH) && !errors.Is(err, unix.EHOSTUNREACH) {
-			w.t.Fatalf("sending %+v: %v", m.Packet, err)
+			return nil, fmt.Errorf("sending %+v: %w", m.Packet, err)
 		}
 	}
 	out := make([][]Arrival, len(mail))
@@ -119,30 +117,29 @@ func (w *Watch) Send(mail []Mail, expected int) [][]Arrival {
 			deadline = time.Now().Add(quiet)
 		}
 		before := heard
-		if !w.wait(time.Until(deadline)) {
-			return out
+		if arrived, err := w.wait(time.Until(deadline)); err != nil || !arrived {
+			return out, err
 		}
 		for _, e := range w.ears {
 			heard += w.drain(&e, mail, first, out)
 		}
 		if heard == before && time.Now().After(deadline) {
-			return out
+			return out, nil
 		}
 	}
 }
 
 // wait tells whether something arrived in time.
-func (w *Watch) wait(wait time.Duration) bool {
-	w.t.Helper()
+func (w *Watch) wait(wait time.Duration) (bool, error) {
 	fds := make([]int, 0, len(w.ears))
 	for _, e := range w.ears {
 		fds = append(fds, e.fd)
 	}
 	ready, err := poll(fds, wait)
 	if err != nil {
-		w.t.Fatalf("waiting for packets: %v", err)
+		return false, fmt.Errorf("waiting for packets: %w", err)
 	}
-	return ready >= 0
+	return ready >= 0, nil
 }
 
 // drain reads all that an ear has, and returns how many packets of the mail it heard.

@@ -65,16 +65,7 @@ func become(all kernels.Clusters, w *oracle.World) error {
 	if err != nil {
 		return err
 	}
-	for _, c := range all {
-		tables, err := r.Tables(w.Network()) // each driver has tables of its own
-		if err != nil {
-			return err
-		}
-		if err := c.Become(w.Network(), tables); err != nil {
-			return err
-		}
-	}
-	return nil
+	return all.Become(w.Network(), func() (oracle.Tables, error) { return r.Tables(w.Network()) })
 }
 
 func TestPacketsGoWhereTheUsersObjectsSay(t *testing.T) {
@@ -91,7 +82,11 @@ func TestPacketsGoWhereTheUsersObjectsSay(t *testing.T) {
 			failed = true
 			rt.Fatal(err)
 		}
-		for _, d := range all.Send(w.Network(), flows) {
+		differences, err := all.Send(w.Network(), flows)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range differences {
 			failed = true
 			rt.Fatalf("%s\n%s", d, w.Manifests())
 		}

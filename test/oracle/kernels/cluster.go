@@ -212,8 +212,7 @@ func (c *Cluster) first(node string) string {
 }
 
 // haveOnly makes the pods of a world reachable, and no others.
-func (c *Cluster) haveOnly(exist map[string]bool) {
-	c.t.Helper()
+func (c *Cluster) haveOnly(exist map[string]bool) error {
 	for i := range c.network.Pods {
 		p := &c.network.Pods[i]
 		if c.now[p.ID] == exist[p.ID] {
@@ -222,12 +221,13 @@ func (c *Cluster) haveOnly(exist map[string]bool) {
 		for name, n := range c.nodes {
 			for _, a := range p.Addresses {
 				if err := c.podRoute(name, n, p, a, exist[p.ID]); err != nil {
-					c.t.Fatalf("route of node %s to pod %s: %v", name, p.ID, err)
+					return fmt.Errorf("route of node %s to pod %s: %w", name, p.ID, err)
 				}
 			}
 		}
 		c.now[p.ID] = exist[p.ID]
 	}
+	return nil
 }
 
 func (c *Cluster) podRoute(name string, n *node, p *oracle.Pod, a netip.Addr, add bool) error {
@@ -250,12 +250,13 @@ func (c *Cluster) podRoute(name string, n *node, p *oracle.Pod, a netip.Addr, ad
 // Become makes the network that of a world: its pods exist, its services are translated, and every node's kernel is equal to its
 // tables. Connections of the world before are forgotten.
 func (c *Cluster) Become(network *oracle.Network, tables oracle.Tables) error {
-	c.t.Helper()
 	exist := map[string]bool{}
 	for i := range network.Pods {
 		exist[network.Pods[i].ID] = true
 	}
-	c.haveOnly(exist)
+	if err := c.haveOnly(exist); err != nil {
+		return fmt.Errorf("%s: %w", c.Name, err)
+	}
 	for name, n := range c.nodes {
 		if err := n.translate(c.subject.Foreign, network.Translations); err != nil {
 			return fmt.Errorf("%s, node %s: %w", c.Name, name, err)
@@ -267,16 +268,19 @@ func (c *Cluster) Become(network *oracle.Network, tables oracle.Tables) error {
 			return fmt.Errorf("%s, node %s: applying: %w", c.Name, name, err)
 		}
 	}
-	c.forget()
 	return nil
 }
 
 // forget makes the nodes forget all connections.
-func (c *Cluster) forget() {
-	c.t.Helper()
-	for _, n := range c.nodes {
-		n.Must("flushing connections", func() error { return netlink.ConntrackTableFlush(netlink.ConntrackTable) })
+func (c *Cluster) forget() error {
+	for name, n := range c.nodes {
+		var err error
+		n.Do(func() { err = netlink.ConntrackTableFlush(netlink.ConntrackTable) })
+		if err != nil {
+			return fmt.Errorf("%s, node %s: flushing connections: %w", c.Name, name, err)
+		}
 	}
+	return nil
 }
 
 func protocolName(number int) string {

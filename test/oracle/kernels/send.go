@@ -1,10 +1,12 @@
 package kernels
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -112,21 +114,49 @@ func (d *Difference) String() string {
 	return fmt.Sprintf("%s\nwant: %s\n%s: %s", d.Flow.Flow, d.Flow.Want, d.Dataplane, d.Got)
 }
 
-// Send sends flows through the kernels of all dataplanes, and returns those of which something else became than should.
-func (all Clusters) Send(network *oracle.Network, flows []Flow) []*Difference {
-	var out []*Difference
-	for _, c := range all {
-		for _, batch := range batches(flows, network) {
-			out = append(out, c.send(flows, batch)...)
-		}
+// each does something with the clusters of all dataplanes at once.
+func (all Clusters) each(do func(*Cluster) error) error {
+	errs := make([]error, len(all))
+	var wait sync.WaitGroup
+	for i, c := range all {
+		wait.Go(func() { errs[i] = do(c) })
 	}
-	return out
+	wait.Wait()
+	return errors.Join(errs...)
+}
+
+// Become makes all networks those of a world, each with tables of its own.
+func (all Clusters) Become(network *oracle.Network, tables func() (oracle.Tables, error)) error {
+	return all.each(func(c *Cluster) error {
+		own, err := tables()
+		if err != nil {
+			return err
+		}
+		return c.Become(network, own)
+	})
+}
+
+// Send sends flows through the kernels of all dataplanes, and returns those of which something else became than should.
+func (all Clusters) Send(network *oracle.Network, flows []Flow) ([]*Difference, error) {
+	cuts, found := batches(flows, network), make([][]*Difference, len(all))
+	err := all.each(func(c *Cluster) error {
+		for _, cut := range cuts {
+			some, err := c.send(flows, cut)
+			if err != nil {
+				return err
+			}
+			found[slices.Index(all, c)] = append(found[slices.Index(all, c)], some...)
+		}
+		return nil
+	})
+	return slices.Concat(found...), err
 }
 
 // send sends some of the flows.
-func (c *Cluster) send(flows []Flow, which []int) []*Difference {
-	c.t.Helper()
-	c.forget()
+func (c *Cluster) send(flows []Flow, which []int) ([]*Difference, error) {
+	if err := c.forget(); err != nil {
+		return nil, err
+	}
 	var mail []netns.Mail
 	expected := 0
 	for _, i := range which {
@@ -139,14 +169,18 @@ func (c *Cluster) send(flows []Flow, which []int) []*Difference {
 			expected++
 		}
 	}
+	heard, err := c.watch.Send(mail, expected)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", c.Name, err)
+	}
 	var out []*Difference
-	for i, arrivals := range c.watch.Send(mail, expected) {
+	for i, arrivals := range heard {
 		f := flows[which[i]]
 		if got := c.compare(&f, arrivals); got != "" {
 			out = append(out, &Difference{Dataplane: c.Name, Flow: f, Got: got})
 		}
 	}
-	return out
+	return out, nil
 }
 
 // compare tells what became of a flow, if it is not what should. Ports that masquerading may have changed are no matter.
