@@ -114,9 +114,11 @@ func drawPod(t *rapid.T, place int) *corev1.Pod {
 	if chance(t, 10, "lies") {
 		pod.Labels["projectcalico.org/serviceaccount"] = "robot"
 	}
+	const image = "registry.k8s.io/pause:3.10"
+	pod.Spec.Containers = []corev1.Container{{Name: "main", Image: image}}
 	for _, name := range portNames() {
 		if chance(t, 60, "has port "+name) {
-			pod.Spec.Containers = append(pod.Spec.Containers, corev1.Container{Name: name, Ports: []corev1.ContainerPort{{
+			pod.Spec.Containers = append(pod.Spec.Containers, corev1.Container{Name: name, Image: image, Ports: []corev1.ContainerPort{{
 				Name: name, ContainerPort: pick(t, []int32{80, 53, 8080}, "port"), Protocol: pick(t, []corev1.Protocol{corev1.ProtocolTCP, corev1.ProtocolUDP, corev1.ProtocolSCTP, ""}, "protocol"),
 			}}})
 		}
