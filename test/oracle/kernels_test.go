@@ -68,28 +68,48 @@ func become(all kernels.Clusters, w *oracle.World) error {
 	return all.Become(w.Network(), func() (oracle.Tables, error) { return r.Tables(w.Network()) })
 }
 
+// askKernels is how often a cluster that fails in a kernel is made smaller.
+const askKernels = 400
+
 func TestPacketsGoWhereTheUsersObjectsSay(t *testing.T) {
-	all := openKernels(t, everyPlace())
-	tried, failed := 0, false
-	start := time.Now()
-	rapid.Check(t, func(rt *rapid.T) {
-		if tried++; tried > *inKernels && !failed {
+	all, covered := openKernels(t, everyPlace()), newCoverage()
+	var last *failure
+	defer func() { last.explain(t) }()
+	rapid.Check(t, func(t *rapid.T) {
+		if covered.worlds >= *inKernels && last == nil {
 			return
 		}
-		w := drawWorld(rt)
-		flows := kernels.Showable(flows(w, upTo(rt, 100, "turn")), w.Network(), w.Users())
+		w := drawWorld(t)
+		flows := kernels.Showable(flows(w, upTo(t, 100, "turn")), w.Network(), w.Users())
 		if err := become(all, w); err != nil {
-			failed = true
-			rt.Fatal(err)
+			t.Fatal(err)
 		}
 		differences, err := all.Send(w.Network(), flows)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, d := range differences {
-			failed = true
-			rt.Fatalf("%s\n%s", d, w.Manifests())
+			last = &failure{world: w, flow: d.Flow.Flow, most: askKernels, differs: differsIn(all)}
+			t.Fatal(d)
 		}
-		rt.Log(tried, len(flows), time.Since(start))
+		covered.world(w)
+		for _, f := range flows {
+			covered.flow(f.Flow, f.Want)
+		}
 	})
+	covered.report(t)
+}
+
+// differsIn is what differs between the users' objects and kernels.
+func differsIn(all kernels.Clusters) func(*oracle.World, oracle.Flow) string {
+	return func(w *oracle.World, f oracle.Flow) string {
+		if become(all, w) != nil {
+			return ""
+		}
+		differences, err := all.Send(w.Network(), kernels.Showable([]oracle.Flow{f}, w.Network(), w.Users()))
+		if err != nil || len(differences) == 0 {
+			return ""
+		}
+		return differences[0].String()
+	}
 }

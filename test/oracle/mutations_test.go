@@ -9,6 +9,7 @@ import (
 
 	"github.com/manul-net/manul/api/v1alpha1"
 	"github.com/manul-net/manul/test/oracle"
+	"github.com/manul-net/manul/test/oracle/kernels"
 )
 
 // A mutation is one mistake that a compiler could make. It tells whether it found where to make it in what is rendered.
@@ -330,7 +331,7 @@ func (x *trial) caught(r *oracle.Rendered) (oracle.Flow, bool) {
 }
 
 // worldsEnough is in how many random worlds a mistake must be seen at least once. Most are within ten.
-const worldsEnough = 1000
+const worldsEnough = 600
 
 // Each of these mistakes of the compiler, made in one place, is caught by the comparison.
 func TestMistakesInWhatIsRenderedAreCaught(t *testing.T) {
@@ -354,6 +355,94 @@ func TestMistakesInWhatIsRenderedAreCaught(t *testing.T) {
 				}
 			}
 			t.Errorf("in none of %d worlds, of which %d have a place for it", worldsEnough, made)
+		})
+	}
+}
+
+// forget makes a compiler that forgets what an ingress rule says of addresses that do not match.
+func forget(r *oracle.Rendered) {
+	for _, p := range sortedPrograms(r) {
+		for i := range p.Spec.Ingress {
+			p.Spec.Ingress[i].Source.NotNets = nil
+		}
+	}
+}
+
+// A cluster that fails becomes the smallest that still does: manifests that the API server takes, of what matters alone.
+func TestFailuresShrinkToASmallCluster(t *testing.T) {
+	forgetful := func(w *oracle.World, f oracle.Flow) string {
+		r, err := compile(w)
+		if err != nil {
+			return ""
+		}
+		forget(r)
+		return differsFrom(r, w, f)
+	}
+	all := &trials{}
+	for i := range worldsEnough {
+		w := all.at(i).world
+		r, err := compile(w)
+		if err != nil {
+			t.Fatal(err)
+		}
+		forget(r)
+		f, caught := all.at(i).caught(r)
+		if !caught {
+			continue
+		}
+		small := (&failure{world: w, flow: f, differs: forgetful, most: askInMemory}).explain(t)
+		policies := len(small.KubernetesPolicies) + len(small.NetworkPolicies) + len(small.GlobalPolicies) + len(small.ClusterPolicies)
+		if rest := len(small.NetworkSets) + len(small.GlobalNetworkSets) + len(small.EndpointSlices) + len(small.Pools); policies > 2 || rest > 0 || len(small.Pods) > 2 {
+			t.Errorf("%d policies, %d pods and %d other things are left", policies, len(small.Pods), rest)
+		}
+		again := &oracle.World{Interfaces: small.Interfaces, Translations: small.Translations}
+		if err := again.Add(small.Manifests()); err != nil {
+			t.Fatal(err)
+		}
+		if forgetful(again, f) == "" {
+			t.Error("the manifests do not show it")
+		}
+		return
+	}
+	t.Error("no cluster shows the mistake")
+}
+
+// Packets show a mistake in what a kernel is told on every dataplane.
+func TestMistakesInKernelsAreCaught(t *testing.T) {
+	all := openKernels(t, everyPlace())
+	worlds := &trials{}
+	for _, m := range mutations() {
+		if !slices.Contains([]string{"another action", "a rule lost", "another default action", "nets as notNets"}, m.name) {
+			continue
+		}
+		t.Run(m.name, func(t *testing.T) {
+			for i := range worldsEnough {
+				w := worlds.at(i).world
+				r, err := compile(w)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if !m.make(r, i) {
+					continue
+				}
+				f, caught := worlds.at(i).caught(r)
+				flows := kernels.Showable([]oracle.Flow{f}, w.Network(), w.Users())
+				if !caught || len(flows) == 0 {
+					continue
+				}
+				if err := all.Become(w.Network(), func() (oracle.Tables, error) { return r.Tables(w.Network()) }); err != nil {
+					t.Fatal(err)
+				}
+				differences, err := all.Send(w.Network(), flows)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if len(differences) != len(all) {
+					t.Errorf("of %d dataplanes %d show it: %s", len(all), len(differences), f)
+				}
+				return
+			}
+			t.Error("in no world")
 		})
 	}
 }
