@@ -16,7 +16,7 @@ import (
 	"github.com/manul-net/manul/test/packets"
 )
 
-var inKernels = flag.Int("oracle.kernels", 25, "how many of the random clusters of a run are put into kernels") //nolint:gochecknoglobals // a flag
+var inKernels = flag.Int("oracle.kernels", 15, "how many of the random clusters of a run are put into kernels") //nolint:gochecknoglobals // a flag
 
 // dataplanes are all of them, by name.
 func dataplanes() map[string]packets.Subject {

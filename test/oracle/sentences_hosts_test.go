@@ -20,6 +20,7 @@ func hostSentences() []sentence {
 	on := func(name, spec string) string { return globalPolicy(name, "selector: kind == 'host'\n"+spec) }
 	return []sentence{
 		{says: "without profiles it denies, failsafe ports and forwarded traffic apart", manifests: eth0, packets: "front@x -> node x tcp 80: dropped\nnode x -> front@x tcp 80: dropped\nfront@x -> node x tcp 22: arrives\nnode x -> front@x udp 53: arrives\nfront@x -> shop/web tcp 80: arrives"},
+		{says: "a profile that nobody knows denies", manifests: hostEndpoint("hx", "kind: host", "node: x\ninterfaceName: eth0\nprofiles: [another]"), packets: "front@x -> node x tcp 80: dropped"},
 		{says: "with the profile that allows it allows", manifests: open, packets: "front@x -> node x tcp 80: arrives\nnode x -> front@x tcp 80: arrives"},
 		{says: "by interfaceName: other interfaces are not policed", manifests: eth0, packets: "back@x -> node x tcp 80: arrives\nfront@x -> node x eth1 tcp 80: dropped\nfront@y -> node y tcp 80: arrives"},
 		{says: "* is all the host's interfaces", manifests: hostEndpoint("all", "kind: host", "node: x\ninterfaceName: '*'"), packets: "back@x -> node x tcp 80: dropped\nfront@x -> node x tcp 80: dropped\nshop/web -> shop/cache tcp 80: arrives"},
