@@ -203,11 +203,11 @@ func TestFixed(t *testing.T) {
 	h := newHarness(t, time.Minute, b)
 	h.expect(pod("automatic"), Request{}, "10.48.0.66")
 	h.expect(pod("reserved"), Request{Fixed: addrs("10.48.0.65")}, "10.48.0.65")
-	h.refuse(pod("taken"), Request{Fixed: addrs("10.48.0.65")}, "address 10.48.0.65 is in use by ns/reserved")
+	h.refuse(pod("taken"), Request{Fixed: addrs("10.48.0.65")}, "address 10.48.0.65 is in use by ns/reserved: ask for another in cni.projectcalico.org/ipAddrs, or delete that pod")
 	if taken, ok := errors.AsType[*InUseError](h.refusal(pod("taken"), Request{Fixed: addrs("10.48.0.65")})); !ok || taken.By != pod("reserved") {
 		t.Errorf("%#v is no fitting *InUseError", taken)
 	}
-	h.refuse(pod("outside"), Request{Fixed: addrs("10.48.0.68")}, "address 10.48.0.68 does not lie in a block that is leased to this node: 10.48.0.64/30")
+	h.refuse(pod("outside"), Request{Fixed: addrs("10.48.0.68")}, "address 10.48.0.68 does not lie in a block that is leased to this node: ask for another in cni.projectcalico.org/ipAddrs, out of 10.48.0.64/30")
 	if err := h.refusal(pod("outside"), Request{Fixed: addrs("10.48.0.68")}); !isA[*OutsideError](err) {
 		t.Errorf("%T is no *OutsideError", err)
 	}

@@ -45,6 +45,9 @@ func (e *NoBlockError) Error() string {
 	return "no address block of pool " + list(e.Pools, " or ") + " has been leased to this node yet"
 }
 
+// annotation by which pods ask for certain addresses.
+const annotation = "cni.projectcalico.org/ipAddrs"
+
 // InUseError says that an address which was asked for by name belongs to another pod.
 type InUseError struct {
 	Address netip.Addr
@@ -53,7 +56,7 @@ type InUseError struct {
 
 // Error names the address and its owner.
 func (e *InUseError) Error() string {
-	return fmt.Sprintf("address %s is in use by %s", e.Address, e.By.Endpoint)
+	return fmt.Sprintf("address %s is in use by %s: ask for another in %s, or delete that pod", e.Address, e.By.Endpoint, annotation)
 }
 
 // OutsideError says that an address which was asked for by name does not lie in a block of this node.
@@ -68,7 +71,7 @@ func (e *OutsideError) Error() string {
 	if len(e.Blocks) == 0 {
 		return fmt.Sprintf("address %s: no address block of its family has been leased to this node", e.Address)
 	}
-	return fmt.Sprintf("address %s does not lie in a block that is leased to this node: %s", e.Address, list(e.Blocks, ", "))
+	return fmt.Sprintf("address %s does not lie in a block that is leased to this node: ask for another in %s, out of %s", e.Address, annotation, list(e.Blocks, ", "))
 }
 
 // NotAllocatedError says that an owner holds no addresses.

@@ -127,6 +127,14 @@ func (n *NS) Veth(name string, peer *NS, peerName string) {
 	n.until("link "+peerName+" does not come up", func() bool { return peer.Link(peerName).Attrs().OperState == netlink.OperUp })
 }
 
+// Master puts a link under a bridge of the namespace.
+func (n *NS) Master(link, bridge string) {
+	n.t.Helper()
+	if err := n.LinkSetMaster(n.Link(link), n.Link(bridge)); err != nil {
+		n.t.Fatalf("putting %s under %s: %v", link, bridge, err)
+	}
+}
+
 // Address gives a link addresses, as CIDRs. IPv6 addresses are usable at once.
 func (n *NS) Address(link string, cidrs ...string) {
 	n.t.Helper()

@@ -13,8 +13,8 @@ import (
 // Packet is one packet, the first of its flow unless it says otherwise. It is sent as it is: addresses may be anything.
 type Packet struct {
 	From, To netip.Addr
-	// Protocol is an IANA number. TCP is a SYN unless Flags say otherwise, SCTP an INIT, ICMP and ICMPv6 what Type and Code say; others, IPIP
-	// among them, carry nothing but a mark.
+	// Protocol is an IANA number. TCP is a SYN unless Flags say otherwise, SCTP an INIT, ICMP and ICMPv6 what Type and Code say, GRE of
+	// version 0 (RFC 2784); others, IPIP among them, carry nothing but a mark.
 	Protocol uint8
 	// SourcePort and Port of TCP, UDP and SCTP.
 	SourcePort, Port uint16
@@ -62,11 +62,15 @@ func (p Packet) payload(id uint32) []byte {
 		if p.Inner != nil {
 			return p.checksummed(append([]byte{p.Type, p.Code, 0, 0, 0, 0, 0, 0}, p.Inner.carried(id)...), 2)
 		}
-		b := append([]byte{p.Type, p.Code, 0, 0}, mark[len(mark)-4:]...) // identifier and sequence number
+		// The identifier is what connection tracking tells flows by: its bits are those of the ID that differ. Then the sequence number.
+		b := append([]byte{p.Type, p.Code, 0, 0}, mark[len(mark)-2], mark[len(mark)-1], mark[len(mark)-4], mark[len(mark)-3])
 		return p.checksummed(append(b, mark...), 2)
 	}
 	if p.Inner != nil {
 		return p.Inner.carried(id)
+	}
+	if p.Protocol == unix.IPPROTO_GRE {
+		return append([]byte{0, 0, 8, 0}, mark...) // no options, IPv4 inside; another version would need a known call
 	}
 	return mark
 }

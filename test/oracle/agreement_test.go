@@ -6,8 +6,13 @@ import (
 	"pgregory.net/rapid"
 )
 
+// askInMemory is how often a cluster that fails is made smaller.
+const askInMemory = 5000
+
 func TestRenderedStateDecidesAsTheUsersObjectsDo(t *testing.T) {
-	counts := map[bool]int{}
+	covered := newCoverage()
+	var last *failure
+	defer func() { last.explain(t) }()
 	rapid.Check(t, func(t *rapid.T) {
 		w := drawWorld(t)
 		turn := upTo(t, 100, "turn")
@@ -19,14 +24,16 @@ func TestRenderedStateDecidesAsTheUsersObjectsDo(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		covered.world(w)
 		users, rend, tab := w.Users(), r.Evaluator(w.Network()), tables.Evaluator(w.Network())
 		for _, f := range flows(w, turn) {
 			u, v, x := users.Verdict(f), rend.Verdict(f), tab.Verdict(f)
-			counts[u.Arrived]++
+			covered.flow(f, u)
 			if !u.Equal(v) || !u.Equal(x) {
-				t.Fatalf("%s\nusers: %s\nrendered: %s\ntables: %s\n%s", f, u, v, x, w.Manifests())
+				last = &failure{world: w, flow: f, differs: differs, most: askInMemory}
+				t.Fatalf("%s\nusers: %s\nrendered: %s\ntables: %s", f, u, v, x)
 			}
 		}
 	})
-	t.Log(counts)
+	covered.report(t)
 }

@@ -18,7 +18,7 @@ func flows(w *oracle.World, turn int) []oracle.Flow {
 	const most = 5
 	var out []oracle.Flow
 	for _, v4 := range []bool{true, false} {
-		all := packets(v4)
+		all := allPackets(v4)
 		for _, from := range sources(w, v4) {
 			for _, to := range destinations(w, v4) {
 				if to == from.addr {
@@ -91,8 +91,8 @@ func destinations(w *oracle.World, v4 bool) []netip.Addr {
 	return kept
 }
 
-// packets of all sorts, in an order in which those of one protocol are not next to each other.
-func packets(v4 bool) []oracle.Packet {
+// allPackets of all sorts, in an order in which those of one protocol are not next to each other.
+func allPackets(v4 bool) []oracle.Packet {
 	var out []oracle.Packet
 	icmp, echo := oracle.ICMP, 8
 	if !v4 {

@@ -89,9 +89,9 @@ func drawKubernetesPorts(t *rapid.T) []networkingv1.NetworkPolicyPort {
 
 func drawSlices(t *rapid.T) []*discoveryv1.EndpointSlice {
 	var out []*discoveryv1.EndpointSlice
-	for i := range upTo(t, 4, "endpoint slices") {
+	for i := range 1 + upTo(t, 4, "endpoint slices") {
 		s := &discoveryv1.EndpointSlice{
-			ObjectMeta:  metav1.ObjectMeta{Namespace: pick(t, namespaces(), "namespace"), Name: fmt.Sprintf("slice%d", i)},
+			ObjectMeta:  metav1.ObjectMeta{Namespace: pick(t, serviceNamespaces(), "namespace"), Name: fmt.Sprintf("slice%d", i)},
 			AddressType: pick(t, []discoveryv1.AddressType{discoveryv1.AddressTypeIPv4, discoveryv1.AddressTypeIPv6}, "address type"),
 		}
 		if chance(t, 95, "has a service") {
@@ -105,7 +105,7 @@ func drawSlices(t *rapid.T) []*discoveryv1.EndpointSlice {
 				Conditions: discoveryv1.EndpointConditions{Ready: pick(t, []*bool{new(true), nil, new(false)}, "ready")},
 			})
 		}
-		for range upTo(t, 2, "ports") {
+		for range 1 + upTo(t, 2, "ports") - upTo(t, 1, "no ports") {
 			s.Ports = append(s.Ports, discoveryv1.EndpointPort{
 				Port:     pick(t, []*int32{new(int32(80)), new(int32(53)), new(int32(8080)), nil}, "port"),
 				Protocol: pick(t, []*corev1.Protocol{nil, new(corev1.ProtocolTCP), new(corev1.ProtocolUDP), new(corev1.ProtocolSCTP)}, "protocol"),

@@ -1,6 +1,7 @@
 package oracle
 
 import (
+	"encoding/json"
 	"fmt"
 	"reflect"
 	"strings"
@@ -64,7 +65,32 @@ func (w *World) Objects() []runtime.Object {
 // Manifests are the users' objects as they would write them, in YAML.
 func (w *World) Manifests() string {
 	var out []string
-	add := func(apiVersion, kind string, o any) { out = append(out, manifest(apiVersion, kind, o)) }
+	for _, d := range w.documents() {
+		text, err := yaml.Marshal(d)
+		if err != nil {
+			text = []byte("# " + err.Error() + "\n")
+		}
+		out = append(out, string(text))
+	}
+	return strings.Join(out, "---\n")
+}
+
+// documents are the users' objects as they would write them, as trees.
+func (w *World) documents() []map[string]any {
+	var out []map[string]any
+	add := func(apiVersion, kind string, o any) {
+		fields := map[string]any{}
+		text, err := json.Marshal(o)
+		if err == nil {
+			err = json.Unmarshal(text, &fields)
+		}
+		if err != nil {
+			fields["error"] = err.Error()
+		}
+		prune(fields)
+		fields["apiVersion"], fields["kind"] = apiVersion, kind
+		out = append(out, fields)
+	}
 	if w.Felix != nil {
 		add("projectcalico.org/v3", felixKind, w.Felix)
 	}
@@ -74,29 +100,16 @@ func (w *World) Manifests() string {
 			add(l.apiVersion, l.kind, list.Index(i).Interface())
 		}
 	}
-	return strings.Join(out, "---\n")
+	return out
 }
 
-func manifest(apiVersion, kind string, o any) string {
-	text, err := yaml.Marshal(o)
-	if err != nil {
-		return err.Error()
-	}
-	var fields map[string]any
-	if err := yaml.Unmarshal(text, &fields); err != nil {
-		return err.Error()
-	}
-	prune(fields)
-	fields["apiVersion"], fields["kind"] = apiVersion, kind
-	if text, err = yaml.Marshal(fields); err != nil {
-		return err.Error()
-	}
-	return string(text)
-}
-
-// prune removes what is null or an empty status: nobody writes that.
+// prune removes what is null or an empty status, and what nodes say of themselves: nobody writes that.
 func prune(fields map[string]any) {
 	for key, value := range fields {
+		if key == "nodeInfo" || key == "daemonEndpoints" {
+			delete(fields, key)
+			continue
+		}
 		switch v := value.(type) {
 		case nil:
 			delete(fields, key)

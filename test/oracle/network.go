@@ -11,6 +11,8 @@ type Network struct {
 	Interfaces   []Interface
 	Pods         []Pod
 	Translations []Translation
+	// MasqueradePort is the source port that masquerading chooses. 0: it leaves the port as it is.
+	MasqueradePort int
 }
 
 // Interface of a node, that is no pod's.

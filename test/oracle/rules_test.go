@@ -76,8 +76,8 @@ func drawRule(t *rapid.T, ingress, namespaced bool) v3.Rule {
 		near, far = far, near
 	}
 	switch {
-	case chance(t, 12, "services"):
-		s := &v3.ServiceMatch{Name: pick(t, services(), "service"), Namespace: pick(t, namespaces(), "namespace of the service")}
+	case chance(t, 18, "services"):
+		s := &v3.ServiceMatch{Name: pick(t, services(), "service"), Namespace: pick(t, serviceNamespaces(), "namespace of the service")}
 		if namespaced && chance(t, 50, "own namespace") {
 			s.Namespace = ""
 		}
@@ -139,8 +139,8 @@ func drawPorts(t *rapid.T, e *v3.EntityRule) {
 	if chance(t, 60, "ports") {
 		e.Ports = some(t, all, 3, "port")
 	}
-	if chance(t, 15, "not ports") {
-		e.NotPorts = some(t, all, 2, "not port")
+	if chance(t, 25, "not ports") {
+		e.NotPorts = some(t, append(all, intstr.FromString("http"), intstr.FromString("dns"), intstr.FromString("http"), intstr.FromString("dns")), 2, "not port")
 	}
 }
 

@@ -34,6 +34,9 @@ type Evaluator struct {
 	hooks   hooks
 }
 
+// On is the evaluator in a network that differs in nothing that policies ask about.
+func (e *Evaluator) On(n *Network) *Evaluator { return &Evaluator{network: n, hooks: e.hooks} }
+
 // Verdict follows a packet from node to node.
 func (e *Evaluator) Verdict(f Flow) Verdict {
 	w := &walk{Evaluator: e, packet: f.Packet}
@@ -119,6 +122,9 @@ func (w *walk) leave(here Place, out link, next string, masquerade bool) Verdict
 			w.packet.Source = from.address(w.packet.Source.Is4())
 		} else {
 			w.packet.Source = w.network.mainAddress(here.Node, w.packet.Source.Is4())
+		}
+		if w.network.MasqueradePort != 0 && w.packet.SourcePort != 0 {
+			w.packet.SourcePort = w.network.MasqueradePort
 		}
 		w.steps = append(w.steps, fmt.Sprintf("node %s: masqueraded, now %s", here.Node, w.packet))
 	}

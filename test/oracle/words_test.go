@@ -16,7 +16,11 @@ func namespaces() []string { return []string{"n1", "n2", "n3"} }
 func accounts() []string   { return []string{"default", "robot"} }
 func portNames() []string  { return []string{"http", "dns"} }
 func services() []string   { return []string{"s1", "s2"} }
-func nodes() []string      { return []string{"x", "y"} }
+
+// serviceNamespaces are those of services, most of them in one, so that rules find them.
+func serviceNamespaces() []string { return []string{"n1", "n1", "n1", "n2"} }
+
+func nodes() []string { return []string{"x", "y"} }
 
 // portsOfInterest are ports that rules name, and those beside the ends of their ranges.
 func portsOfInterest() []int { return []int{80, 53, 8080, 49, 50, 81, 7999, 8000, 9000, 9001, 22} }

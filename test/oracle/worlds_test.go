@@ -12,6 +12,12 @@ import (
 	"github.com/manul-net/manul/test/oracle"
 )
 
+// places is where pods may be: their number.
+const places = 6
+
+// podName is "namespace/name" of the pod of a place.
+func podName(place int) string { return fmt.Sprintf("%s/pod%d", namespaces()[place/2], place) }
+
 func drawWorld(t *rapid.T) *oracle.World {
 	w := &oracle.World{Interfaces: interfaces()}
 	for _, name := range nodes() {
@@ -23,7 +29,6 @@ func drawWorld(t *rapid.T) *oracle.World {
 			w.ServiceAccounts = append(w.ServiceAccounts, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: name, Name: account, Labels: drawLabels(t)}})
 		}
 	}
-	const places = 6
 	for i := range places {
 		if chance(t, 75, "pod exists") {
 			w.Pods = append(w.Pods, drawPod(t, i))
@@ -109,9 +114,11 @@ func drawPod(t *rapid.T, place int) *corev1.Pod {
 	if chance(t, 10, "lies") {
 		pod.Labels["projectcalico.org/serviceaccount"] = "robot"
 	}
+	const image = "registry.k8s.io/pause:3.10"
+	pod.Spec.Containers = []corev1.Container{{Name: "main", Image: image}}
 	for _, name := range portNames() {
 		if chance(t, 60, "has port "+name) {
-			pod.Spec.Containers = append(pod.Spec.Containers, corev1.Container{Name: name, Ports: []corev1.ContainerPort{{
+			pod.Spec.Containers = append(pod.Spec.Containers, corev1.Container{Name: name, Image: image, Ports: []corev1.ContainerPort{{
 				Name: name, ContainerPort: pick(t, []int32{80, 53, 8080}, "port"), Protocol: pick(t, []corev1.Protocol{corev1.ProtocolTCP, corev1.ProtocolUDP, corev1.ProtocolSCTP, ""}, "protocol"),
 			}}})
 		}

@@ -58,7 +58,7 @@ func addressPools() Lab {
 		{
 			Say:    "An address that is taken is not given twice. The pod's events say what is wrong, with the annotation, and nothing else is disturbed.",
 			Run:    "kubectl apply -f " + manifests + "fixed-twice.yaml && kubectl describe pod -n external fixed-twice | grep -A9 ^Events",
-			Expect: []Expectation{Succeeds(), Shows("10.48.2.200", "in use by external/fixed", "cni.projectcalico.org/ipAddrs")},
+			Expect: []Expectation{Succeeds(), Shows("address 10.48.2.200 is in use by external/fixed", "cni.projectcalico.org/ipAddrs")},
 			Within: soon,
 		},
 		{
