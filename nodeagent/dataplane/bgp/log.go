@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"syscall"
 
@@ -96,6 +97,10 @@ func (l *logger) look(msg string, fields log.Fields) {
 	}
 }
 
+// noAnswer is the reason of attempts to which there was no answer at all. A kernel drops packets without the right password
+// (RFC 2385) without a word.
+const noAnswer = "NoAnswer"
+
 // connectFailure says why no connection to a peer came about.
 func connectFailure(err error) (reason, message string) {
 	switch {
@@ -103,6 +108,9 @@ func connectFailure(err error) (reason, message string) {
 		return tables.BGPUnreachable, "no connection"
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return tables.BGPRefused, "connecting: the peer's host refuses connections to its port"
+	}
+	if timeout := net.Error(nil); errors.As(err, &timeout) && timeout.Timeout() {
+		return noAnswer, "connecting: the peer does not answer"
 	}
 	return tables.BGPUnreachable, "connecting: " + err.Error()
 }

@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	api "github.com/osrg/gobgp/v3/api"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/manul-net/manul/nodeagent/tables"
 )
@@ -202,10 +204,10 @@ func (d *Driver) isGraceful(ctx context.Context, s *session) bool {
 	if err != nil || p.State.SessionState != api.PeerState_ESTABLISHED {
 		return false
 	}
-	for _, c := range p.State.RemoteCap {
-		if c.MessageIs(&api.GracefulRestartCapability{}) {
-			return true
-		}
-	}
-	return false
+	return graceful(p)
+}
+
+// graceful tells whether the peer wants graceful restart, as this node does.
+func graceful(p *api.Peer) bool {
+	return slices.ContainsFunc(p.State.RemoteCap, func(c *anypb.Any) bool { return c.MessageIs(&api.GracefulRestartCapability{}) })
 }

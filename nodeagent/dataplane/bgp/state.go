@@ -46,6 +46,13 @@ func (d *Driver) state(name string, s *session, peers map[string]*api.Peer) tabl
 	}
 	if !known.established {
 		out.State, out.Reason, out.Message = "Active", known.reason, known.message
+		if out.Reason == noAnswer {
+			out.Reason = tables.BGPUnreachable
+			out.Message += "; where it can be reached, it expects a password"
+			if s.want.Password != nil {
+				out.Reason, out.Message = tables.BGPWrongPassword, known.message+"; where it can be reached, its password is another"
+			}
+		}
 		if out.Reason == "" {
 			out.Reason = tables.BGPWaiting
 			if s.want.Passive {
@@ -59,6 +66,9 @@ func (d *Driver) state(name string, s *session, peers map[string]*api.Peer) tabl
 		for _, f := range p.AfiSafis {
 			out.Received += int(f.State.GetReceived())
 			out.Advertised += int(f.State.GetAdvertised())
+			if f.State.GetAdvertised() > 0 && graceful(p) {
+				out.Advertised-- // the speaker counts the End-of-RIB marker
+			}
 		}
 	}
 	return out
