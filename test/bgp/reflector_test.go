@@ -91,7 +91,7 @@ func TestRouteReflectors(t *testing.T) {
 	})
 	t.Run("node", func(t *testing.T) {
 		ns := bridged(t, []string{"192.0.2.1/24"}, []string{"192.0.2.2/24"}, []string{"192.0.2.100/24"}, []string{"192.0.2.101/24"})
-		NewBIRD(t, ns[2], "192.0.2.100", birdPeer("rr", "192.0.2.100", "192.0.2.1", nodes, nodes, "", "")+staticRoute("10.48.100.0/26")+staticRoute(outside))
+		NewBIRD(t, ns[2], "192.0.2.100", birdPeer("reflector", "192.0.2.100", "192.0.2.1", nodes, nodes, "", "")+staticRoute("10.48.100.0/26")+staticRoute(outside))
 		NewFRR(t, ns[3], frr(nodes, "192.0.2.101", []string{"192.0.2.1"}, nodes, "network 10.48.101.0/26"))
 		reflector, client := NewNode(t, ns[0], "n1"), NewNode(t, ns[1], "n2")
 		b := speaker("192.0.2.1")
@@ -117,7 +117,7 @@ func TestRouteReflectors(t *testing.T) {
 
 // frr is FRR's configuration of bgpd.
 func frr(as int, id string, peers []string, peerAS int, more ...string) string {
-	out := fmt.Sprintf("router bgp %d\n bgp router-id %s\n no bgp ebgp-requires-policy\n no bgp network import-check\n timers bgp connect 1\n", as, id)
+	out := fmt.Sprintf("router bgp %d\n bgp router-id %s\n no bgp ebgp-requires-policy\n no bgp network import-check\n", as, id)
 	for _, p := range peers {
 		out += fmt.Sprintf(" neighbor %s remote-as %d\n neighbor %s timers connect 1\n neighbor %s advertisement-interval 0\n", p, peerAS, p, p)
 	}

@@ -25,7 +25,7 @@ import (
 )
 
 // patience bounds the wait for a state that must come about. Sessions are tried every few seconds.
-const patience = 15 * time.Second
+const patience = 40 * time.Second
 
 // Eventually waits for a state: problem says what is missing; "" when nothing is.
 func Eventually(t testing.TB, problem func() string) {
@@ -312,15 +312,23 @@ func NewFRR(t testing.TB, ns *netns.NS, configuration string) *Router {
 	t.Helper()
 	const lib = "/usr/lib/frr/"
 	need(t, lib+"zebra", lib+"bgpd", "vtysh")
-	r := &Router{t: t, NS: ns, dir: t.TempDir()}
+	dir, err := os.MkdirTemp("", "frr") //nolint:usetesting // its folder is for one user, and the daemons change to one of their own
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	r := &Router{t: t, NS: ns, dir: dir}
+	if err := os.Chmod(r.dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
 	for program, text := range map[string]string{"zebra": "hostname router\n", "bgpd": "hostname router\n" + configuration} {
-		if err := os.WriteFile(r.path(program+".conf"), []byte(text), 0o600); err != nil {
+		if err := os.WriteFile(r.path(program+".conf"), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
 	common := func(program string) []string {
 		return []string{"-f", r.path(program + ".conf"), "-i", r.path(program + ".pid"), "-z", r.path("zserv.api"),
-			"--vty_socket", r.dir, "-u", "root", "-g", "root", "--log", "stdout"}
+			"--vty_socket", r.dir, "--log", "stdout"}
 	}
 	r.start(lib+"zebra", common("zebra")...)
 	Eventually(t, func() string {
@@ -329,6 +337,6 @@ func NewFRR(t testing.TB, ns *netns.NS, configuration string) *Router {
 		}
 		return ""
 	})
-	r.start(lib+"bgpd", append(common("bgpd"), "-n", "-p", "179")...)
+	r.start(lib+"bgpd", append(common("bgpd"), "-p", "179")...)
 	return r
 }
