@@ -20,9 +20,9 @@ const defaultIPAM = "default"
 
 // Set takes in an object as it is now. The object is kept and must not be changed afterwards.
 //
-// Of the users' objects it takes Pod, Namespace, ServiceAccount, Node, EndpointSlice, NetworkPolicy and the cluster-wide kinds of policies of Kubernetes and, of
+// Of the users' objects it takes Pod, Namespace, ServiceAccount, Node, Service, EndpointSlice, NetworkPolicy and the cluster-wide kinds of policies of Kubernetes and, of
 // projectcalico.org, NetworkPolicy, GlobalNetworkPolicy, the three staged kinds, Tier, IPPool, IPReservation, IPAMConfiguration, NetworkSet,
-// GlobalNetworkSet, HostEndpoint, IPAMBlock and FelixConfiguration; also the rendered objects as they are in the API. Any other type is an error.
+// GlobalNetworkSet, HostEndpoint, IPAMBlock, FelixConfiguration, BGPConfiguration, BGPPeer and BGPFilter; also the rendered objects as they are in the API. Any other type is an error.
 func (c *Cluster) Set(obj runtime.Object) error {
 	switch o := obj.(type) {
 	case *corev1.Pod:
@@ -66,6 +66,9 @@ func (c *Cluster) Set(obj runtime.Object) error {
 	case *v1alpha1.SetCatalog:
 		c.observeCatalog(o.Name, o)
 	default:
+		if c.setRouting(obj) {
+			return nil
+		}
 		if p := policy.Compile(obj); p != nil {
 			c.setPolicy(p)
 			return nil
@@ -119,6 +122,9 @@ func (c *Cluster) Delete(obj runtime.Object) error {
 	case *v1alpha1.SetCatalog:
 		c.observeCatalog(o.Name, nil)
 	default:
+		if c.deleteRouting(obj) {
+			return nil
+		}
 		if ref, ok := policy.RefOf(obj); ok {
 			c.deletePolicy(ref)
 			return nil
