@@ -75,6 +75,8 @@ unit: tools ## the tests that need no cluster
 	$(GOTEST) -- -race ./...
 
 bench: kubernetes image samples ## print the figures
+	go run ./test/bench/compile
+	go test -run xxx -bench . ./test/bench/traffic
 	go -C test/e2e run ./cmd/bench -project $(CURDIR)
 
 demo: kubernetes image samples ## a real cluster with Manul, and a walk-through; keeps the cluster

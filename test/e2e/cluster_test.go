@@ -25,7 +25,7 @@ func TestCluster(t *testing.T) {
 		return
 	}
 	c := up(t, "e2e", "nftables")
-	if !t.Run("Walkthrough", func(t *testing.T) { walk(t, c) }) {
+	if !t.Run("Walkthrough", func(t *testing.T) { walk(t, c, "nftables") }) {
 		return
 	}
 	rest(t, c)
@@ -59,7 +59,7 @@ func clear(t *testing.T, c *lab.Cluster) {
 // nftables and back while pods exchange traffic.
 func TestBesideIPTables(t *testing.T) {
 	c := up(t, "e2eiptables", "iptables")
-	if !t.Run("Walkthrough", func(t *testing.T) { walk(t, c) }) {
+	if !t.Run("Walkthrough", func(t *testing.T) { walk(t, c, "iptables") }) {
 		return
 	}
 	inUse(t, c, "iptables")
@@ -105,14 +105,14 @@ func up(t *testing.T, name, proxy string) *lab.Cluster {
 	return c
 }
 
-func walk(t *testing.T, c *lab.Cluster) {
+func walk(t *testing.T, c *lab.Cluster, dataplane string) {
 	t.Helper()
 	shims, err := c.Shims()
 	if err != nil {
 		t.Fatal(err)
 	}
 	r := &walkthrough.Runner{Out: writer{t}, Dir: c.Project, Env: []string{"PATH=" + shims + ":" + os.Getenv("PATH")}}
-	for _, l := range walkthrough.Labs() {
+	for _, l := range walkthrough.Labs(dataplane) {
 		if err := r.Lab(t.Context(), l); err != nil {
 			t.Fatal(err)
 		}

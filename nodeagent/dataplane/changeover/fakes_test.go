@@ -162,7 +162,7 @@ func (n *node) plane(name tables.Dataplane) *plane {
 // changed waits until the driver wants to be applied.
 func (n *node) changed() {
 	n.t.Helper()
-	const wait = 5 * time.Second
+	const wait = 30 * time.Second // kube-proxy is asked about every 10 s
 	select {
 	case <-n.driver.Changed():
 	case <-time.After(wait):

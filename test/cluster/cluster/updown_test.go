@@ -200,13 +200,15 @@ func podsReachEachOther(ctx context.Context, t *testing.T, c *cluster.Cluster) {
 			t.Fatal(err)
 		}
 	}
-	pods := map[string]string{} // address to pod
-	wait(ctx, t, "a pod on each worker", func() error {
+	var pods map[string]string // address to pod
+	// Of a node that has just come back the API may still have old addresses: they are asked for again each time.
+	wait(ctx, t, "a pod on each worker, and each to reach each", func() error {
 		out, err := c.Kubectl(ctx, "get", "pods", "-l", "app=web", "-o",
 			`jsonpath={range .items[*]}{.spec.nodeName} {.metadata.name} {.status.podIP}{"\n"}{end}`)
 		if err != nil {
 			return err
 		}
+		pods = map[string]string{}
 		nodes := map[string]bool{}
 		for line := range strings.Lines(out) {
 			f := strings.Fields(line)
@@ -218,18 +220,9 @@ func podsReachEachOther(ctx context.Context, t *testing.T, c *cluster.Cluster) {
 		if !nodes["worker1"] || !nodes["worker2"] {
 			return fmt.Errorf("pods on %v", nodes)
 		}
-		return nil
+		return eachReachesEach(ctx, c, pods)
 	})
 	for _, from := range pods {
-		for address, pod := range pods {
-			wait(ctx, t, from+" to reach "+pod, func() error {
-				got, err := c.Kubectl(ctx, "exec", from, "--", "curl", "-sS", "-m", "5", "http://"+address+":8080/hostname")
-				if err == nil && got != pod {
-					err = fmt.Errorf("%s answered, not %s", got, pod)
-				}
-				return err
-			})
-		}
 		service, err := c.Kubectl(ctx, "get", "service", "web", "-o", "jsonpath={.spec.clusterIP}")
 		if err != nil {
 			t.Fatal(err)
@@ -241,6 +234,22 @@ func podsReachEachOther(ctx context.Context, t *testing.T, c *cluster.Cluster) {
 			})
 		}
 	}
+}
+
+// eachReachesEach tells which pod, out of those by address, does not get an answer from which.
+func eachReachesEach(ctx context.Context, c *cluster.Cluster, pods map[string]string) error {
+	for _, from := range pods {
+		for address, pod := range pods {
+			got, err := c.Kubectl(ctx, "exec", from, "--", "curl", "-sS", "-m", "5", "http://"+address+":8080/hostname")
+			if err == nil && got != pod {
+				err = fmt.Errorf("%s answered", got)
+			}
+			if err != nil {
+				return fmt.Errorf("%s asks %s: %w", from, pod, err)
+			}
+		}
+	}
+	return nil
 }
 
 func goClientsConnect(ctx context.Context, t *testing.T, c *cluster.Cluster) {

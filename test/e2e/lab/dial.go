@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"path/filepath"
@@ -17,9 +18,13 @@ func (c *Cluster) Dialer(host string) func(ctx context.Context, network, address
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			// Never unlocked: the thread ends with the goroutine, and nothing else runs in the host's namespace.
 			runtime.LockOSThread()
-			var fd int
+			var fd, own int
+			if own, err = unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
+				err = fmt.Errorf("opening the thread's own namespace: %w", err)
+				return
+			}
+			defer unix.Close(own)
 			if fd, err = unix.Open(namespace, unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
 				err = fmt.Errorf("opening the namespace of %s: %w", host, err)
 				return
@@ -29,6 +34,15 @@ func (c *Cluster) Dialer(host string) func(ctx context.Context, network, address
 				err = fmt.Errorf("entering the namespace of %s: %w", host, err)
 				return
 			}
+			// The thread goes back, and is not left to end with the goroutine: the process's first thread never ends, and would hold on
+			// to the namespace. If it can't go back it stays locked, so that nothing else runs in the host's namespace.
+			defer func() {
+				if back := unix.Setns(own, unix.CLONE_NEWNET); back != nil {
+					err = errors.Join(err, fmt.Errorf("leaving the namespace of %s: %w", host, back))
+					return
+				}
+				runtime.UnlockOSThread()
+			}()
 			conn, err = (&net.Dialer{}).DialContext(ctx, network, address)
 		}()
 		<-done

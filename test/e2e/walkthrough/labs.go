@@ -24,12 +24,13 @@ func enforced(manifest, what string) string {
 	return "kubectl apply -f " + manifests + manifest + " && kubectl wait --for=condition=Enforced " + what + " --timeout=60s"
 }
 
-// Labs are the chapters of the walk-through, in order. Each builds on those before it.
-func Labs() []Lab {
-	return []Lab{install(), yaobank(), fundamentals(), podConnectivity(), egress(), teams(), hosts(), nodePorts(), machine()}
+// Labs are the chapters of the walk-through, in order. Each builds on those before it. What nodes use is the dataplane of
+// kube-proxy: nftables or iptables.
+func Labs(dataplane string) []Lab {
+	return []Lab{install(dataplane), yaobank(), fundamentals(), podConnectivity(), egress(), teams(), hosts(), nodePorts(), machine(), addressPools()}
 }
 
-func install() Lab {
+func install(dataplane string) Lab {
 	return Lab{Name: "Install Manul", Steps: []Step{
 		{
 			Say:    "A cluster without a network: the nodes have registered, and wait for one.",
@@ -38,8 +39,8 @@ func install() Lab {
 			Within: soon,
 		},
 		{
-			Say:    "Manul is installed by one manifest: its API, the operator, and an agent on every node.",
-			Run:    "kubectl apply --server-side -f config/install.yaml | grep -v ^customresourcedefinition",
+			Say:    "Manul is installed by one manifest: its API, the operator, and an agent on every node. The pool of addresses for pods is made smaller than usual: the network outside knows what to do with some that lie behind it.",
+			Run:    "sed s,10.48.0.0/16,10.48.0.0/23, config/install.yaml | kubectl apply --server-side -f - | grep -v ^customresourcedefinition",
 			Expect: []Expectation{Succeeds(), Shows("deployment.apps/manul-operator", "daemonset.apps/manul-node")},
 		},
 		{
@@ -50,7 +51,7 @@ func install() Lab {
 		{
 			Say:    "What each node has in effect can be read from the API. Every node has got a block of addresses from the default pool.",
 			Run:    "kubectl get nodestates; echo; kubectl get ippools; echo; kubectl get blockaffinities",
-			Expect: []Expectation{Succeeds(), Shows("nftables", "default-ipv4-ippool", "10.48.0.0/16"), Count(`10\.48\.\d+\.\d+/26\s+(master1|worker1|worker2)`, 3, "a block for each of the three nodes")},
+			Expect: []Expectation{Succeeds(), Count(`^\S+\s.*\s`+dataplane+`\s`, 3, "three nodes that use "+dataplane+", as kube-proxy does"), Shows("default-ipv4-ippool", "10.48.0.0/23"), Count(`10\.48\.\d+\.\d+/26\s+(master1|worker1|worker2)`, 3, "a block for each of the three nodes")},
 			Within: soon,
 		},
 		{
@@ -72,7 +73,7 @@ func yaobank() Lab {
 		{
 			Say:    "Every pod has an address of its own from the block of its node.",
 			Run:    "kubectl get pods -n yaobank -o wide",
-			Expect: []Expectation{Count(`1/1\s+Running\s+0\s+\S+\s+10\.48\.\d+\.\d+`, 4, "four pods Running, each with an address from 10.48.0.0/16")},
+			Expect: []Expectation{Count(`1/1\s+Running\s+0\s+\S+\s+10\.48\.\d+\.\d+`, 4, "four pods Running, each with an address from 10.48.0.0/23")},
 			Within: soon,
 		},
 		{

@@ -64,7 +64,7 @@ func run(ctx context.Context, o options) error {
 		Out: os.Stdout, Dir: project, Color: terminal(os.Stdout),
 		Env: []string{"PATH=" + shims + ":" + os.Getenv("PATH")},
 	}
-	for _, l := range walkthrough.Labs() {
+	for _, l := range walkthrough.Labs(o.proxy) {
 		if o.labs != nil && !o.labs.MatchString(l.Name) {
 			continue
 		}
