@@ -75,11 +75,6 @@ func (w *town) peer(name, text string) {
 	w.plan.SetPeer(name, read[v3.BGPPeerSpec](w.t, text))
 }
 
-func (w *town) filter(name, text string) {
-	w.t.Helper()
-	w.plan.SetFilter(name, read[v3.BGPFilterSpec](w.t, text))
-}
-
 // service sets a service: words are Local, from=<selector>, cluster=, external= or lb=<address>.
 func (w *town) service(name string, words ...string) {
 	s := Service{Name: ServiceName{"default", name}}
