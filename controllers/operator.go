@@ -32,6 +32,7 @@ import (
 	"github.com/manul-net/manul/controllers/hostendpoints"
 	"github.com/manul-net/manul/controllers/inputs"
 	"github.com/manul-net/manul/controllers/leases"
+	"github.com/manul-net/manul/controllers/loadbalancers"
 	"github.com/manul-net/manul/controllers/policystatus"
 	"github.com/manul-net/manul/controllers/rendered"
 	"github.com/manul-net/manul/internal/live"
@@ -118,6 +119,7 @@ func register(mgr manager.Manager, world *live.World, opts Options) error {
 		func() error { return leases.Setup(mgr, world) },
 		func() error { return hostendpoints.Setup(mgr) },
 		func() error { return bgpstatus.Setup(mgr) },
+		func() error { return loadbalancers.Setup(mgr) },
 		func() error { return defaults.SetupTiers(mgr) },
 		func() error { return defaults.SetupSettings(mgr) },
 		func() error { return defaults.SetupInformation(mgr, opts.Version) },
