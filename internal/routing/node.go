@@ -36,6 +36,9 @@ type node struct {
 	// ends are the node's sessions before it is settled who opens them, in order, and links the nodes at their other end.
 	ends  []end
 	links map[string]struct{}
+	// with are the nodes, and to the addresses, at the other ends.
+	with map[string]struct{}
+	to   map[netip.Addr]struct{}
 	// announce are the prefixes of services.
 	announce []string
 	plan     *v1alpha1.BGP

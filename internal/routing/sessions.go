@@ -67,7 +67,10 @@ func (p *Plan) findSessions(n *node) {
 		seen[e.other] = struct{}{}
 		return before
 	})
-	for _, e := range n.ends {
+	n.with, n.to = make(map[string]struct{}, len(n.ends)), make(map[netip.Addr]struct{}, len(n.ends))
+	for i := range n.ends {
+		e := &n.ends[i]
+		n.with[e.session.Node], n.to[e.other] = struct{}{}, struct{}{}
 		if other := p.nodes[e.session.Node]; other != nil {
 			n.links[other.Name] = struct{}{}
 			other.links[n.Name] = struct{}{}
@@ -181,7 +184,8 @@ func (p *Plan) PodsChanged(node string) {
 
 // peersWith tells whether the node has a session with another.
 func (n *node) peersWith(other string) bool {
-	return slices.ContainsFunc(n.ends, func(e end) bool { return e.session.Node == other })
+	_, ok := n.with[other]
+	return ok
 }
 
 // sessionsOf are a node's sessions. Where both ends name each other the one with the lower address opens the session, so that
@@ -204,5 +208,6 @@ func (p *Plan) sessionsOf(n *node) []v1alpha1.BGPSession {
 
 // hasEnd tells whether the node has a session with an address.
 func (n *node) hasEnd(addr netip.Addr) bool {
-	return slices.ContainsFunc(n.ends, func(e end) bool { return e.other == addr })
+	_, ok := n.to[addr]
+	return ok
 }
