@@ -33,6 +33,8 @@ const (
 	GatewayIPv6 = "fe80::ecee:eeff:feee:eeee"
 	// RouteProtocol marks the node's routes as ours (rtm_protocol).
 	RouteProtocol = 80
+	// LearnedRouteProtocol marks those that the node learned by BGP.
+	LearnedRouteProtocol = 81
 )
 
 // Request is one question of the plugin: exactly one of the operations is set.

@@ -58,9 +58,12 @@ type Options struct {
 	// Dataplane tells the name of the policy dataplane in use; empty: none yet.
 	Dataplane func() string
 
-	Source     source.Source
-	Policy     Dataplane[*tables.Policy]
-	Routes     Dataplane[*tables.Routes]
+	Source source.Source
+	Policy Dataplane[*tables.Policy]
+	Routes Dataplane[*tables.Routes]
+	// BGP and Learned, which puts into the kernel what BGP learned, go together. Default: neither.
+	BGP        BGP
+	Learned    Dataplane[*tables.LearnedRoutes]
 	Addresses  Addresses
 	Checkpoint Checkpoint
 	Interfaces Interfaces
@@ -133,6 +136,7 @@ type Agent struct {
 	enforcement    enforcement
 	heldSince      map[render.Item]time.Time
 	pending        pending
+	speaking       speaking
 	timers         timers
 	reported       v1alpha1.NodeStateStatus
 }
@@ -224,6 +228,16 @@ func (a *Agent) loop(ctx context.Context, followed <-chan error) error {
 			a.timers.apply.now()
 		case <-a.Routes.Changed():
 			a.timers.apply.now()
+		case <-a.bgpChanged():
+			a.speaking.news = true
+			a.takeLearned(ctx)
+			a.speaking.look = true
+		case <-a.learnedChanged():
+			a.speaking.look = true
+		case <-a.timers.bgp.C():
+			a.timers.bgp.fired()
+			a.timers.bgp.take()
+			a.takeLearned(ctx)
 		case <-a.Interfaces.Changed():
 			a.state.SetInterfaces(a.Interfaces.Addresses())
 		case <-a.timers.grace.C:
@@ -233,6 +247,7 @@ func (a *Agent) loop(ctx context.Context, followed <-chan error) error {
 		case <-a.timers.resync.C:
 			a.Policy.Resync()
 			a.Routes.Resync()
+			a.resyncBGP()
 			a.timers.apply.now()
 			a.timers.resync.Reset(jittered(a.ResyncEvery))
 		case <-a.timers.apply.C():
@@ -272,7 +287,7 @@ func (a *Agent) step(ctx context.Context) {
 	a.giveAddresses()
 	a.apply(ctx)
 	a.settle()
-	a.report()
+	a.report(ctx)
 	if a.Checkpoint.HasPending() {
 		a.timers.checkpoint.within(a.CheckpointEvery)
 	}

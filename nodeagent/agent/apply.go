@@ -38,7 +38,7 @@ func (a *Agent) apply(ctx context.Context) {
 		return // a retry is set; trying at every piece of news helps nobody
 	}
 	failed := false
-	if due || a.state.Policy().HasDirty() || a.state.Routes().HasDirty() {
+	if due || a.state.Policy().HasDirty() || a.state.Routes().HasDirty() || a.bgpDirty() {
 		failed = a.applyTables(ctx, due)
 	}
 	a.endDenied()
@@ -58,17 +58,18 @@ func (a *Agent) applyTables(ctx context.Context, both bool) bool {
 		a.Metrics.timed("policy", func() { policyItems, policyErr = split(a.Policy.Apply(ctx, a.state.Policy())) })
 		a.policyInEffect = policyErr == nil
 	} else {
-		policyItems = a.itemsOf(isRoute, false)
+		policyItems = a.itemsOf(isPolicy, true)
 	}
 	if both || a.state.Routes().HasDirty() {
 		a.Metrics.timed("routes", func() { routeItems, routesErr = split(a.Routes.Apply(ctx, a.state.Routes())) })
 	} else {
 		routeItems = a.itemsOf(isRoute, true)
 	}
+	bgpItems, bgpErr := a.applyBGP(ctx, both)
 	a.noteDisturbances()
-	a.items = slices.Concat(policyItems, routeItems)
+	a.items = slices.Concat(policyItems, routeItems, bgpItems)
 	a.setFailures(a.items)
-	err := errors.Join(policyErr, routesErr)
+	err := errors.Join(policyErr, routesErr, bgpErr)
 	failed := err != nil
 	if failed && ctx.Err() == nil {
 		a.Log.Error("the kernel is not what it should be", "error", err)
@@ -79,6 +80,7 @@ func (a *Agent) applyTables(ctx context.Context, both bool) bool {
 		a.Metrics.failed()
 		a.Policy.Resync()
 		a.Routes.Resync()
+		a.resyncBGP()
 		a.timers.apply.within(backoff(a.attempts, failed))
 	} else {
 		a.attempts = 0
@@ -95,6 +97,8 @@ func (a *Agent) applyTables(ctx context.Context, both bool) bool {
 	}
 	return false
 }
+
+func isPolicy(e *tables.ItemError) bool { return !isRoute(e) && !isSession(e) }
 
 func isRoute(e *tables.ItemError) bool { return e.Kind == tables.KindRoute }
 

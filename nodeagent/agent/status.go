@@ -2,6 +2,7 @@ package agent
 
 import (
 	"cmp"
+	"context"
 	"reflect"
 	"slices"
 	"strconv"
@@ -41,8 +42,8 @@ func uidType(s string) types.UID { return types.UID(s) }
 
 // report gives the source a new status when it says something that somebody waits for. Versions of news that does not
 // concern this node go along with the next report: a change elsewhere must not make every node write.
-func (a *Agent) report() {
-	status := a.status()
+func (a *Agent) report(ctx context.Context) {
+	status := a.status(ctx)
 	a.ready.set(a.readyNow())
 	// An earlier agent's report stands until all is received again: a restart is no news.
 	// A host that is no node has nowhere to report to while nothing is rendered for it.
@@ -77,10 +78,11 @@ func (a *Agent) acknowledgeWithin() time.Duration {
 	return min(max(time.Duration(len(a.known[source.NodeNetwork]))*share, least), most)
 }
 
-func (a *Agent) status() v1alpha1.NodeStateStatus {
+func (a *Agent) status(ctx context.Context) v1alpha1.NodeStateStatus {
 	status := v1alpha1.NodeStateStatus{
 		ObservedGeneration: a.observed,
 		Endpoints:          a.endpointStatus(),
+		BGPSessions:        a.bgpStatus(ctx),
 		Failures:           a.allFailures(),
 		Dataplane:          a.Dataplane(),
 		AgentVersion:       a.Version,

@@ -10,6 +10,7 @@ type timers struct {
 	grace, resync                             *time.Timer
 	apply, addresses, checkpoint, acknowledge *alarm
 	quiet                                     *alarm // others' changes are long past
+	bgp                                       *alarm // sessions are to be asked how they stand
 }
 
 func newTimers(o Options) timers {
@@ -21,11 +22,12 @@ func newTimers(o Options) timers {
 		addresses:   newAlarm(),
 		checkpoint:  newAlarm(),
 		quiet:       newAlarm(),
+		bgp:         newAlarm(),
 	}
 }
 
 func (t *timers) stop() {
-	for _, timer := range []*time.Timer{t.grace, t.resync, t.apply.timer, t.addresses.timer, t.checkpoint.timer, t.acknowledge.timer, t.quiet.timer} {
+	for _, timer := range []*time.Timer{t.grace, t.resync, t.apply.timer, t.addresses.timer, t.checkpoint.timer, t.acknowledge.timer, t.quiet.timer, t.bgp.timer} {
 		timer.Stop()
 	}
 }

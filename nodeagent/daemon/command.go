@@ -23,6 +23,7 @@ type options struct {
 	version string
 
 	node       string
+	namespace  string
 	standalone bool
 	kubeconfig string
 	logLevel   string
@@ -62,6 +63,7 @@ func Command(version string) *cobra.Command {
 	}
 	f := c.Flags()
 	f.StringVar(&o.node, "node", os.Getenv("NODE_NAME"), "name of this node [NODE_NAME]")
+	f.StringVar(&o.namespace, "namespace", cmp.Or(os.Getenv("POD_NAMESPACE"), "manul-system"), "namespace of the agents, which holds the Secrets with passwords of BGP sessions [POD_NAMESPACE]")
 	f.BoolVar(&o.standalone, "standalone", false, "this host is no node of the cluster: HostEndpoints alone, no pods and no CNI plugin")
 	f.StringVar(&o.kubeconfig, "kubeconfig", os.Getenv("KUBECONFIG"), "kubeconfig file; empty: the pod's service account [KUBECONFIG]")
 	f.StringVar(&o.logLevel, "log-level", cmp.Or(os.Getenv("LOG_LEVEL"), "info"), "debug, info, warn or error [LOG_LEVEL]")

@@ -48,12 +48,21 @@ func (s *State) claim(prefix netip.Prefix, change func(*destination)) {
 		s.dests[prefix] = d
 	}
 	change(d)
-	if r, ok := d.route(); ok {
-		s.routes.Set(prefix, r)
-		return
+	if _, ok := d.route(); !ok {
+		delete(s.dests, prefix)
 	}
-	s.routes.Delete(prefix)
-	delete(s.dests, prefix)
+	s.decideRoute(prefix, d)
+}
+
+// decideRoute makes the route to a destination what is said about it.
+func (s *State) decideRoute(prefix netip.Prefix, d *destination) {
+	if r, ok := d.route(); ok && !(r.Type == tables.Gateway && s.isByBGP(prefix)) {
+		s.routes.Set(prefix, r)
+	} else {
+		s.routes.Delete(prefix)
+	}
+	s.exportWorkload(prefix, len(d.workloads) > 0)
+	s.decideLearned(prefix)
 }
 
 func (s *State) moveRoutes(iface string, old, next []netip.Addr) {
@@ -99,12 +108,14 @@ func (s *State) SetNetwork(node string, spec *v1alpha1.NodeNetworkSpec) {
 	for block, hop := range next {
 		s.claim(block, func(d *destination) { d.gateways[node] = hop })
 	}
+	s.setMeshSessions(node)
 }
 
 // DeleteNetwork takes the news that a node is gone.
 func (s *State) DeleteNetwork(node string) {
 	s.SetNetwork(node, &v1alpha1.NodeNetworkSpec{})
 	delete(s.networks, node)
+	s.setMeshSessions(node)
 }
 
 // OwnAddresses are the addresses of this node.

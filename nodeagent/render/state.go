@@ -45,6 +45,9 @@ type State struct {
 	dests     map[netip.Prefix]*destination
 	ownBlocks []netip.Prefix
 
+	bgp     bgp
+	learned learned
+
 	// waitingForSet, waitingForProgram and hostsWaiting: ID of the missing -> names of those that wait. For programs wait
 	// endpoints and, by themselves, host endpoints.
 	waitingForSet     index
@@ -106,6 +109,8 @@ func New(node string) *State {
 		waitingForProgram: index{},
 		hostsWaiting:      index{},
 		problems:          map[Item]string{},
+		bgp:               newBGP(),
+		learned:           newLearned(),
 	}
 }
 

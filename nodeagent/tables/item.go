@@ -20,6 +20,8 @@ const (
 	KindPool         = "Pool"
 	KindRoute        = "Route"
 	KindDataplane    = "Dataplane"
+	KindBGPSession   = "BGPSession"
+	KindLearnedRoute = "LearnedRoute"
 )
 
 // Error says which item and why.

@@ -1,0 +1,146 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/manul-net/manul/api/v1alpha1"
+	"github.com/manul-net/manul/nodeagent/tables"
+)
+
+// BGP is a speaker.
+type BGP interface {
+	Dataplane[*tables.BGP]
+	// Learned calls each for every destination whose best learned paths changed since the last call; without next hops they
+	// are gone.
+	Learned(each func(netip.Prefix, tables.BGPPaths))
+	// Sessions tells how the sessions stand, in order of their name.
+	Sessions(ctx context.Context) []tables.BGPSessionState
+	// Holding tells whether what is not learned may yet be learned again, because speaker or peers have just begun.
+	Holding(ctx context.Context) bool
+}
+
+const (
+	// sessionsEvery bounds how often sessions are asked how they stand: counting prefixes takes work.
+	sessionsEvery = time.Second
+	// holdingEvery is how often it is asked whether all was learned again.
+	holdingEvery = 500 * time.Millisecond
+)
+
+// speaking is what the loop knows of BGP.
+type speaking struct {
+	// holding: see BGP.Holding.
+	holding bool
+	// look: the speaker or the ways to next hops changed.
+	look bool
+	// news of sessions, not asked about since asked.
+	news     bool
+	asked    time.Time
+	sessions []v1alpha1.BGPSessionStatus
+}
+
+// bgpChanged gives a channel that never yields when there is no BGP.
+func (a *Agent) bgpChanged() <-chan struct{} {
+	if a.BGP == nil {
+		return nil
+	}
+	return a.BGP.Changed()
+}
+
+func (a *Agent) learnedChanged() <-chan struct{} {
+	if a.Learned == nil {
+		return nil
+	}
+	return a.Learned.Changed()
+}
+
+// takeLearned brings what BGP learned into the tables.
+func (a *Agent) takeLearned(ctx context.Context) {
+	if a.BGP == nil || !a.started {
+		return
+	}
+	a.BGP.Learned(a.state.SetLearned)
+	a.speaking.holding = a.BGP.Holding(ctx)
+	a.state.Learned().SetKeep(a.speaking.holding)
+	if a.speaking.holding {
+		a.timers.bgp.within(holdingEvery)
+	}
+}
+
+// applyBGP makes the speaker, and the routes that it learned, what they should be.
+//
+// The speaker comes after the routes: what it advertises is there.
+func (a *Agent) applyBGP(ctx context.Context, due bool) ([]*tables.ItemError, error) {
+	if a.BGP == nil {
+		return nil, nil
+	}
+	var items []*tables.ItemError
+	var errs []error
+	apply := func(name string, apply func() error) {
+		a.Metrics.timed(name, func() {
+			refused, err := split(apply())
+			items, errs = append(items, refused...), append(errs, err)
+		})
+	}
+	due, a.speaking.look = due || a.speaking.look, false
+	if due || a.state.BGP().HasDirty() {
+		apply("bgp", func() error { return a.BGP.Apply(ctx, a.state.BGP()) })
+		a.speaking.news = true
+		a.takeLearned(ctx)
+	} else {
+		items = append(items, a.itemsOf(isSession, true)...)
+	}
+	if due || a.state.Learned().HasDirty() {
+		apply("learned", func() error { return a.Learned.Apply(ctx, a.state.Learned()) })
+		a.speaking.news = true // how many were received
+	}
+	return items, errors.Join(errs...)
+}
+
+func isSession(e *tables.ItemError) bool {
+	return e.Kind == tables.KindBGPSession || e.Kind == tables.KindLearnedRoute
+}
+
+// bgpDirty tells whether BGP has something to do.
+func (a *Agent) bgpDirty() bool {
+	return a.BGP != nil && (a.speaking.look || a.state.BGP().HasDirty() || a.state.Learned().HasDirty())
+}
+
+// bgpStatus tells how the sessions stand, as of the last time that they were asked.
+func (a *Agent) bgpStatus(ctx context.Context) []v1alpha1.BGPSessionStatus {
+	s := &a.speaking
+	if a.BGP == nil || !s.news {
+		return s.sessions
+	}
+	if wait := sessionsEvery - time.Since(s.asked); wait > 0 {
+		a.timers.bgp.within(wait)
+		return s.sessions
+	}
+	s.asked, s.news, s.sessions = time.Now(), false, nil
+	for _, state := range a.BGP.Sessions(ctx) {
+		out := v1alpha1.BGPSessionStatus{
+			Name: state.Name, ASNumber: int64(state.ASNumber), State: state.State, Received: int32(state.Received),
+			Advertised: int32(state.Advertised), Reason: state.Reason, Message: clip(state.Message),
+		}
+		if state.Address.IsValid() {
+			out.Address = state.Address.String()
+		}
+		if state.SinceUnix > 0 {
+			out.Since = metav1.Unix(state.SinceUnix, 0)
+		}
+		s.sessions = append(s.sessions, out)
+	}
+	return slices.Clip(s.sessions)
+}
+
+func (a *Agent) resyncBGP() {
+	if a.BGP != nil {
+		a.BGP.Resync()
+		a.Learned.Resync()
+	}
+}

@@ -1,0 +1,35 @@
+package daemon
+
+import (
+	"log/slog"
+
+	"k8s.io/client-go/rest"
+
+	"github.com/manul-net/manul/cni/protocol"
+	"github.com/manul-net/manul/nodeagent/agent"
+	"github.com/manul-net/manul/nodeagent/dataplane/bgp"
+	"github.com/manul-net/manul/nodeagent/dataplane/routes"
+	"github.com/manul-net/manul/nodeagent/source"
+	"github.com/manul-net/manul/nodeagent/tables"
+)
+
+// openBGP makes the BGP speaker, which begins when the NodeState says so, and the driver of the routes that it learns. A host
+// that is no node has neither.
+func openBGP(o *options, config *rest.Config, resources *closers, log *slog.Logger) (agent.BGP, agent.Dataplane[*tables.LearnedRoutes], error) {
+	if o.standalone {
+		return nil, nil, nil
+	}
+	secrets, err := source.NewSecrets(config, o.namespace, log.With("part", "secrets"))
+	if err != nil {
+		return nil, nil, err
+	}
+	resources.add(secrets.Close)
+	learned, err := routes.NewLearned(routes.LearnedOptions{Protocol: protocol.LearnedRouteProtocol, Log: log.With("part", "learned")})
+	if err != nil {
+		return nil, nil, err
+	}
+	resources.add(learned.Close)
+	speaker := bgp.New(bgp.Options{Secrets: secrets, Log: log.With("part", "bgp")})
+	resources.add(speaker.Close)
+	return speaker, learned, nil
+}

@@ -1,0 +1,235 @@
+// Package bgp keeps an embedded BGP speaker (gobgp) equal to tables.BGP, and tells what it learns.
+//
+// The speaker exists only while tables.BGP has one. What it learned is kept by the kernel, not by this package: whoever
+// takes it from Learned puts it there.
+package bgp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	api "github.com/osrg/gobgp/v3/api"
+	"github.com/osrg/gobgp/v3/pkg/server"
+
+	"github.com/manul-net/manul/nodeagent/tables"
+)
+
+// Secrets gives passwords.
+type Secrets interface {
+	// Password gives the value of a key of a Secret, and whether it is there.
+	Password(name, key string) (string, bool)
+	// Changed yields a value when Password may give something else.
+	Changed() <-chan struct{}
+}
+
+// Options of a driver. Secrets is necessary.
+type Options struct {
+	Secrets Secrets
+	// Log takes what an operator of the node may want to know. Nil: nothing is logged.
+	Log *slog.Logger
+}
+
+// Driver keeps one BGP speaker equal to desired tables. Apply, Learned and Sessions may be called from one goroutine at a
+// time, the others from any.
+type Driver struct {
+	options Options
+	server  *server.BgpServer // nil until there was a speaker
+	stop    context.CancelFunc
+	// speaker in force; nil: none.
+	speaker  *tables.Speaker
+	sessions map[string]*session
+	exports  map[netip.Prefix]tables.BGPExport
+	policy   policy
+	resync   atomic.Bool
+	// begun is when the driver first had a speaker: the time from which a restart is counted.
+	begun time.Time
+
+	changed chan struct{}
+	done    chan struct{}
+	closing sync.Once
+	events  events
+}
+
+// New makes a driver without a speaker.
+func New(options Options) *Driver {
+	if options.Log == nil {
+		options.Log = slog.New(slog.DiscardHandler)
+	}
+	d := &Driver{
+		options: options, sessions: map[string]*session{}, exports: map[netip.Prefix]tables.BGPExport{},
+		changed: make(chan struct{}, 1), done: make(chan struct{}), stop: func() {},
+	}
+	d.events.init(d.wake)
+	go d.followSecrets()
+	return d
+}
+
+// followSecrets has passwords looked at again when Secrets change.
+func (d *Driver) followSecrets() {
+	for {
+		select {
+		case <-d.done:
+			return
+		case <-d.options.Secrets.Changed():
+			d.Resync()
+			d.wake()
+		}
+	}
+}
+
+func (d *Driver) wake() {
+	select {
+	case d.changed <- struct{}{}:
+	default:
+	}
+}
+
+// Resync makes the next Apply look at every session, its password among it.
+func (d *Driver) Resync() { d.resync.Store(true) }
+
+// Changed yields a value when Learned or Sessions have something new, or another Apply is necessary.
+func (d *Driver) Changed() <-chan struct{} { return d.changed }
+
+// Disturbances implements the interface of drivers: nobody else changes the speaker.
+func (d *Driver) Disturbances() int64 { return 0 }
+
+// Apply makes the speaker equal to desired. Sessions that can't be made are reported as tables.ItemErrors, joined, while
+// all else is in force. Unless another error is returned, desired is clean afterwards.
+//
+// Sessions that go come first; then policies and prefixes, so that a session that comes finds all that it has to send.
+func (d *Driver) Apply(ctx context.Context, desired *tables.BGP) error {
+	all := d.resync.Swap(false) || d.events.takeRetry()
+	if desired.Speaker == nil {
+		d.end(ctx)
+		desired.Clean()
+		return nil
+	}
+	if d.speaker == nil || !sameServer(d.speaker, desired.Speaker) {
+		d.end(ctx)
+		if err := d.begin(ctx, desired.Speaker); err != nil {
+			d.end(ctx)
+			return err
+		}
+		all = true
+	}
+	d.speaker = desired.Speaker
+	var problems []error
+	look := slices.Collect(desired.Sessions.Dirty())
+	if all {
+		look = slices.Concat(slices.Collect(maps.Keys(maps.Collect(desired.Sessions.All()))), slices.Collect(maps.Keys(d.sessions)))
+	}
+	slices.Sort(look)
+	look = slices.Compact(look)
+	for _, name := range look {
+		if _, ok := desired.Sessions.Get(name); !ok {
+			problems = append(problems, d.removeSession(ctx, name))
+		}
+	}
+	if err := d.applyPolicy(ctx, desired); err != nil {
+		d.Resync()
+		return err
+	}
+	if err := d.applyExports(ctx, desired, all); err != nil {
+		d.Resync()
+		return err
+	}
+	for _, name := range look {
+		if want, ok := desired.Sessions.Get(name); ok {
+			if err := d.applySession(ctx, name, &want); err != nil {
+				problems = append(problems, &tables.ItemError{Kind: tables.KindBGPSession, Name: name, Err: err})
+			}
+		}
+	}
+	desired.Clean()
+	return errors.Join(problems...)
+}
+
+// sameServer tells whether a running speaker can become next without ending its sessions.
+func sameServer(a, b *tables.Speaker) bool {
+	return a.ASNumber == b.ASNumber && a.RouterID == b.RouterID && a.Port == b.Port && slices.Equal(a.ListenAddresses, b.ListenAddresses)
+}
+
+// begin starts the speaker.
+func (d *Driver) begin(ctx context.Context, s *tables.Speaker) error {
+	if d.server == nil {
+		d.server = server.NewBgpServer(server.LoggerOption(&logger{events: &d.events, log: d.options.Log}))
+		go d.server.Serve() // it has no end; there is one in the life of a process
+	}
+	if d.begun.IsZero() {
+		d.begun = time.Now()
+	}
+	listen := make([]string, 0, len(s.ListenAddresses))
+	for _, a := range s.ListenAddresses {
+		listen = append(listen, a.String())
+	}
+	global := &api.Global{
+		Asn: s.ASNumber, RouterId: s.RouterID.String(), ListenPort: int32(s.Port), ListenAddresses: listen,
+		UseMultiplePaths: true, Families: families(),
+	}
+	err := d.server.StartBgp(ctx, &api.StartBgpRequest{Global: global})
+	if err != nil && len(listen) == 0 { // the node may have no IPv6
+		global.ListenAddresses = []string{netip.IPv4Unspecified().String()}
+		_ = d.server.StopBgp(ctx, &api.StopBgpRequest{})
+		err = d.server.StartBgp(ctx, &api.StartBgpRequest{Global: global})
+	}
+	if err != nil {
+		return fmt.Errorf("starting the BGP speaker: %w", err)
+	}
+	watch, stop := context.WithCancel(context.WithoutCancel(ctx))
+	d.stop = stop
+	if err := d.server.WatchEvent(watch, watchRequest(), d.events.take); err != nil {
+		stop()
+		return fmt.Errorf("watching the BGP speaker: %w", err)
+	}
+	d.speaker, d.policy = s, policy{}
+	d.options.Log.Info("BGP begins", "as", s.ASNumber, "router_id", s.RouterID.String(), "port", s.Port)
+	return nil
+}
+
+// end ends the speaker and forgets what it learned.
+func (d *Driver) end(ctx context.Context) {
+	if d.speaker == nil {
+		return
+	}
+	d.stop()
+	if err := d.server.StopBgp(ctx, &api.StopBgpRequest{}); err != nil {
+		d.options.Log.Warn("BGP did not end well", "error", err)
+	}
+	d.speaker, d.policy = nil, policy{}
+	clear(d.sessions)
+	clear(d.exports)
+	d.events.forget()
+	d.options.Log.Info("BGP has ended")
+}
+
+// Close ends the speaker. Peers with which graceful restart was agreed are not told, so that they keep the routes; their
+// connections end with the process.
+func (d *Driver) Close() error {
+	d.closing.Do(func() { close(d.done) })
+	if d.speaker == nil {
+		return nil
+	}
+	ctx := context.Background()
+	for _, s := range d.sessions {
+		if s.peer != nil && !d.isGraceful(ctx, s) {
+			_ = d.server.DeletePeer(ctx, &api.DeletePeerRequest{Address: s.key()})
+		}
+	}
+	return nil
+}
+
+// Learned calls each for every destination whose best learned paths changed since the last call; without next hops they
+// are gone.
+func (d *Driver) Learned(each func(netip.Prefix, tables.BGPPaths)) {
+	for p, paths := range d.events.takeLearned() {
+		each(p, paths)
+	}
+}

@@ -1,0 +1,460 @@
+package routes
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"net/netip"
+	"path"
+	"slices"
+	"sync/atomic"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+
+	"github.com/manul-net/manul/nodeagent/tables"
+)
+
+// DefaultLearnedProtocol marks learned routes when nothing else is chosen.
+const DefaultLearnedProtocol = 81
+
+// LearnedOptions of a driver of learned routes.
+type LearnedOptions struct {
+	// Protocol marks the driver's routes. 0: DefaultLearnedProtocol.
+	Protocol int
+	// Log takes what an operator of the node may want to know. Nil: nothing is logged.
+	Log *slog.Logger
+}
+
+// Learned keeps the routes that BGP learned: to each destination over all next hops at once that the kernel's other routes
+// lead to. A destination of which no next hop can be reached has no route, and gets one as soon as that changes. Its methods
+// may be called from one goroutine at a time, Resync and Changed from any.
+type Learned struct {
+	options LearnedOptions
+	handle  *netlink.Handle
+	watch   *watch
+	resync  atomic.Bool
+	// have are the driver's routes in the kernel; nil: not known.
+	have map[netip.Prefix]multipath
+	// others are the ways to next hops: the main table without learned routes.
+	others  table
+	waiting map[netip.Prefix]struct{}
+}
+
+// multipath is what the driver compares of a route in the kernel.
+type multipath struct {
+	metric int
+	hops   []hop // in order
+	alive  bool  // none of its next hops is dead
+}
+
+// hop is a next hop on a network of the node.
+type hop struct {
+	gateway netip.Addr
+	link    int
+}
+
+func (h hop) compare(other hop) int {
+	return cmp.Or(cmp.Compare(h.link, other.link), h.gateway.Compare(other.gateway))
+}
+
+func (m multipath) equal(other multipath) bool {
+	return m.metric == other.metric && m.alive && other.alive && slices.Equal(m.hops, other.hops)
+}
+
+// NewLearned opens a lasting connection to the routes of the calling thread's network namespace. It changes nothing.
+func NewLearned(options LearnedOptions) (*Learned, error) {
+	options.Protocol = cmp.Or(options.Protocol, DefaultLearnedProtocol)
+	if options.Log == nil {
+		options.Log = slog.New(slog.DiscardHandler)
+	}
+	handle, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, fmt.Errorf("opening learned routes: %w", err)
+	}
+	l := &Learned{options: options, handle: handle, waiting: map[netip.Prefix]struct{}{}}
+	if l.watch, err = startWatch(options); err != nil {
+		handle.Close()
+		return nil, fmt.Errorf("opening learned routes: %w", err)
+	}
+	return l, nil
+}
+
+// Close ends the connection. The routes stay.
+func (l *Learned) Close() error {
+	l.watch.close()
+	l.handle.Close()
+	return nil
+}
+
+// Resync makes the next Apply compare everything with the kernel.
+func (l *Learned) Resync() { l.resync.Store(true) }
+
+// Changed yields a value when links or routes of others changed.
+func (l *Learned) Changed() <-chan struct{} { return l.watch.changed }
+
+// Disturbances implements the interface of drivers. Changes by others are undone, but not counted.
+func (l *Learned) Disturbances() int64 { return 0 }
+
+// Apply makes the kernel's learned routes equal to desired. The first call, and the next one after an error, a change of
+// links or of others' routes, or Resync, compares everything with the kernel. A route without a next hop in reach waits and
+// is no failure. What can't be put into force alone is reported as tables.ItemErrors, joined.
+func (l *Learned) Apply(ctx context.Context, desired *tables.LearnedRoutes) error {
+	full := l.resync.Swap(false) || l.watch.take() || l.have == nil || desired.SettingsDirty
+	if full {
+		if err := l.list(); err != nil {
+			l.have = nil
+			return fmt.Errorf("listing learned routes: %w", err)
+		}
+	}
+	look := map[netip.Prefix]struct{}{}
+	for p := range desired.Routes.Dirty() {
+		look[p] = struct{}{}
+	}
+	maps.Copy(look, l.waiting)
+	if full {
+		for p := range desired.Routes.All() {
+			look[p] = struct{}{}
+		}
+		for p := range l.have {
+			look[p] = struct{}{}
+		}
+	}
+	var problems []error
+	for _, p := range slices.SortedFunc(maps.Keys(look), netip.Prefix.Compare) {
+		if err := ctx.Err(); err != nil {
+			l.have = nil
+			return fmt.Errorf("applying learned routes: %w", err)
+		}
+		waits, err := l.applyOne(desired, p, full)
+		if waits || err != nil {
+			l.waiting[p] = struct{}{}
+		} else {
+			delete(l.waiting, p)
+		}
+		if err != nil {
+			problems = append(problems, &tables.ItemError{Kind: tables.KindLearnedRoute, Name: p.String(), Err: err})
+		}
+	}
+	desired.Clean()
+	return errors.Join(problems...)
+}
+
+// applyOne makes one destination's route what it should be. It tells whether the route waits for a next hop.
+func (l *Learned) applyOne(desired *tables.LearnedRoutes, p netip.Prefix, full bool) (waits bool, err error) {
+	have, exists := l.have[p]
+	wish, wanted := desired.Routes.Get(p)
+	if !wanted {
+		if !exists || desired.Keep && full && !desired.Routes.Had(p) {
+			return false, nil // it may be learned again
+		}
+		return false, l.remove(p, have)
+	}
+	next := multipath{metric: int(wish.Metric), alive: true, hops: l.resolve(wish, desired.IgnoredInterfaces)}
+	if len(next.hops) == 0 {
+		if exists {
+			err = l.remove(p, have)
+		}
+		return true, err
+	}
+	if exists && have.equal(next) {
+		return false, nil
+	}
+	if exists && have.metric != next.metric {
+		if err := l.set(p, next, false); err != nil {
+			return false, err
+		}
+		l.have[p] = next
+		return false, l.removeOld(p, have)
+	}
+	err = l.set(p, next, exists)
+	if exists && (errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH)) {
+		err = l.set(p, next, false)
+	}
+	switch {
+	case err == nil:
+		l.have[p] = next
+		return false, nil
+	case errors.Is(err, unix.ENETUNREACH), errors.Is(err, unix.EHOSTUNREACH), errors.Is(err, unix.ENETDOWN), errors.Is(err, unix.ENODEV):
+		l.resync.Store(true) // the ways to next hops are others by now
+		l.watch.wake()
+		return true, nil
+	case errors.Is(err, unix.EEXIST):
+		return false, errors.New("adding the learned route: there is one to the same destination with the same metric that is not BGP's")
+	}
+	return false, fmt.Errorf("adding the learned route: %w", err)
+}
+
+func (l *Learned) set(p netip.Prefix, m multipath, replace bool) error {
+	route := l.route(p, m)
+	if replace {
+		return l.handle.RouteReplace(route)
+	}
+	return l.handle.RouteAdd(route)
+}
+
+func (l *Learned) route(p netip.Prefix, m multipath) *netlink.Route {
+	r := &netlink.Route{
+		Dst: &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}, Table: unix.RT_TABLE_MAIN,
+		Protocol: netlink.RouteProtocol(l.options.Protocol), Priority: m.metric,
+	}
+	if len(m.hops) == 1 {
+		r.Gw, r.LinkIndex = m.hops[0].gateway.AsSlice(), m.hops[0].link
+		return r
+	}
+	for _, h := range m.hops {
+		r.MultiPath = append(r.MultiPath, &netlink.NexthopInfo{Gw: h.gateway.AsSlice(), LinkIndex: h.link})
+	}
+	return r
+}
+
+func (l *Learned) remove(p netip.Prefix, have multipath) error {
+	if err := l.removeOld(p, have); err != nil {
+		return err
+	}
+	delete(l.have, p)
+	return nil
+}
+
+func (l *Learned) removeOld(p netip.Prefix, have multipath) error {
+	r := l.route(p, multipath{metric: have.metric})
+	if err := l.handle.RouteDel(r); err != nil && !errors.Is(err, unix.ESRCH) && !errors.Is(err, unix.ENODEV) {
+		return fmt.Errorf("removing the learned route: %w", err)
+	}
+	return nil
+}
+
+// resolve gives the next hops that can be reached: those on networks of the node as they are, others through the gateway
+// that the kernel's routes lead to.
+func (l *Learned) resolve(wish tables.LearnedRoute, ignored []string) []hop {
+	var hops []hop
+	for _, addr := range wish.NextHops {
+		way, ok := l.others.lookUp(addr)
+		if !ok || wish.Interface != "" && !matches(wish.Interface, way.name) {
+			continue
+		}
+		if slices.ContainsFunc(ignored, func(pattern string) bool { return matches(pattern, way.name) }) {
+			continue
+		}
+		if !way.gateway.IsValid() {
+			way.gateway = addr
+		}
+		hops = append(hops, hop{gateway: way.gateway, link: way.link})
+	}
+	slices.SortFunc(hops, hop.compare)
+	return slices.Compact(hops)
+}
+
+// matches tells whether an interface has a name of the pattern.
+func matches(pattern, name string) bool {
+	ok, err := path.Match(pattern, name)
+	return ok && err == nil
+}
+
+// list reads the driver's routes, and the ways to next hops.
+func (l *Learned) list() error {
+	links, err := l.handle.LinkList()
+	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+		return err
+	}
+	names := map[int]string{}
+	for _, link := range links {
+		names[link.Attrs().Index] = link.Attrs().Name
+	}
+	have := map[netip.Prefix]multipath{}
+	others := table{}
+	var doubles []netlink.Route
+	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
+		filter := &netlink.Route{Table: unix.RT_TABLE_MAIN}
+		list, err := l.handle.RouteListFiltered(family, filter, netlink.RT_FILTER_TABLE)
+		for attempt := 0; errors.Is(err, netlink.ErrDumpInterrupted) && attempt < listAttempts; attempt++ {
+			list, err = l.handle.RouteListFiltered(family, filter, netlink.RT_FILTER_TABLE)
+		}
+		if err != nil {
+			return err
+		}
+		for i := range list {
+			r := &list[i]
+			p, ok := prefixOf(r.Dst, family)
+			if !ok {
+				continue
+			}
+			if int(r.Protocol) != l.options.Protocol {
+				others.add(p, r, names)
+				continue
+			}
+			if _, twice := have[p]; twice {
+				doubles = append(doubles, *r)
+				continue
+			}
+			have[p] = parseMultipath(r)
+		}
+	}
+	for i := range doubles { // of an earlier metric
+		if err := l.handle.RouteDel(&doubles[i]); err != nil && !errors.Is(err, unix.ESRCH) {
+			l.options.Log.Warn("a leftover learned route stays", "route", doubles[i].String(), "error", err)
+		}
+	}
+	l.have, l.others = have, others
+	return nil
+}
+
+func parseMultipath(r *netlink.Route) multipath {
+	m := multipath{metric: r.Priority, alive: true}
+	add := func(gw net.IP, link, flags int) {
+		gateway, _ := netip.AddrFromSlice(gw)
+		m.hops = append(m.hops, hop{gateway: gateway.Unmap(), link: link})
+		m.alive = m.alive && flags&(unix.RTNH_F_DEAD|unix.RTNH_F_LINKDOWN) == 0
+	}
+	if len(r.MultiPath) == 0 {
+		add(r.Gw, r.LinkIndex, r.Flags)
+	}
+	for _, n := range r.MultiPath {
+		add(n.Gw, n.LinkIndex, n.Flags)
+	}
+	slices.SortFunc(m.hops, hop.compare)
+	return m
+}
+
+// way to a next hop.
+type way struct {
+	gateway netip.Addr // not valid: on the network itself
+	link    int
+	name    string
+	metric  int
+}
+
+// table is the main table without learned routes.
+type table struct {
+	ways    map[netip.Prefix]way
+	lengths [2][129]bool
+}
+
+func familyIndex(v4 bool) int {
+	if v4 {
+		return 0
+	}
+	return 1
+}
+
+func (t *table) add(p netip.Prefix, r *netlink.Route, names map[int]string) {
+	w := way{link: r.LinkIndex, metric: r.Priority}
+	if len(r.MultiPath) > 0 { // one of them will do
+		w.link, r.Gw = r.MultiPath[0].LinkIndex, r.MultiPath[0].Gw
+	}
+	if r.Gw != nil {
+		gateway, _ := netip.AddrFromSlice(r.Gw)
+		w.gateway = gateway.Unmap()
+	}
+	w.name = names[w.link]
+	if r.Type != unix.RTN_UNICAST || r.Flags&(unix.RTNH_F_DEAD|unix.RTNH_F_LINKDOWN) != 0 || w.name == "" {
+		w = way{metric: r.Priority} // leads nowhere, and hides what is less specific
+	}
+	if t.ways == nil {
+		t.ways = map[netip.Prefix]way{}
+	}
+	if old, ok := t.ways[p]; ok && old.metric <= w.metric {
+		return
+	}
+	t.ways[p] = w
+	t.lengths[familyIndex(p.Addr().Is4())][p.Bits()] = true
+}
+
+// lookUp finds the most specific way.
+func (t *table) lookUp(addr netip.Addr) (way, bool) {
+	for bits := addr.BitLen(); bits >= 0; bits-- {
+		if !t.lengths[familyIndex(addr.Is4())][bits] {
+			continue
+		}
+		p, err := addr.Prefix(bits)
+		if err != nil {
+			return way{}, false
+		}
+		if w, ok := t.ways[p]; ok {
+			return w, w.name != ""
+		}
+	}
+	return way{}, false
+}
+
+// watch tells that links or routes changed that are not learned ones.
+type watch struct {
+	protocol uint8
+	socket   *nl.NetlinkSocket
+	changed  chan struct{}
+	done     chan struct{}
+	closing  atomic.Bool
+	news     atomic.Bool
+	log      *slog.Logger
+}
+
+func startWatch(options LearnedOptions) (*watch, error) {
+	socket, err := nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE)
+	if err != nil {
+		return nil, fmt.Errorf("subscribing to changes of links and routes: %w", err)
+	}
+	if err := socket.SetReceiveBufferSize(watchBuffer, true); err != nil {
+		socket.Close()
+		return nil, fmt.Errorf("setting the receive buffer for changes: %w", err)
+	}
+	w := &watch{protocol: uint8(options.Protocol), socket: socket, changed: make(chan struct{}, 1), done: make(chan struct{}), log: options.Log}
+	go w.run()
+	return w, nil
+}
+
+func (w *watch) close() {
+	w.closing.Store(true)
+	w.socket.Close()
+	<-w.done
+}
+
+func (w *watch) take() bool { return w.news.Swap(false) }
+
+func (w *watch) wake() {
+	select {
+	case w.changed <- struct{}{}:
+	default:
+	}
+}
+
+func (w *watch) run() {
+	defer close(w.done)
+	for {
+		messages, _, err := w.socket.Receive()
+		if err != nil && w.closing.Load() {
+			return
+		}
+		news := err != nil // some were lost
+		for i := range messages {
+			m := &messages[i]
+			switch m.Header.Type {
+			case unix.RTM_NEWLINK:
+				const changeAt = 12 // in struct ifinfomsg; 0: statistics and the like
+				news = news || len(m.Data) >= unix.SizeofIfInfomsg && slices.ContainsFunc(m.Data[changeAt:changeAt+4], func(b byte) bool { return b != 0 })
+			case unix.RTM_DELLINK:
+				news = true
+			case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
+				const tableAt, protocolAt, typeAt = 4, 5, 7 // in struct rtmsg
+				if len(m.Data) < unix.SizeofRtMsg || m.Data[tableAt] != unix.RT_TABLE_MAIN {
+					continue
+				}
+				// The agent's own routes lead to pods, which are no next hops but where they peer: those wait, and every Apply looks.
+				learned := m.Data[protocolAt] == w.protocol
+				news = news || m.Data[protocolAt] != DefaultProtocol && (!learned || m.Header.Type == unix.RTM_DELROUTE && m.Header.Pid == 0)
+			}
+		}
+		if news {
+			w.news.Store(true)
+			w.wake()
+		}
+		if err != nil && !errors.Is(err, unix.ENOBUFS) && !errors.Is(err, unix.EINTR) {
+			w.log.Error("changes of links and routes are not seen any more", "error", err)
+			return
+		}
+	}
+}

@@ -1,0 +1,395 @@
+package render
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/manul-net/manul/api/v1alpha1"
+	"github.com/manul-net/manul/nodeagent/tables"
+)
+
+const (
+	bgpPort    = 179 // RFC 4271
+	meshPrefix = "mesh/"
+)
+
+// bgp is what is known about BGP beside the tables.
+type bgp struct {
+	tables  *tables.BGP
+	spec    *v1alpha1.BGP
+	speaker *tables.Speaker
+
+	filters   map[string]filter
+	borrowed  []netip.Prefix
+	announced []netip.Prefix
+	// communities by the CIDR of the routes that bear them.
+	communities []communities
+	// private are pools of which nothing is advertised, byBGP those whose routes come by BGP.
+	private, byBGP []netip.Prefix
+	clusterPools   []netip.Prefix
+	meshSessions   map[string][]string // node -> names of its sessions
+}
+
+type communities struct {
+	cidr   netip.Prefix
+	values []string
+}
+
+// filter is a filter's rules, ready for sessions.
+type filter struct{ importing, exporting []peerRule }
+
+func newBGP() bgp {
+	return bgp{tables: tables.NewBGP(), meshSessions: map[string][]string{}}
+}
+
+// BGP is the desired BGP speaker.
+func (s *State) BGP() *tables.BGP { return s.bgp.tables }
+
+// setBGP takes what the NodeState says about BGP. Own blocks and the addresses of pods are known already.
+func (s *State) setBGP(spec *v1alpha1.NodeStateSpec) error {
+	b := &s.bgp
+	b.spec = spec.BGP
+	b.setPools(spec.Pools)
+	for p, d := range s.dests { // BGP may be in charge of other pools now
+		s.decideRoute(p, d)
+	}
+	s.setLearnedPools()
+	if spec.BGP == nil {
+		b.stop()
+		return nil
+	}
+	speaker, problem := b.newSpeaker(spec.BGP)
+	b.speaker = speaker
+	b.tables.SetSpeaker(speaker)
+	if speaker == nil {
+		b.stop()
+		return problem
+	}
+	var errs [4]error
+	b.filters, errs[0] = newFilters(spec.BGP.Filters)
+	b.communities, errs[1] = newCommunities(spec.BGP.Communities)
+	b.announced, errs[2] = prefixes(spec.BGP.Announce)
+	b.borrowed = b.borrowed[:0:0]
+	for i := range spec.Borrowed {
+		addr, err := netip.ParseAddr(spec.Borrowed[i].Address)
+		if err != nil {
+			errs[3] = errors.Join(errs[3], fmt.Errorf("borrowed: reading address: %w", err))
+			continue
+		}
+		b.borrowed = append(b.borrowed, netip.PrefixFrom(addr.Unmap(), addr.Unmap().BitLen()))
+	}
+	problem = errors.Join(append(errs[:], problem, s.setSessions(spec.BGP))...)
+	s.setExports()
+	if problem != nil {
+		return fmt.Errorf("bgp: %w", problem)
+	}
+	return nil
+}
+
+// stop leaves nothing to do for a speaker.
+func (b *bgp) stop() {
+	b.speaker = nil
+	b.tables.SetSpeaker(nil)
+	for name := range maps.Collect(b.tables.Sessions.All()) {
+		b.tables.Sessions.Delete(name)
+	}
+	for p := range maps.Collect(b.tables.Exports.All()) {
+		b.tables.Exports.Delete(p)
+	}
+	clear(b.meshSessions)
+	b.announced, b.borrowed = nil, nil
+}
+
+func (b *bgp) setPools(pools []v1alpha1.Pool) {
+	b.private, b.byBGP, b.clusterPools = nil, nil, nil
+	for i := range pools {
+		cidr, err := netip.ParsePrefix(pools[i].CIDR)
+		if err != nil {
+			continue // told by setPools of the policy
+		}
+		cidr = cidr.Masked()
+		b.clusterPools = append(b.clusterPools, cidr)
+		if pools[i].DisableBGPExport {
+			b.private = append(b.private, cidr)
+		}
+		if pools[i].RoutesByBGP {
+			b.byBGP = append(b.byBGP, cidr)
+		}
+	}
+}
+
+// newSpeaker reads the settings. Nil: there can be no speaker, and the error tells why.
+func (b *bgp) newSpeaker(spec *v1alpha1.BGP) (*tables.Speaker, error) {
+	id, err := netip.ParseAddr(spec.RouterID)
+	if err != nil || !id.Is4() {
+		return nil, fmt.Errorf("bgp: routerID: got %q, want an IPv4 address", spec.RouterID)
+	}
+	if spec.ASNumber < 1 || spec.ASNumber > 1<<32-1 {
+		return nil, fmt.Errorf("bgp: asNumber: got %d, want 1 to 4294967295", spec.ASNumber)
+	}
+	speaker := &tables.Speaker{
+		ASNumber: uint32(spec.ASNumber), RouterID: id, Port: uint16(cmp.Or(spec.ListenPort, bgpPort)),
+		Pools: b.clusterPools, Private: b.private,
+		MetricIPv4: cmp.Or(uint32(spec.MetricIPv4), learnedMetric), MetricIPv6: cmp.Or(uint32(spec.MetricIPv6), learnedMetric),
+	}
+	var errs [3]error
+	speaker.Addresses, errs[0] = addresses(spec.Addresses)
+	speaker.ListenAddresses, errs[1] = addresses(spec.ListenAddresses)
+	if spec.ClusterID != "" {
+		if speaker.ClusterID, errs[2] = netip.ParseAddr(spec.ClusterID); errs[2] != nil || !speaker.ClusterID.Is4() {
+			errs[2] = fmt.Errorf("clusterID: got %q, want the form of an IPv4 address", spec.ClusterID)
+			speaker.ClusterID = netip.Addr{}
+		}
+	}
+	return speaker, errors.Join(errs[:]...)
+}
+
+func newCommunities(in []v1alpha1.BGPCommunities) ([]communities, error) {
+	var out []communities
+	var problem error
+	for _, c := range in {
+		cidr, err := netip.ParsePrefix(c.CIDR)
+		if err != nil {
+			problem = errors.Join(problem, fmt.Errorf("communities: reading CIDR: %w", err))
+			continue
+		}
+		out = append(out, communities{cidr: cidr.Masked(), values: c.Values})
+	}
+	return out, problem
+}
+
+// exportOf is how a prefix is advertised.
+func (b *bgp) exportOf(p netip.Prefix) tables.BGPExport {
+	var e tables.BGPExport
+	for _, c := range b.communities {
+		if contains(c.cidr, p) {
+			e.Communities = append(e.Communities, c.values...)
+		}
+	}
+	slices.Sort(e.Communities)
+	e.Communities = slices.Compact(e.Communities)
+	return e
+}
+
+// contains tells whether all of inner lies in outer.
+func contains(outer, inner netip.Prefix) bool {
+	return outer.Bits() <= inner.Bits() && outer.Contains(inner.Addr())
+}
+
+func anyContains(list []netip.Prefix, p netip.Prefix) bool {
+	return slices.ContainsFunc(list, func(outer netip.Prefix) bool { return contains(outer, p) })
+}
+
+// setExports makes the exported prefixes what the node has: its blocks, addresses that it borrowed or that lie outside its
+// blocks, and what is announced for services.
+func (s *State) setExports() {
+	b := &s.bgp
+	if b.speaker == nil {
+		return
+	}
+	want := map[netip.Prefix]struct{}{}
+	add := func(p netip.Prefix) {
+		if !anyContains(b.private, p) {
+			want[p] = struct{}{}
+		}
+	}
+	for _, block := range s.ownBlocks {
+		add(block)
+	}
+	for p, d := range s.dests {
+		if len(d.workloads) > 0 && !anyContains(s.ownBlocks, p) {
+			add(p)
+		}
+	}
+	for _, p := range b.borrowed {
+		if _, ok := s.dests[p]; ok {
+			add(p)
+		}
+	}
+	for _, p := range b.announced {
+		want[p] = struct{}{} // said by name
+	}
+	for p := range maps.Collect(b.tables.Exports.All()) {
+		if _, ok := want[p]; !ok {
+			b.tables.Exports.Delete(p)
+		}
+	}
+	for p := range want {
+		b.tables.Exports.Set(p, b.exportOf(p))
+	}
+}
+
+// exportWorkload follows one pod's address.
+func (s *State) exportWorkload(p netip.Prefix, here bool) {
+	b := &s.bgp
+	if b.speaker == nil {
+		return
+	}
+	switch {
+	case slices.Contains(b.announced, p):
+	case here && !anyContains(s.ownBlocks, p) && !anyContains(b.private, p):
+		b.tables.Exports.Set(p, b.exportOf(p))
+	case !slices.Contains(s.ownBlocks, p):
+		b.tables.Exports.Delete(p)
+	}
+}
+
+// setSessions makes the sessions what the NodeState and the nodes of the mesh say.
+func (s *State) setSessions(spec *v1alpha1.BGP) error {
+	b := &s.bgp
+	var problem error
+	want := map[string]bool{}
+	taken := map[netip.Addr]string{}
+	for i := range spec.Sessions {
+		in := &spec.Sessions[i]
+		session, err := s.session(in)
+		if err != nil {
+			problem = errors.Join(problem, fmt.Errorf("session %s: %w", in.Name, err))
+			continue
+		}
+		if session.Address.IsValid() {
+			if _, ok := taken[session.Address]; ok {
+				continue // the first in this order counts
+			}
+			taken[session.Address] = in.Name
+		}
+		want[in.Name] = true
+		b.tables.Sessions.Set(in.Name, *session)
+	}
+	for name := range maps.Collect(b.tables.Sessions.All()) {
+		if !want[name] && !strings.HasPrefix(name, meshPrefix) {
+			b.tables.Sessions.Delete(name)
+		}
+	}
+	for node := range s.networks {
+		s.setMeshSessions(node)
+	}
+	return problem
+}
+
+func (s *State) session(in *v1alpha1.BGPSession) (*tables.BGPSession, error) {
+	b := &s.bgp
+	out := &tables.BGPSession{
+		Port: uint16(cmp.Or(in.Port, bgpPort)), Passive: in.Passive,
+		ASNumber: uint32(in.ASNumber), LocalASNumber: uint32(cmp.Or(in.LocalASNumber, int64(b.speaker.ASNumber))),
+		Client: in.Client, Password: secretKey(in.Password), TTLSecurity: uint8(in.TTLSecurity),
+		KeepaliveSeconds: uint16(in.KeepaliveSeconds), RestartSeconds: uint16(in.RestartSeconds), AllowOwnAS: uint8(in.AllowOwnAS),
+		OtherFamily: true,
+	}
+	var errs [4]error
+	switch {
+	case in.Endpoint != "":
+		s.peerEndpoint(in.Endpoint, in.Address, out)
+	default:
+		out.Address, errs[0] = netip.ParseAddr(in.Address)
+	}
+	if in.SourceAddress != "" {
+		out.SourceAddress, errs[1] = netip.ParseAddr(in.SourceAddress)
+	}
+	if in.Gateway != "" {
+		out.Gateway, errs[2] = netip.ParseAddr(in.Gateway)
+	}
+	switch in.NextHop {
+	case "Self":
+		out.NextHop = tables.NextHopSelf
+	case "Keep":
+		out.NextHop = tables.NextHopKeep
+	}
+	var missing []string
+	for _, name := range in.Filters {
+		f, ok := b.filters[name]
+		if !ok {
+			missing = append(missing, name)
+			continue
+		}
+		out.Import = append(out.Import, rulesFor(out, f.importing)...)
+		out.Export = append(out.Export, rulesFor(out, f.exporting)...)
+	}
+	if missing != nil {
+		// Without the filter the peer could learn what it must not: the session is not made.
+		errs[3] = fmt.Errorf("filters: %s are not there or can't be understood", strings.Join(missing, ", "))
+	}
+	return out, errors.Join(errs[:]...)
+}
+
+// peerEndpoint makes a pod of the node the peer. It opens the session, from its own interface.
+func (s *State) peerEndpoint(id, address string, out *tables.BGPSession) {
+	b := &s.bgp
+	out.OtherFamily = false
+	v6 := strings.Contains(address, ":") || strings.Contains(b.spec.WorkloadIPv6, ":") && b.spec.WorkloadIPv4 == ""
+	source := b.spec.WorkloadIPv4
+	if v6 {
+		source = b.spec.WorkloadIPv6
+	}
+	out.SourceAddress, _ = netip.ParseAddr(source) // absent: the kernel's choice
+	out.WaitsFor = "pod " + id + " has no address here"
+	e := s.endpoints[id]
+	if e == nil {
+		return
+	}
+	for _, uid := range slices.Sorted(maps.Keys(e.locals)) {
+		for _, addr := range e.locals[uid] {
+			if addr.Is6() == v6 {
+				out.Address, out.WaitsFor = addr, ""
+				return
+			}
+		}
+	}
+}
+
+func secretKey(k *v1alpha1.SecretKey) *tables.SecretKey {
+	if k == nil {
+		return nil
+	}
+	return &tables.SecretKey{Name: k.Name, Key: k.Key}
+}
+
+// setMeshSessions makes the sessions with one node of the mesh: one for each family that both nodes have.
+func (s *State) setMeshSessions(node string) {
+	b := &s.bgp
+	names := map[string]bool{}
+	network, known := s.networks[node]
+	if known && node != s.node && b.speaker != nil && b.spec.Mesh != nil && network.BGP != nil {
+		addrs, _ := addresses(network.Addresses) // its problem was noted when it came
+		for _, addr := range addrs {
+			if !slices.ContainsFunc(b.speaker.Addresses, func(own netip.Addr) bool { return own.Is4() == addr.Is4() }) {
+				continue
+			}
+			name := meshPrefix + node + "/" + addr.String()
+			if names[name] || s.peersWith(addr) {
+				continue
+			}
+			names[name] = true
+			b.tables.Sessions.Set(name, tables.BGPSession{
+				Address: addr, Mesh: true, Port: uint16(cmp.Or(network.BGP.Port, bgpPort)),
+				ASNumber: uint32(network.BGP.ASNumber), LocalASNumber: b.speaker.ASNumber,
+				Password: secretKey(b.spec.Mesh.Password), RestartSeconds: uint16(b.spec.Mesh.RestartSeconds),
+			})
+		}
+	}
+	for _, name := range b.meshSessions[node] {
+		if !names[name] {
+			b.tables.Sessions.Delete(name)
+		}
+	}
+	if len(names) == 0 {
+		delete(b.meshSessions, node)
+		return
+	}
+	b.meshSessions[node] = slices.Sorted(maps.Keys(names))
+}
+
+// peersWith tells whether a session beside the mesh has the address.
+func (s *State) peersWith(addr netip.Addr) bool {
+	for name, session := range s.bgp.tables.Sessions.All() {
+		if session.Address == addr && !strings.HasPrefix(name, meshPrefix) {
+			return true
+		}
+	}
+	return false
+}

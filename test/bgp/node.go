@@ -1,0 +1,199 @@
+// Package bgp lets node agents talk BGP with real routers, BIRD and FRR, in network namespaces.
+package bgp
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/manul-net/manul/api/v1alpha1"
+	"github.com/manul-net/manul/nodeagent/agent"
+	"github.com/manul-net/manul/nodeagent/dataplane/bgp"
+	"github.com/manul-net/manul/nodeagent/dataplane/routes"
+	"github.com/manul-net/manul/nodeagent/source"
+	"github.com/manul-net/manul/nodeagent/tables"
+)
+
+// NodeVariable in the environment makes a process of a test a node agent: see Serve.
+const NodeVariable = "MANUL_TEST_BGP_NODE"
+
+// Input is all that a node is told, at once.
+type Input struct {
+	Generation int64                               `json:"generation"`
+	State      v1alpha1.NodeStateSpec              `json:"state"`
+	Networks   map[string]v1alpha1.NodeNetworkSpec `json:"networks,omitempty"`
+	// Secrets by "name/key".
+	Secrets map[string]string `json:"secrets,omitempty"`
+	// Pods are the addresses that pods hold, by ID.
+	Pods map[string][]string `json:"pods,omitempty"`
+}
+
+// Serve is a node agent with its loop, speaker and drivers of routes, in the process's own network namespace. It takes
+// Inputs from in, one a line, and writes the statuses that it would report to out.
+func Serve(in io.Reader, out io.Writer) error {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelInfo}))
+	driver, err := routes.New(routes.Options{WorkloadPrefix: "cali", Log: log})
+	if err != nil {
+		return err
+	}
+	defer driver.Close()
+	learned, err := routes.NewLearned(routes.LearnedOptions{Log: log})
+	if err != nil {
+		return err
+	}
+	defer learned.Close()
+	told := &told{in: in, out: json.NewEncoder(out), changed: make(chan struct{}, 1)}
+	speaker := bgp.New(bgp.Options{Secrets: told, Log: log})
+	defer speaker.Close()
+	a := agent.New(agent.Options{
+		Node: os.Getenv(NodeVariable), Version: "test", Dataplane: func() string { return "" }, Source: told,
+		Policy: noPolicy{}, Routes: driver, BGP: speaker, Learned: learned, Addresses: told, Checkpoint: noCheckpoint{},
+		Interfaces: noInterfaces{}, MTU: func([]netip.Addr) (int, error) { return 1500, nil }, Log: log,
+	})
+	return a.Run(ctx)
+}
+
+// told is source, Secrets and addresses of a node, from Inputs.
+type told struct {
+	in      io.Reader
+	changed chan struct{}
+
+	mu   sync.Mutex
+	out  *json.Encoder
+	last Input
+}
+
+// Run implements source.Source.
+func (n *told) Run(ctx context.Context, sink source.Sink) error {
+	failed := make(chan error, 1)
+	go func() { failed <- n.read(sink) }() // nothing ends it but the end of the process
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-failed:
+		return err
+	}
+}
+
+func (n *told) read(sink source.Sink) error {
+	lines := bufio.NewScanner(n.in)
+	lines.Buffer(nil, 16<<20)
+	for lines.Scan() {
+		var input Input
+		if err := json.Unmarshal(lines.Bytes(), &input); err != nil {
+			return fmt.Errorf("reading an input: %w", err)
+		}
+		n.mu.Lock()
+		n.last = input
+		n.mu.Unlock()
+		select {
+		case n.changed <- struct{}{}:
+		default:
+		}
+		state := &v1alpha1.NodeState{Spec: input.State}
+		state.Name, state.Generation, state.UID = os.Getenv(NodeVariable), input.Generation, "u"
+		var networks []source.Object
+		for name, spec := range input.Networks {
+			o := &v1alpha1.NodeNetwork{Spec: spec}
+			o.Name, o.Generation, o.UID = name, input.Generation, "u"
+			networks = append(networks, o)
+		}
+		version := fmt.Sprint(input.Generation)
+		sink.Replace(source.NodeNetwork, networks, version)
+		for _, kind := range []source.Kind{source.NodeEndpoints, source.PolicyProgram, source.SetCatalog} {
+			sink.Replace(kind, nil, version)
+		}
+		sink.Replace(source.NodeState, []source.Object{state}, version)
+	}
+	return lines.Err()
+}
+
+// Report implements source.Source.
+func (n *told) Report(r source.Report) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	_ = n.out.Encode(r.Status)
+}
+
+// Password implements bgp.Secrets.
+func (n *told) Password(name, key string) (string, bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	p, ok := n.last.Secrets[name+"/"+key]
+	return p, ok
+}
+
+// Changed implements bgp.Secrets.
+func (n *told) Changed() <-chan struct{} { return n.changed }
+
+// Held implements agent.Addresses.
+func (n *told) Held(each func(endpoint, uid string, addrs []netip.Addr)) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for id, list := range n.last.Pods {
+		var addrs []netip.Addr
+		for _, s := range list {
+			addrs = append(addrs, netip.MustParseAddr(s))
+		}
+		each(id, "u", addrs)
+	}
+	return nil
+}
+
+var errNone = errors.New("the test gives no addresses")
+
+// SetBlocks implements agent.Addresses.
+func (*told) SetBlocks([]v1alpha1.BlockLease, time.Duration) error { return nil }
+
+// Allocate implements agent.Addresses.
+func (*told) Allocate(string, string, v1alpha1.AddressRequest) ([]netip.Addr, error) {
+	return nil, errNone
+}
+
+// Attach implements agent.Addresses.
+func (*told) Attach(string, string, string) error { return errNone }
+
+// Detach implements agent.Addresses.
+func (*told) Detach(string) error { return nil }
+
+// Retain implements agent.Addresses.
+func (*told) Retain([]string) error { return nil }
+
+// KeepAttachments implements agent.Addresses.
+func (*told) KeepAttachments([]string) error { return nil }
+
+// Attached implements agent.Addresses.
+func (*told) Attached(string) (endpoint, uid string, ok bool) { return "", "", false }
+
+// noPolicy polices nothing.
+type noPolicy struct{}
+
+func (noPolicy) Apply(_ context.Context, desired *tables.Policy) error { desired.Clean(); return nil }
+func (noPolicy) Resync()                                               {}
+func (noPolicy) Changed() <-chan struct{}                              { return nil }
+func (noPolicy) Disturbances() int64                                   { return 0 }
+
+type noCheckpoint struct{}
+
+func (noCheckpoint) Set(source.Kind, source.Object)              {}
+func (noCheckpoint) Delete(source.Kind, string)                  {}
+func (noCheckpoint) HasPending() bool                            { return false }
+func (noCheckpoint) Flush() error                                { return nil }
+func (noCheckpoint) Load(func(source.Kind, source.Object)) error { return nil }
+
+type noInterfaces struct{}
+
+func (noInterfaces) Addresses() map[string][]netip.Addr { return nil }
+func (noInterfaces) Changed() <-chan struct{}           { return nil }
