@@ -27,10 +27,12 @@ import (
 
 	"github.com/manul-net/manul/api/v1alpha1"
 	v3 "github.com/manul-net/manul/api/v3"
+	"github.com/manul-net/manul/controllers/bgpstatus"
 	"github.com/manul-net/manul/controllers/defaults"
 	"github.com/manul-net/manul/controllers/hostendpoints"
 	"github.com/manul-net/manul/controllers/inputs"
 	"github.com/manul-net/manul/controllers/leases"
+	"github.com/manul-net/manul/controllers/loadbalancers"
 	"github.com/manul-net/manul/controllers/policystatus"
 	"github.com/manul-net/manul/controllers/rendered"
 	"github.com/manul-net/manul/internal/live"
@@ -116,6 +118,8 @@ func register(mgr manager.Manager, world *live.World, opts Options) error {
 		func() error { return policystatus.Setup(mgr, world) },
 		func() error { return leases.Setup(mgr, world) },
 		func() error { return hostendpoints.Setup(mgr) },
+		func() error { return bgpstatus.Setup(mgr) },
+		func() error { return loadbalancers.Setup(mgr) },
 		func() error { return defaults.SetupTiers(mgr) },
 		func() error { return defaults.SetupSettings(mgr) },
 		func() error { return defaults.SetupInformation(mgr, opts.Version) },
@@ -161,7 +165,7 @@ func compiled(world *live.World) healthz.Checker {
 // operator may start before the CustomResourceDefinitions are established, and before the API server answers at all.
 func awaitKinds(ctx context.Context, mgr manager.Manager) (bool, error) {
 	delay := firstLook
-	for _, obj := range append(inputs.Kinds(), &v3.KubeControllersConfiguration{}) {
+	for _, obj := range append(inputs.Kinds(), &v3.KubeControllersConfiguration{}, &v3.CalicoNodeStatus{}) {
 		gvk, err := apiutil.GVKForObject(obj, mgr.GetScheme())
 		if err != nil {
 			return false, fmt.Errorf("looking for the kind of %T: %w", obj, err)

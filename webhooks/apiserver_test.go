@@ -226,7 +226,7 @@ func writes(t *testing.T, a *admitted) {
 	for _, obj := range []client.Object{
 		&v3.Tier{ObjectMeta: metav1.ObjectMeta{Name: "security"}},
 		&v3.Tier{ObjectMeta: metav1.ObjectMeta{Name: "default"}},
-		&v3.IPPool{ObjectMeta: metav1.ObjectMeta{Name: "pool"}, Spec: v3.IPPoolSpec{CIDR: "10.48.0.0/16"}},
+		&v3.IPPool{ObjectMeta: metav1.ObjectMeta{Name: "pool"}, Spec: v3.IPPoolSpec{CIDR: "10.60.0.0/16"}},
 		&v3.GlobalNetworkPolicy{ObjectMeta: metav1.ObjectMeta{Name: "in-security"}, Spec: v3.GlobalNetworkPolicySpec{Tier: "security"}},
 		&v1alpha1.NodeState{ObjectMeta: metav1.ObjectMeta{Name: "worker1"}},
 	} {
@@ -234,7 +234,7 @@ func writes(t *testing.T, a *admitted) {
 			t.Fatal(err)
 		}
 	}
-	status := `{"status":{"endpoints":[{"id":"bank/web","addresses":["10.48.0.5"]}]}}`
+	status := `{"status":{"endpoints":[{"id":"bank/web","addresses":["10.60.0.5"]}]}}`
 	state := &v1alpha1.NodeState{ObjectMeta: metav1.ObjectMeta{Name: "worker1"}}
 	if err := a.client.Status().Patch(ctx, state, client.RawPatch(types.MergePatchType, []byte(status))); err != nil {
 		t.Fatal(err)
@@ -249,7 +249,7 @@ func writes(t *testing.T, a *admitted) {
 		{"StagedGlobalNetworkPolicy", "spec: {egress: [{action: Deny, destination: {nets: [10.1.2.3/8]}}]}", "write 10.0.0.0/8"},
 		{"StagedNetworkPolicy", "spec: {selector: '('}", "spec.selector"},
 		{"StagedKubernetesNetworkPolicy", "spec: {ingress: [{from: [{ipBlock: {cidr: ten}}]}]}", "ipBlock.cidr"},
-		{"IPPool", "spec: {cidr: 10.48.128.0/17}", `overlaps with pool "pool" (10.48.0.0/16)`},
+		{"IPPool", "spec: {cidr: 10.60.128.0/17}", `overlaps with pool "pool" (10.60.0.0/16)`},
 		{"NetworkSet", "spec: {nets: [10.0.0.1/8]}", "write 10.0.0.0/8"},
 		{"GlobalNetworkSet", "spec: {nets: [10.0.0.1/8]}", "write 10.0.0.0/8"},
 		{"HostEndpoint", "spec: {interfaceName: '*', ports: [{name: a, protocol: ICMP, port: 1}]}", "spec.ports[0].protocol"},
@@ -269,7 +269,7 @@ func writes(t *testing.T, a *admitted) {
 	t.Run("deletions", func(t *testing.T) {
 		for kind, tc := range map[string]struct{ name, want string }{
 			"Tier":   {"security", "delete these first, or move them to another tier: GlobalNetworkPolicy in-security"},
-			"IPPool": {"pool", "10.48.0.5 by pod bank/web on node worker1"},
+			"IPPool": {"pool", "10.60.0.5 by pod bank/web on node worker1"},
 		} {
 			obj := object(kind, "metadata: {name: "+tc.name+"}")
 			a.eventually(t, "deletion is refused", func() error {

@@ -137,7 +137,7 @@ func TestWrites(t *testing.T) {
 		{"HostEndpoint", "spec: {interfaceName: '*', ports: [{name: a, protocol: TCP, port: 1}]}", ""},
 		{"HostEndpoint", "spec: {interfaceName: '*', ports: [{name: a, protocol: ICMP, port: 1}]}", "spec.ports[0].protocol"},
 		{"HostEndpoint", "spec: {interfaceName: '*', ports: [{name: a, protocol: xyz, port: 1}]}", "spec.ports[0].protocol"},
-		{"BGPPeer", "spec: {anything: 1}", ""},
+		{"CalicoNodeStatus", "spec: {anything: 1}", ""},
 	} {
 		t.Run(tc.kind+" "+tc.manifest, func(t *testing.T) {
 			for _, op := range []admissionv1.Operation{admissionv1.Create, admissionv1.Update} {

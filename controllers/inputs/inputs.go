@@ -27,11 +27,12 @@ import (
 func Kinds() []client.Object {
 	return []client.Object{
 		&corev1.Namespace{}, &corev1.ServiceAccount{}, &corev1.Node{}, &corev1.Pod{},
-		&discoveryv1.EndpointSlice{}, &networkingv1.NetworkPolicy{},
+		&corev1.Service{}, &discoveryv1.EndpointSlice{}, &networkingv1.NetworkPolicy{},
 		&v3.Tier{}, &v3.NetworkPolicy{}, &v3.GlobalNetworkPolicy{},
 		&v3.StagedNetworkPolicy{}, &v3.StagedGlobalNetworkPolicy{}, &v3.StagedKubernetesNetworkPolicy{},
 		&v3.NetworkSet{}, &v3.GlobalNetworkSet{}, &v3.HostEndpoint{},
 		&v3.IPPool{}, &v3.IPReservation{}, &v3.IPAMConfiguration{}, &v3.IPAMBlock{}, &v3.FelixConfiguration{},
+		&v3.BGPConfiguration{}, &v3.BGPPeer{}, &v3.BGPFilter{},
 		&v1alpha1.NodeState{}, &v1alpha1.NodeEndpoints{}, &v1alpha1.NodeNetwork{},
 		&v1alpha1.PolicyProgram{}, &v1alpha1.SetCatalog{},
 	}
@@ -144,6 +145,9 @@ func unchanged(old, obj any) bool {
 	case *corev1.Node:
 		after, ok := obj.(*corev1.Node)
 		return ok && sameNode(before, after)
+	case *v3.BGPPeer:
+		after, ok := obj.(*v3.BGPPeer)
+		return ok && before.UID == after.UID && before.Generation == after.Generation // its status is the operator's own
 	}
 	return false
 }

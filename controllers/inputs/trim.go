@@ -20,6 +20,8 @@ func Trim(in any) (any, error) {
 		return trimNode(obj), nil
 	case *discoveryv1.EndpointSlice:
 		return trimSlice(obj), nil
+	case *corev1.Service:
+		return trimService(obj), nil
 	case *corev1.ServiceAccount:
 		obj.Secrets, obj.ImagePullSecrets = nil, nil
 	}
@@ -78,7 +80,21 @@ func trimNode(in *corev1.Node) *corev1.Node {
 	}
 }
 
-// trimSlice keeps to which service the endpoints belong, their addresses and ports, and whether they are ready.
+// trimService keeps the addresses of the service, and who asks for them and advertises them.
+func trimService(in *corev1.Service) *corev1.Service {
+	return &corev1.Service{
+		TypeMeta:   in.TypeMeta,
+		ObjectMeta: trimMeta(&in.ObjectMeta),
+		Spec: corev1.ServiceSpec{
+			Type: in.Spec.Type, ClusterIP: in.Spec.ClusterIP, ClusterIPs: in.Spec.ClusterIPs, ExternalIPs: in.Spec.ExternalIPs,
+			IPFamilies: in.Spec.IPFamilies, IPFamilyPolicy: in.Spec.IPFamilyPolicy,
+			ExternalTrafficPolicy: in.Spec.ExternalTrafficPolicy, LoadBalancerIP: in.Spec.LoadBalancerIP, LoadBalancerClass: in.Spec.LoadBalancerClass,
+		},
+		Status: corev1.ServiceStatus{LoadBalancer: in.Status.LoadBalancer},
+	}
+}
+
+// trimSlice keeps to which service the endpoints belong, their nodes, addresses and ports, and whether they are ready.
 func trimSlice(in *discoveryv1.EndpointSlice) *discoveryv1.EndpointSlice {
 	out := &discoveryv1.EndpointSlice{TypeMeta: in.TypeMeta, ObjectMeta: trimMeta(&in.ObjectMeta), AddressType: in.AddressType}
 	out.Labels, out.Annotations = nil, nil
@@ -88,7 +104,7 @@ func trimSlice(in *discoveryv1.EndpointSlice) *discoveryv1.EndpointSlice {
 	for i := range in.Endpoints {
 		e := &in.Endpoints[i]
 		out.Endpoints = append(out.Endpoints, discoveryv1.Endpoint{
-			Addresses: e.Addresses, Conditions: discoveryv1.EndpointConditions{Ready: e.Conditions.Ready},
+			Addresses: e.Addresses, NodeName: e.NodeName, Conditions: discoveryv1.EndpointConditions{Ready: e.Conditions.Ready},
 		})
 	}
 	for i := range in.Ports {

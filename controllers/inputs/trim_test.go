@@ -68,8 +68,32 @@ func TestTrim(t *testing.T) {
 			&discoveryv1.EndpointSlice{
 				ObjectMeta:  metav1.ObjectMeta{Namespace: "b", Name: "s-x", Labels: map[string]string{discoveryv1.LabelServiceName: "s"}},
 				AddressType: discoveryv1.AddressTypeIPv4,
-				Endpoints:   []discoveryv1.Endpoint{{Addresses: []string{"10.48.0.1"}, Conditions: discoveryv1.EndpointConditions{Ready: new(true)}}},
-				Ports:       []discoveryv1.EndpointPort{{Port: new(int32(80)), Protocol: new(corev1.ProtocolTCP)}},
+				Endpoints: []discoveryv1.Endpoint{{
+					Addresses: []string{"10.48.0.1"}, Conditions: discoveryv1.EndpointConditions{Ready: new(true)}, NodeName: new("n"),
+				}},
+				Ports: []discoveryv1.EndpointPort{{Port: new(int32(80)), Protocol: new(corev1.ProtocolTCP)}},
+			},
+		},
+		"service": {
+			&corev1.Service{
+				ObjectMeta: fullMeta(),
+				Spec: corev1.ServiceSpec{
+					Type: corev1.ServiceTypeLoadBalancer, ClusterIP: "10.49.0.1", ClusterIPs: []string{"10.49.0.1"}, ExternalIPs: []string{"10.50.0.1"},
+					ExternalTrafficPolicy: corev1.ServiceExternalTrafficPolicyLocal, Selector: map[string]string{"app": "web"},
+					Ports: []corev1.ServicePort{{Port: 80}},
+				},
+				Status: corev1.ServiceStatus{
+					LoadBalancer: corev1.LoadBalancerStatus{Ingress: []corev1.LoadBalancerIngress{{IP: "10.51.0.1"}}},
+					Conditions:   []metav1.Condition{{}},
+				},
+			},
+			&corev1.Service{
+				ObjectMeta: trimmedMeta(),
+				Spec: corev1.ServiceSpec{
+					Type: corev1.ServiceTypeLoadBalancer, ClusterIP: "10.49.0.1", ClusterIPs: []string{"10.49.0.1"}, ExternalIPs: []string{"10.50.0.1"},
+					ExternalTrafficPolicy: corev1.ServiceExternalTrafficPolicyLocal,
+				},
+				Status: corev1.ServiceStatus{LoadBalancer: corev1.LoadBalancerStatus{Ingress: []corev1.LoadBalancerIngress{{IP: "10.51.0.1"}}}},
 			},
 		},
 		"node": {

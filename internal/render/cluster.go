@@ -11,6 +11,7 @@ import (
 
 	"github.com/manul-net/manul/internal/labelindex"
 	"github.com/manul-net/manul/internal/policy"
+	"github.com/manul-net/manul/internal/routing"
 )
 
 // Kind of a rendered object.
@@ -91,6 +92,9 @@ type Cluster struct {
 	// keys are the label keys in use, by namespace; those in use everywhere under the empty name.
 	keys map[string]map[string]*keyUse
 
+	// routes is what BGP does on each node.
+	routes *routing.Plan
+
 	pending    pending
 	transition transition
 
@@ -149,6 +153,7 @@ func New() *Cluster {
 		dirty:         map[Key]struct{}{},
 		dirtyPolicies: map[PolicyRef]struct{}{},
 	}
+	c.routes = routing.New(c.podsOn)
 	c.selecting = labelindex.New(c.selectionChanged)
 	c.membership = labelindex.New(c.membershipChanged)
 	c.nodeSets = labelindex.New(c.nodeMembershipChanged)
@@ -162,6 +167,7 @@ func (c *Cluster) touch(kind Kind, name string) { c.dirty[Key{kind, name}] = str
 // is in the API already, and from that which policies are in force where.
 func (c *Cluster) flush() {
 	c.updateIdentities()
+	c.updateRoutes()
 	c.compareObserved()
 	c.updateTransition()
 	c.updateEnforcement()

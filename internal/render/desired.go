@@ -47,7 +47,7 @@ func (c *Cluster) Desired(key Key) runtime.Object {
 		}
 	case KindNodeNetwork:
 		if n := c.nodes[key.Name]; n != nil && n.exists {
-			return &v1alpha1.NodeNetwork{TypeMeta: typeMeta(key), ObjectMeta: metav1.ObjectMeta{Name: key.Name}, Spec: n.renderNetwork()}
+			return &v1alpha1.NodeNetwork{TypeMeta: typeMeta(key), ObjectMeta: metav1.ObjectMeta{Name: key.Name}, Spec: c.renderNetwork(n)}
 		}
 	case KindNodeState:
 		if n := c.nodes[key.Name]; n != nil && n.hasAgent() {
@@ -78,8 +78,8 @@ func (n *node) renderEndpoints() v1alpha1.NodeEndpointsSpec {
 	return spec
 }
 
-func (n *node) renderNetwork() v1alpha1.NodeNetworkSpec {
-	spec := v1alpha1.NodeNetworkSpec{Addresses: n.addresses}
+func (c *Cluster) renderNetwork(n *node) v1alpha1.NodeNetworkSpec {
+	spec := v1alpha1.NodeNetworkSpec{Addresses: n.addresses, BGP: c.routes.Member(n.name)}
 	for _, b := range n.leased() {
 		spec.Blocks = append(spec.Blocks, b.String())
 	}
@@ -88,7 +88,7 @@ func (n *node) renderNetwork() v1alpha1.NodeNetworkSpec {
 
 func (c *Cluster) renderState(n *node) v1alpha1.NodeStateSpec {
 	felix := c.felixFor(n)
-	spec := v1alpha1.NodeStateSpec{Pools: c.renderPools(), Settings: c.agentSettings(n, &felix)}
+	spec := v1alpha1.NodeStateSpec{Pools: c.renderPools(), BGP: c.routes.BGP(n.name), Settings: c.agentSettings(n, &felix)}
 	spec.Settings.IPAMCooldownSeconds = c.cooldown
 	for _, b := range n.leased() {
 		spec.Blocks = append(spec.Blocks, c.lease(b))

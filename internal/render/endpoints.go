@@ -121,6 +121,7 @@ func (c *Cluster) setPod(p *corev1.Pod) {
 	}
 	if !maps.Equal(e.labels, p.Labels) {
 		e.labels = p.Labels
+		c.routes.PodsChanged(e.node.name)
 		c.relabel(e)
 		c.pending.identities[e] = struct{}{}
 	}
@@ -132,6 +133,7 @@ func (c *Cluster) addEndpoint(e *endpoint, p *corev1.Pod) {
 	e.account = c.account(objectName{p.Namespace, p.Spec.ServiceAccountName})
 	c.endpoints[e.id] = e
 	e.node.endpoints[e.id] = e
+	c.routes.PodsChanged(e.node.name)
 	e.namespace.endpoints[e] = struct{}{}
 	e.account.endpoints[e] = struct{}{}
 	c.demandChanged = true
@@ -148,6 +150,7 @@ func (c *Cluster) deletePod(id string) {
 	c.dropEndpoint(e)
 	delete(c.endpoints, id)
 	delete(e.node.endpoints, id)
+	c.routes.PodsChanged(e.node.name)
 	c.demandChanged = true
 	c.dropNode(e.node)
 }

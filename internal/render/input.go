@@ -20,9 +20,9 @@ const defaultIPAM = "default"
 
 // Set takes in an object as it is now. The object is kept and must not be changed afterwards.
 //
-// Of the users' objects it takes Pod, Namespace, ServiceAccount, Node, EndpointSlice, NetworkPolicy and the cluster-wide kinds of policies of Kubernetes and, of
+// Of the users' objects it takes Pod, Namespace, ServiceAccount, Node, Service, EndpointSlice, NetworkPolicy and the cluster-wide kinds of policies of Kubernetes and, of
 // projectcalico.org, NetworkPolicy, GlobalNetworkPolicy, the three staged kinds, Tier, IPPool, IPReservation, IPAMConfiguration, NetworkSet,
-// GlobalNetworkSet, HostEndpoint, IPAMBlock and FelixConfiguration; also the rendered objects as they are in the API. Any other type is an error.
+// GlobalNetworkSet, HostEndpoint, IPAMBlock, FelixConfiguration, BGPConfiguration, BGPPeer and BGPFilter; also the rendered objects as they are in the API. Any other type is an error.
 func (c *Cluster) Set(obj runtime.Object) error {
 	switch o := obj.(type) {
 	case *corev1.Pod:
@@ -66,13 +66,21 @@ func (c *Cluster) Set(obj runtime.Object) error {
 	case *v1alpha1.SetCatalog:
 		c.observeCatalog(o.Name, o)
 	default:
-		if p := policy.Compile(obj); p != nil {
-			c.setPolicy(p)
-			return nil
-		}
-		return fmt.Errorf("taking in an object of type %T: the compiler knows no such type", obj)
+		return c.setOther(obj)
 	}
 	return nil
+}
+
+// setOther takes in what only routes depend on, and policies.
+func (c *Cluster) setOther(obj runtime.Object) error {
+	if c.setRouting(obj) {
+		return nil
+	}
+	if p := policy.Compile(obj); p != nil {
+		c.setPolicy(p)
+		return nil
+	}
+	return fmt.Errorf("taking in an object of type %T: the compiler knows no such type", obj)
 }
 
 // Delete takes note that an object is gone. Only its type, namespace and name are looked at.
@@ -119,11 +127,19 @@ func (c *Cluster) Delete(obj runtime.Object) error {
 	case *v1alpha1.SetCatalog:
 		c.observeCatalog(o.Name, nil)
 	default:
-		if ref, ok := policy.RefOf(obj); ok {
-			c.deletePolicy(ref)
-			return nil
-		}
-		return fmt.Errorf("taking note of a deleted object of type %T: the compiler knows no such type", obj)
+		return c.deleteOther(obj)
 	}
 	return nil
+}
+
+// deleteOther takes note that such an object is gone.
+func (c *Cluster) deleteOther(obj runtime.Object) error {
+	if c.deleteRouting(obj) {
+		return nil
+	}
+	if ref, ok := policy.RefOf(obj); ok {
+		c.deletePolicy(ref)
+		return nil
+	}
+	return fmt.Errorf("taking note of a deleted object of type %T: the compiler knows no such type", obj)
 }

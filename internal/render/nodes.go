@@ -11,10 +11,14 @@ import (
 
 	"github.com/manul-net/manul/api/v1alpha1"
 	v3 "github.com/manul-net/manul/api/v3"
+	"github.com/manul-net/manul/internal/routing"
 )
 
-// annotationIPv4Address on a node is the node's own IPv4 address, possibly with a prefix length.
-const annotationIPv4Address = "projectcalico.org/IPv4Address"
+// annotationIPv4Address and annotationIPv6Address on a node are the node's own addresses, possibly with a prefix length.
+const (
+	annotationIPv4Address = "projectcalico.org/IPv4Address"
+	annotationIPv6Address = "projectcalico.org/IPv6Address"
+)
 
 // node is a node, or what is known of one before its object arrives; or a host that is no node of the cluster, and has host
 // endpoints.
@@ -107,6 +111,10 @@ func (c *Cluster) setNode(o *corev1.Node) {
 		n.addresses = addresses
 		c.touch(KindNodeNetwork, n.name)
 	}
+	c.routes.SetNode(routing.Node{
+		Name: n.name, Labels: o.Labels, Addresses: parseAddresses(n.addresses),
+		ASNumber: o.Annotations[annotationASNumber], ClusterID: o.Annotations[annotationClusterID],
+	})
 }
 
 func (c *Cluster) deleteNode(name string) {
@@ -119,6 +127,7 @@ func (c *Cluster) deleteNode(name string) {
 	}
 	n.exists = false
 	n.addresses, n.labels, n.status = nil, nil, nil
+	c.routes.DeleteNode(name)
 	c.touchNode(n)
 	c.nodeCounts(n)
 	c.dropNode(n)
@@ -150,9 +159,16 @@ func nodeAddresses(o *corev1.Node) []string {
 			v6 = addr
 		}
 	}
-	text, _, _ := strings.Cut(o.Annotations[annotationIPv4Address], "/")
-	if addr, err := netip.ParseAddr(text); err == nil && addr.Is4() {
-		v4 = addr
+	for _, annotation := range [2]string{annotationIPv4Address, annotationIPv6Address} {
+		text, _, _ := strings.Cut(o.Annotations[annotation], "/")
+		addr, err := netip.ParseAddr(text)
+		switch {
+		case err != nil || addr.Zone() != "" || addr.Is4In6():
+		case annotation == annotationIPv4Address && addr.Is4():
+			v4 = addr
+		case annotation == annotationIPv6Address && addr.Is6():
+			v6 = addr
+		}
 	}
 	var out []string
 	for _, addr := range [2]netip.Addr{v4, v6} {

@@ -115,6 +115,9 @@ func TestWhatNodesAreTold(t *testing.T) {
 addresses:
 - 192.0.2.7
 - 2001:db8::1
+bgp:
+  asNumber: 64512
+  port: 179
 blocks:
 - 10.48.2.0/26
 - 10.48.10.0/26`,
@@ -137,6 +140,14 @@ endpoints:
     port: 9090
     protocol: 6`, identity),
 		KindNodeState: fmt.Sprintf(`
+bgp:
+  addresses:
+  - 192.0.2.7
+  - 2001:db8::1
+  asNumber: 64512
+  listenPort: 179
+  mesh: {}
+  routerID: 192.0.2.7
 blocks:
 - cidr: 10.48.2.0/26
   pool: 10.48.0.0/16

@@ -51,7 +51,7 @@ func (c *Cluster) nodeIsAsDesired(n *node, kind Kind) bool {
 		spec := n.renderEndpoints()
 		return same(&spec, &n.endpointsObject.Spec)
 	case kind == KindNodeNetwork && n.network != nil && n.exists:
-		spec := n.renderNetwork()
+		spec := c.renderNetwork(n)
 		return same(&spec, &n.network.Spec)
 	case kind == KindNodeState && n.state != nil && n.hasAgent():
 		spec := c.renderState(n)

@@ -20,6 +20,8 @@ type pool struct {
 type poolSpec struct {
 	cidr netip.Prefix
 	nat  bool
+	// ipip, vxlan: packets between nodes are encapsulated so. unexported: disableBGPExport.
+	ipip, vxlan, unexported bool
 	// disabled: no new addresses. manual: addresses only for pods that name the pool. forPods: allowedUses has Workload.
 	disabled, manual, forPods bool
 	nodeSelector              string
@@ -35,6 +37,7 @@ func (c *Cluster) setPool(o *v3.IPPool) {
 	}
 	p := pool{poolSpec: poolSpec{
 		cidr: cidr.Masked(), nat: o.Spec.NATOutgoing, disabled: o.Spec.Disabled,
+		ipip: encapsulates(o.Spec.IPIPMode), vxlan: encapsulates(o.Spec.VXLANMode), unexported: o.Spec.DisableBGPExport,
 		manual:       o.Spec.AssignmentMode == v3.AssignmentManual,
 		forPods:      len(o.Spec.AllowedUses) == 0 || slices.Contains(o.Spec.AllowedUses, v3.IPPoolAllowedUseWorkload),
 		nodeSelector: o.Spec.NodeSelector, namespaceSelector: o.Spec.NamespaceSelector,
@@ -184,7 +187,10 @@ func (c *Cluster) touchNodeStates() {
 	}
 }
 
-// renderPools are all pools, in order of their CIDRs. Should two pools have one CIDR, it is masqueraded if either says so.
+func encapsulates(mode v3.EncapMode) bool { return mode != "" && mode != v3.EncapNever }
+
+// renderPools are all pools, in order of their CIDRs. Should two pools have one CIDR, it is masqueraded, or kept out of BGP, if either
+// says so.
 func (c *Cluster) renderPools() []v1alpha1.Pool {
 	all := make([]pool, 0, len(c.pools))
 	for _, p := range c.pools {
@@ -194,10 +200,16 @@ func (c *Cluster) renderPools() []v1alpha1.Pool {
 	var out []v1alpha1.Pool
 	for i, p := range all {
 		if i > 0 && all[i-1].cidr == p.cidr {
-			out[len(out)-1].NATOutgoing = out[len(out)-1].NATOutgoing || p.nat
+			last := &out[len(out)-1]
+			last.NATOutgoing = last.NATOutgoing || p.nat
+			last.DisableBGPExport = last.DisableBGPExport || p.unexported
+			last.RoutesByBGP = last.RoutesByBGP && c.routes.RoutesByBGP(p.ipip, p.vxlan)
 			continue
 		}
-		out = append(out, v1alpha1.Pool{CIDR: p.cidr.String(), NATOutgoing: p.nat})
+		out = append(out, v1alpha1.Pool{
+			CIDR: p.cidr.String(), NATOutgoing: p.nat,
+			DisableBGPExport: p.unexported, RoutesByBGP: c.routes.RoutesByBGP(p.ipip, p.vxlan),
+		})
 	}
 	return out
 }

@@ -2,6 +2,7 @@ package render
 
 import (
 	"cmp"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -11,6 +12,7 @@ import (
 
 	"github.com/manul-net/manul/api/v1alpha1"
 	"github.com/manul-net/manul/internal/policy"
+	"github.com/manul-net/manul/internal/routing"
 )
 
 // service is what is known of a service: its endpoint slices, and the sets that stand for its endpoints. Whether there is
@@ -69,6 +71,8 @@ func (c *Cluster) deleteSlice(name objectName) {
 }
 
 func (c *Cluster) touchService(s *service) {
+	nodes, ready := s.nodes()
+	c.routes.SetEndpoints(routing.ServiceName(s.name), nodes, ready)
 	for set := range s.sets {
 		c.touch(KindSetCatalog, set.shard.name)
 	}
@@ -90,6 +94,24 @@ func (s *service) ready(yield func(addr netip.Addr, ports []discoveryv1.Endpoint
 			}
 		}
 	}
+}
+
+// nodes are those with a ready endpoint of the service, each once, and whether there is a ready endpoint at all.
+func (s *service) nodes() (names []string, ready bool) {
+	seen := map[string]struct{}{}
+	for _, slice := range s.slices {
+		for i := range slice.Endpoints {
+			e := &slice.Endpoints[i]
+			if e.Conditions.Ready != nil && !*e.Conditions.Ready || len(e.Addresses) == 0 {
+				continue
+			}
+			ready = true
+			if e.NodeName != nil {
+				seen[*e.NodeName] = struct{}{}
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(seen)), ready
 }
 
 // nets are the addresses of the service's ready endpoints.

@@ -190,6 +190,12 @@ func checked(obj runtime.Object) field.ErrorList {
 		return validate.HostEndpoint(obj)
 	case *v3.IPPool:
 		return validate.IPPool(obj)
+	case *v3.BGPPeer:
+		return validate.BGPPeer(obj)
+	case *v3.BGPFilter:
+		return validate.BGPFilter(obj)
+	case *v3.BGPConfiguration:
+		return validate.BGPConfiguration(obj)
 	case *v3.IPReservation:
 		return validate.IPReservation(obj)
 	case *v3.IPAMConfiguration:

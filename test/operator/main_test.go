@@ -73,6 +73,7 @@ func contents() []client.Object {
 		&v3.StagedNetworkPolicy{}, &v3.StagedGlobalNetworkPolicy{}, &v3.StagedKubernetesNetworkPolicy{}, &v3.NetworkSet{}, &v3.GlobalNetworkSet{},
 		&v3.HostEndpoint{}, &v3.KubeControllersConfiguration{},
 		&v3.Tier{}, &v3.IPPool{}, &v3.IPAMBlock{}, &v3.BlockAffinity{}, &v3.FelixConfiguration{}, &v3.ClusterInformation{}, &v3.IPAMConfiguration{}, &v3.IPReservation{},
+		&v3.BGPPeer{}, &v3.BGPFilter{}, &v3.BGPConfiguration{}, &v3.CalicoNodeStatus{},
 		&v1alpha1.NodeState{}, &v1alpha1.NodeEndpoints{}, &v1alpha1.NodeNetwork{}, &v1alpha1.PolicyProgram{}, &v1alpha1.SetCatalog{},
 	}
 }

@@ -56,6 +56,7 @@ func rooms() []room {
 		{path: "internal/labelindex", project: []string{"internal/selector"}, never: noIO()},
 		{path: "internal/validate", project: []string{"api", "internal/selector"}, never: both()},
 		{path: "internal/policy", project: []string{"api", "internal/selector", "internal/validate"}, never: both()},
+		{path: "internal/routing", project: []string{"api", "internal/selector", "internal/labelindex", "internal/validate"}, never: both()},
 		{path: "internal/ipam", project: []string{"api", "internal/selector"}, never: both()},
 		{path: "internal/render", project: []string{"api", "internal"}, never: both()},
 		{path: "internal/live", project: []string{"api", "internal"}, never: both()},
