@@ -25,7 +25,6 @@ type bgp struct {
 	speaker *tables.Speaker
 
 	filters   map[string]filter
-	borrowed  []netip.Prefix
 	announced []netip.Prefix
 	// communities by the CIDR of the routes that bear them.
 	communities []communities
@@ -33,6 +32,8 @@ type bgp struct {
 	private, byBGP []netip.Prefix
 	clusterPools   []netip.Prefix
 	meshSessions   map[string][]string // node -> names of its sessions
+	// behind are peers that are reached by a gateway, by session.
+	behind map[string]netip.Prefix
 }
 
 type communities struct {
@@ -44,7 +45,7 @@ type communities struct {
 type filter struct{ importing, exporting []peerRule }
 
 func newBGP() bgp {
-	return bgp{tables: tables.NewBGP(), meshSessions: map[string][]string{}}
+	return bgp{tables: tables.NewBGP(), meshSessions: map[string][]string{}, behind: map[string]netip.Prefix{}}
 }
 
 // BGP is the desired BGP speaker.
@@ -61,6 +62,7 @@ func (s *State) setBGP(spec *v1alpha1.NodeStateSpec) error {
 	s.setLearnedPools()
 	if spec.BGP == nil {
 		b.stop()
+		s.setGateways()
 		return nil
 	}
 	speaker, problem := b.newSpeaker(spec.BGP)
@@ -68,21 +70,13 @@ func (s *State) setBGP(spec *v1alpha1.NodeStateSpec) error {
 	b.tables.SetSpeaker(speaker)
 	if speaker == nil {
 		b.stop()
+		s.setGateways()
 		return problem
 	}
-	var errs [4]error
+	var errs [3]error
 	b.filters, errs[0] = newFilters(spec.BGP.Filters)
 	b.communities, errs[1] = newCommunities(spec.BGP.Communities)
 	b.announced, errs[2] = prefixes(spec.BGP.Announce)
-	b.borrowed = b.borrowed[:0:0]
-	for i := range spec.Borrowed {
-		addr, err := netip.ParseAddr(spec.Borrowed[i].Address)
-		if err != nil {
-			errs[3] = errors.Join(errs[3], fmt.Errorf("borrowed: reading address: %w", err))
-			continue
-		}
-		b.borrowed = append(b.borrowed, netip.PrefixFrom(addr.Unmap(), addr.Unmap().BitLen()))
-	}
 	problem = errors.Join(append(errs[:], problem, s.setSessions(spec.BGP))...)
 	s.setExports()
 	if problem != nil {
@@ -102,7 +96,7 @@ func (b *bgp) stop() {
 		b.tables.Exports.Delete(p)
 	}
 	clear(b.meshSessions)
-	b.announced, b.borrowed = nil, nil
+	b.announced = nil
 }
 
 func (b *bgp) setPools(pools []v1alpha1.Pool) {
@@ -206,11 +200,6 @@ func (s *State) setExports() {
 			add(p)
 		}
 	}
-	for _, p := range b.borrowed {
-		if _, ok := s.dests[p]; ok {
-			add(p)
-		}
-	}
 	for _, p := range b.announced {
 		want[p] = struct{}{} // said by name
 	}
@@ -269,7 +258,41 @@ func (s *State) setSessions(spec *v1alpha1.BGP) error {
 	for node := range s.networks {
 		s.setMeshSessions(node)
 	}
+	s.setGateways()
 	return problem
+}
+
+// setGateways makes the routes to peers that are on no network of the node.
+func (s *State) setGateways() {
+	b := &s.bgp
+	behind := map[string]netip.Prefix{}
+	for name, session := range b.tables.Sessions.All() {
+		if session.Gateway.IsValid() && session.Address.IsValid() && session.Gateway != session.Address {
+			behind[name] = netip.PrefixFrom(session.Address, session.Address.BitLen())
+		}
+	}
+	for name, p := range b.behind {
+		if behind[name] != p {
+			s.claim(p, func(d *destination) { delete(d.gateways, peerClaim+name) })
+		}
+	}
+	for name, p := range behind {
+		session, _ := b.tables.Sessions.Get(name)
+		s.claim(p, func(d *destination) { d.gateways[peerClaim+name] = session.Gateway })
+	}
+	b.behind = behind
+}
+
+// peerClaim begins the names of claims that are no nodes'.
+const peerClaim = "bgp peer "
+
+// peersChanged looks at the sessions again when a pod that peers has other addresses.
+func (s *State) peersChanged(id string) {
+	b := &s.bgp
+	if b.speaker == nil || !slices.ContainsFunc(b.spec.Sessions, func(in v1alpha1.BGPSession) bool { return in.Endpoint == id }) {
+		return
+	}
+	_ = s.setSessions(b.spec) // what is wrong with others was told when they came
 }
 
 func (s *State) session(in *v1alpha1.BGPSession) (*tables.BGPSession, error) {

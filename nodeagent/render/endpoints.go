@@ -112,6 +112,7 @@ func (s *State) SetLocal(id, uid string, addrs []netip.Addr) {
 	old := e.locals[uid]
 	e.locals[uid] = addrs
 	s.moveRoutes(InterfaceName(id), old, addrs)
+	s.peersChanged(id)
 	s.resolve(id)
 }
 
@@ -123,6 +124,7 @@ func (s *State) DeleteLocal(id, uid string) {
 	}
 	s.moveRoutes(InterfaceName(id), e.locals[uid], nil)
 	delete(e.locals, uid)
+	s.peersChanged(id)
 	s.resolve(id)
 }
 
