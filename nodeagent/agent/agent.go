@@ -241,9 +241,7 @@ func (a *Agent) loop(ctx context.Context, followed <-chan error) error {
 		case <-a.Interfaces.Changed():
 			a.state.SetInterfaces(a.Interfaces.Addresses())
 		case <-a.timers.grace.C:
-			if a.restored {
-				a.begin("the source did not answer in time; going by the checkpoint")
-			}
+			a.beginRestored()
 		case <-a.timers.resync.C:
 			a.Policy.Resync()
 			a.Routes.Resync()
@@ -301,6 +299,13 @@ func (a *Agent) begin(why string) {
 	a.started = true
 	a.Log.Info("beginning to apply", "reason", why)
 	a.timers.apply.now()
+}
+
+// beginRestored goes by the checkpoint, if there is one.
+func (a *Agent) beginRestored() {
+	if a.restored {
+		a.begin("the source did not answer in time; going by the checkpoint")
+	}
 }
 
 func (a *Agent) flush() {

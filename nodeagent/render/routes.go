@@ -56,7 +56,7 @@ func (s *State) claim(prefix netip.Prefix, change func(*destination)) {
 
 // decideRoute makes the route to a destination what is said about it.
 func (s *State) decideRoute(prefix netip.Prefix, d *destination) {
-	if r, ok := d.route(); ok && !(r.Type == tables.Gateway && s.isByBGP(prefix)) {
+	if r, ok := d.route(); ok && (r.Type != tables.Gateway || !s.isByBGP(prefix)) {
 		s.routes.Set(prefix, r)
 	} else {
 		s.routes.Delete(prefix)

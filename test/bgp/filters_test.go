@@ -44,7 +44,7 @@ func TestFilters(t *testing.T) {
 	check(all, announced)
 	var since string
 	up := func() string {
-		for _, line := range strings.Split(router.Ask("show", "protocols", "node"), "\n") {
+		for line := range strings.SplitSeq(router.Ask("show", "protocols", "node"), "\n") {
 			if strings.HasPrefix(line, "node ") {
 				return line
 			}
@@ -71,10 +71,14 @@ func TestFilters(t *testing.T) {
 		{"not equal", rules(cidr("NotEqual", "198.51.100.0/24", false)), rules(cidr("NotEqual", "10.49.1.7/32", false)), all[:1], announced[1:2]},
 		{"not in", rules(cidr("NotIn", "198.51.100.0/24", true), reject), rules(cidr("NotIn", "10.49.1.0/24", true), reject), all[2:], announced[2:]},
 		{"length", rules(length(25, 32), reject), rules(length(0, 24), reject), all[1:], []string{announced[0], announced[2]}},
-		{"community", rules(v1alpha1.BGPRouteRule{Family: 4, Accept: true, Communities: []string{"65001:7", "65001:7:7"}}, reject),
-			rules(v1alpha1.BGPRouteRule{Family: 4, Accept: true, Communities: []string{"64512:100"}}, reject), all[2:3], announced[:2]},
-		{"path", rules(v1alpha1.BGPRouteRule{Family: 4, Accept: true, ASPathPrefix: []int64{65001}}, reject),
-			rules(v1alpha1.BGPRouteRule{Family: 4, Accept: true, ASPathPrefix: []int64{65001}}, reject), all, nil},
+		{
+			"community", rules(v1alpha1.BGPRouteRule{Family: 4, Accept: true, Communities: []string{"65001:7", "65001:7:7"}}, reject),
+			rules(v1alpha1.BGPRouteRule{Family: 4, Accept: true, Communities: []string{"64512:100"}}, reject), all[2:3], announced[:2],
+		},
+		{
+			"path", rules(v1alpha1.BGPRouteRule{Family: 4, Accept: true, ASPathPrefix: []int64{65001}}, reject),
+			rules(v1alpha1.BGPRouteRule{Family: 4, Accept: true, ASPathPrefix: []int64{65001}}, reject), all, nil,
+		},
 		{"longer path", rules(v1alpha1.BGPRouteRule{Family: 4, ASPathPrefix: []int64{65001, 65002}}), nil, all, announced},
 		{"type of peer", rules(v1alpha1.BGPRouteRule{Family: 4, PeerType: "iBGP"}), rules(v1alpha1.BGPRouteRule{Family: 4, PeerType: "eBGP"}), all, nil},
 		{"remote peers", rules(v1alpha1.BGPRouteRule{Family: 4, RemotePeers: true}), rules(v1alpha1.BGPRouteRule{Family: 4, RemotePeers: true}), nil, announced},

@@ -327,8 +327,10 @@ func NewFRR(t testing.TB, ns *netns.NS, configuration string) *Router {
 		}
 	}
 	common := func(program string) []string {
-		return []string{"-f", r.path(program + ".conf"), "-i", r.path(program + ".pid"), "-z", r.path("zserv.api"),
-			"--vty_socket", r.dir, "--log", "stdout"}
+		return []string{
+			"-f", r.path(program + ".conf"), "-i", r.path(program + ".pid"), "-z", r.path("zserv.api"),
+			"--vty_socket", r.dir, "--log", "stdout",
+		}
 	}
 	r.start(lib+"zebra", common("zebra")...)
 	Eventually(t, func() string {

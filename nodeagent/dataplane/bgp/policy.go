@@ -392,22 +392,8 @@ func (b *builder) rule(r *rules, c *class, rule *tables.BGPRule, importMarks fun
 	if w.prefixes, possible = prefixesOf(rule); !possible {
 		return
 	}
-	for _, value := range rule.Communities {
-		if isLarge(value) {
-			w.large = append(w.large, value)
-		} else {
-			w.plain = append(w.plain, value)
-		}
-	}
-	if len(rule.ASPathPrefix) > 0 {
-		w.asPath = "^"
-		if exporting && !c.of.Internal() {
-			w.asPath += fmt.Sprintf("%d_", c.of.LocalASNumber) // the speaker has put its own in front
-		}
-		for _, as := range rule.ASPathPrefix {
-			w.asPath += fmt.Sprintf("%d_", as)
-		}
-	}
+	w.plain, w.large = byKind(rule.Communities)
+	w.asPath = asPath(rule, c, exporting)
 	if rule.Interface != "" {
 		for _, n := range r.links {
 			if matches(rule.Interface, n.name) && n.prefix.Addr().Is6() == rule.IPv6 {
@@ -440,6 +426,33 @@ func (b *builder) rule(r *rules, c *class, rule *tables.BGPRule, importMarks fun
 		}
 		b.accept(w, rule.Operations, importMarks)
 	}
+}
+
+// byKind tells plain communities from large ones.
+func byKind(communities []string) (plain, large []string) {
+	for _, value := range communities {
+		if isLarge(value) {
+			large = append(large, value)
+		} else {
+			plain = append(plain, value)
+		}
+	}
+	return plain, large
+}
+
+// asPath is the pattern of the paths that a rule matches; empty: any.
+func asPath(rule *tables.BGPRule, c *class, exporting bool) string {
+	if len(rule.ASPathPrefix) == 0 {
+		return ""
+	}
+	pattern := "^"
+	if exporting && !c.of.Internal() {
+		pattern += fmt.Sprintf("%d_", c.of.LocalASNumber) // the speaker has put its own in front
+	}
+	for _, as := range rule.ASPathPrefix {
+		pattern += fmt.Sprintf("%d_", as)
+	}
+	return pattern
 }
 
 // accept makes the statements that accept a route and change it. A statement has one action of a kind: what it takes more of
