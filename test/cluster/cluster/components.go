@@ -22,12 +22,20 @@ const (
 	// NodeAgent is the node agent of the network under test on host1, where no kubelet starts one. It needs its program and
 	// its kubeconfig put there, and to be started.
 	NodeAgent = "node-agent"
+	// Router is BIRD on host1. It needs its configuration put there, and to be started.
+	Router = "router"
 )
 
 // Where the node agent of host1 has its program and its credentials.
 const (
 	NodeAgentProgram    = "/usr/local/bin/manul-node"
 	NodeAgentKubeconfig = "/etc/manul/kubeconfig"
+)
+
+// Where the router of host1 has its configuration and its control socket, which birdc -s asks.
+const (
+	routerConfig = "/etc/bird/cluster.conf"
+	routerSocket = "/tmp/bird.ctl"
 )
 
 const (
@@ -86,6 +94,7 @@ func hostConfig(o Options, p paths, bin binaries.Set, h Host) nodeinit.Config {
 	} else {
 		add(Web, false, bin.Path(binaries.Agnhost), "netexec", "--http-port=80", "--udp-port=80")
 		add(NodeAgent, true, NodeAgentProgram, "--standalone", "--node="+h.Name, "--kubeconfig="+NodeAgentKubeconfig)
+		add(Router, true, "/usr/sbin/bird", "-f", "-c", routerConfig, "-s", routerSocket)
 	}
 	return c
 }

@@ -27,7 +27,7 @@ func TestHostComponents(t *testing.T) {
 		{Etcd, APIServerName, ControllerManager, Scheduler, Containerd, Kubelet, KubeProxy},
 		{Containerd, Kubelet, KubeProxy},
 		{Containerd, Kubelet, KubeProxy},
-		{Web, NodeAgent},
+		{Web, NodeAgent, Router},
 	} {
 		var got []string
 		for _, c := range testConfig(t, Options{}, host).Components {
