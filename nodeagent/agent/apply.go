@@ -65,11 +65,11 @@ func (a *Agent) applyTables(ctx context.Context, both bool) bool {
 	} else {
 		routeItems = a.itemsOf(isRoute, true)
 	}
-	bgpItems, bgpErr := a.applyBGP(ctx, both)
+	bgpItems := a.applyBGP(ctx, both)
 	a.noteDisturbances()
 	a.items = slices.Concat(policyItems, routeItems, bgpItems)
 	a.setFailures(a.items)
-	err := errors.Join(policyErr, routesErr, bgpErr)
+	err := errors.Join(policyErr, routesErr)
 	failed := err != nil
 	if failed && ctx.Err() == nil {
 		a.Log.Error("the kernel is not what it should be", "error", err)

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"net/netip"
 	"slices"
 	"time"
@@ -75,16 +74,21 @@ func (a *Agent) takeLearned(ctx context.Context) {
 // applyBGP makes the speaker, and the routes that it learned, what they should be.
 //
 // The speaker comes after the routes: what it advertises is there.
-func (a *Agent) applyBGP(ctx context.Context, due bool) ([]*tables.ItemError, error) {
+//
+// Whatever goes wrong with BGP, policy and the routes between nodes are in force all the same, so it is a failure among the
+// items and none of the whole.
+func (a *Agent) applyBGP(ctx context.Context, due bool) []*tables.ItemError {
 	if a.BGP == nil {
-		return nil, nil
+		return nil
 	}
 	var items []*tables.ItemError
-	var errs []error
 	apply := func(name string, apply func() error) {
 		a.Metrics.timed(name, func() {
 			refused, err := split(apply())
-			items, errs = append(items, refused...), append(errs, err)
+			items = append(items, refused...)
+			if err != nil {
+				items = append(items, &tables.ItemError{Kind: tables.KindBGPSession, Name: name, Err: err})
+			}
 		})
 	}
 	due, a.speaking.look = due || a.speaking.look, false
@@ -99,7 +103,7 @@ func (a *Agent) applyBGP(ctx context.Context, due bool) ([]*tables.ItemError, er
 		apply("learned", func() error { return a.Learned.Apply(ctx, a.state.Learned()) })
 		a.speaking.news = true // how many were received
 	}
-	return items, errors.Join(errs...)
+	return items
 }
 
 func isSession(e *tables.ItemError) bool {
