@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"reflect"
 	"slices"
+	"strings"
 
 	api "github.com/osrg/gobgp/v3/api"
 	"google.golang.org/protobuf/proto"
@@ -445,14 +446,15 @@ func asPath(rule *tables.BGPRule, c *class, exporting bool) string {
 	if len(rule.ASPathPrefix) == 0 {
 		return ""
 	}
-	pattern := "^"
+	var pattern strings.Builder
+	pattern.WriteByte('^')
 	if exporting && !c.of.Internal() {
-		pattern += fmt.Sprintf("%d_", c.of.LocalASNumber) // the speaker has put its own in front
+		fmt.Fprintf(&pattern, "%d_", c.of.LocalASNumber) // the speaker has put its own in front
 	}
 	for _, as := range rule.ASPathPrefix {
-		pattern += fmt.Sprintf("%d_", as)
+		fmt.Fprintf(&pattern, "%d_", as)
 	}
-	return pattern
+	return pattern.String()
 }
 
 // accept makes the statements that accept a route and change it. A statement has one action of a kind: what it takes more of

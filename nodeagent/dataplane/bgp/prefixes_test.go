@@ -31,6 +31,7 @@ func TestPrefixLists(t *testing.T) {
 		want := int(rule.MinLength) <= route.Bits() && route.Bits() <= int(rule.MaxLength)
 		in := rule.CIDR.Bits() <= route.Bits() && rule.CIDR.Contains(route.Addr())
 		switch rule.Operator {
+		case tables.AnyPrefix:
 		case tables.EqualPrefix:
 			want = want && route == rule.CIDR
 		case tables.NotEqualPrefix:
