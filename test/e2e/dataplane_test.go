@@ -46,7 +46,8 @@ func uses(ctx context.Context, c *lab.Cluster, dataplane string) error {
 	for _, node := range nodes() {
 		for name, command := range map[string]string{
 			"nftables": "nft list tables inet | grep -w manul || true",
-			"iptables": "(iptables-save; ip6tables-save; ipset list -n) 2>/dev/null | grep manul || true",
+			// Chains and sets: kube-proxy's comments name services of the namespace manul-system.
+			"iptables": "(iptables-save; ip6tables-save; ipset list -n) 2>/dev/null | grep -E '^:manul-|^-A manul-| -j manul-|^manul[46]-' || true",
 		} {
 			out, err := c.On(ctx, node, "sh", "-c", command)
 			if err != nil {
