@@ -72,7 +72,12 @@ func (p *Plan) SetNode(o Node) {
 	if !slices.Equal(n.Addresses, o.Addresses) || n.ASNumber != o.ASNumber || n.ClusterID != o.ClusterID {
 		p.touchNeighbours(n)
 		p.moveNode(n, o.Addresses)
-		n.as, _ = ParseASNumber(o.ASNumber)
+		// What can't be read is as if it were absent: 0, and the settings decide.
+		if n.as = 0; o.ASNumber != "" {
+			if as, ok := ParseASNumber(o.ASNumber); ok {
+				n.as = as
+			}
+		}
 		n.clusterID = ""
 		if id, err := netip.ParseAddr(o.ClusterID); err == nil && id.Is4() {
 			n.clusterID = id.String()

@@ -152,6 +152,7 @@ func readPeer(name string, spec *v3.BGPPeerSpec) *peer {
 	if len(validate.BGPPeer(&v3.BGPPeer{Spec: *spec})) > 0 {
 		return &peer{name: name, spec: spec}
 	}
+	// It is valid, so its selectors and its address can be read.
 	if spec.Node == "" {
 		o.nodes, _ = selector.Parse(spec.NodeSelector)
 	}

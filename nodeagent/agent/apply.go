@@ -78,9 +78,16 @@ func (a *Agent) applyTables(ctx context.Context, both bool) bool {
 	if failed || len(a.items) > 0 {
 		a.attempts++
 		a.Metrics.failed()
-		a.Policy.Resync()
-		a.Routes.Resync()
-		a.resyncBGP()
+		// Only what failed is compared anew: a session without its password is no reason to read all rules back.
+		if policyErr != nil || len(policyItems) > 0 {
+			a.Policy.Resync()
+		}
+		if routesErr != nil || len(routeItems) > 0 {
+			a.Routes.Resync()
+		}
+		if len(bgpItems) > 0 {
+			a.resyncBGP()
+		}
 		a.timers.apply.within(backoff(a.attempts, failed))
 	} else {
 		a.attempts = 0

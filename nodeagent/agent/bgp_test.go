@@ -49,6 +49,12 @@ func TestWithoutBGPTheNodeIsReady(t *testing.T) {
 		if len(status.Failures) != 1 || !strings.Contains(status.Failures[0].Message, "permission denied") {
 			t.Errorf("failures: %v", status.Failures)
 		}
+		l.policy.mu.Lock()
+		resyncs := l.policy.resyncs
+		l.policy.mu.Unlock()
+		if resyncs > 0 {
+			t.Errorf("all of policy was read back %d times, for a failure that is none of its own", resyncs)
+		}
 		l.stop()
 	})
 }
