@@ -8,7 +8,6 @@ import (
 
 	"k8s.io/apimachinery/pkg/runtime"
 
-	"github.com/manul-net/manul/api/v1alpha1"
 	"github.com/manul-net/manul/internal/render"
 )
 
@@ -300,23 +299,9 @@ func (b *Board) find(key ItemKey) *Item {
 	return nil
 }
 
-// Stats counts what is on the board.
-type Stats struct {
-	Objects, Endpoints, Nodes, Pending int
-}
-
-// Stats counts. It looks at every subscription.
-func (b *Board) Stats() Stats {
+// Nodes counts the subscriptions.
+func (b *Board) Nodes() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	st := Stats{Objects: len(b.objects), Nodes: len(b.nodes)}
-	for _, s := range b.nodes {
-		st.Pending += len(s.pending)
-	}
-	for key, o := range b.objects {
-		if e, ok := o.rendered.(*v1alpha1.NodeEndpoints); ok && key.Kind == render.KindNodeEndpoints {
-			st.Endpoints += len(e.Spec.Endpoints)
-		}
-	}
-	return st
+	return len(b.nodes)
 }

@@ -104,20 +104,28 @@ func (s *Subscription) resume(cursor uint64) bool {
 	return true
 }
 
-// Leave ends an attachment. The subscription is forgotten after a while.
-func (s *Subscription) Leave(attachment uint64) {
+// Leave ends an attachment. The subscription is forgotten after a while, and forgotten called, unless the node comes back.
+func (s *Subscription) Leave(attachment uint64, forgotten func()) {
 	s.board.mu.Lock()
 	defer s.board.mu.Unlock()
 	if s.attached != attachment || s.board.nodes[s.node] != s {
 		return
 	}
 	s.expiry = time.AfterFunc(retention, func() {
-		s.board.mu.Lock()
-		defer s.board.mu.Unlock()
-		if s.attached == attachment && s.expiry != nil {
-			s.board.drop(s)
+		if s.expire(attachment) {
+			forgotten()
 		}
 	})
+}
+
+func (s *Subscription) expire(attachment uint64) bool {
+	s.board.mu.Lock()
+	defer s.board.mu.Unlock()
+	if s.attached != attachment || s.expiry == nil || s.board.nodes[s.node] != s {
+		return false
+	}
+	s.board.drop(s)
+	return true
 }
 
 // drop forgets a subscription.
@@ -208,8 +216,9 @@ func (b *Batch) Empty() bool {
 	return !b.Reset && len(b.Gone) == 0 && len(b.Items) == 0 && b.State == nil && len(b.Asked) == 0
 }
 
-// Take gives all that the node lacks, in its newest form. current is false when another attachment has taken over.
-func (s *Subscription) Take(attachment uint64) (batch Batch, current bool) {
+// Take gives all that the node lacks, in its newest form. Versions go along with other news; versionsToo: also alone. current is false
+// when another attachment has taken over.
+func (s *Subscription) Take(attachment uint64, versionsToo bool) (batch Batch, current bool) {
 	b := s.board
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -239,6 +248,12 @@ func (s *Subscription) Take(attachment uint64) (batch Batch, current bool) {
 		batch.Asked = append(batch.Asked, kind)
 	}
 	clear(s.asked)
+	if s.newMeta {
+		batch.State, s.newMeta = s.state, false
+	}
+	if batch.Empty() && !versionsToo {
+		return batch, true
+	}
 	for kind := range b.written.reached {
 		if v := b.written.upTo(kind); v > s.versions[kind] {
 			if batch.Versions == nil {
@@ -246,9 +261,6 @@ func (s *Subscription) Take(attachment uint64) (batch Batch, current bool) {
 			}
 			batch.Versions[kind], s.versions[kind] = v, v
 		}
-	}
-	if s.newMeta {
-		batch.State, s.newMeta = s.state, false
 	}
 	return batch, true
 }
