@@ -115,7 +115,9 @@ func (in *opened) Delete(kind source.Kind, name, version string) {
 func (in *opened) Reached(kind source.Kind, version string) { in.put(kind, version, false) }
 
 // Awaited implements source.Sink.
-func (in *opened) Awaited(kind source.Kind, version string) { in.put(kind, version, true).awaited = true }
+func (in *opened) Awaited(kind source.Kind, version string) {
+	in.put(kind, version, true).awaited = true
+}
 
 func (in *opened) put(kind source.Kind, version string, wake bool) *batch {
 	b := in.m.kinds[kind]

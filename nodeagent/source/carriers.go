@@ -23,9 +23,12 @@ type Carriers struct {
 
 	mu       sync.Mutex
 	sequence int64
-	lost     chan struct{} // the stream was lost
-	found    chan struct{} // the stream is about to speak: the other carrier is silent when this has been taken
-	gate     *gate
+	// live: the stream speaks; since then, or since it does not.
+	live    bool
+	since   time.Time
+	changed chan struct{}
+	// gate of the API's objects; nil: they are not followed.
+	gate *gate
 }
 
 // NewCarriers makes the Source of a node.
@@ -43,7 +46,7 @@ func NewCarriers(config *rest.Config, o StreamOptions) (*Carriers, error) {
 	}
 	c := &Carriers{
 		api: api, stream: newStream(o), log: o.Log, patience: patience,
-		lost: make(chan struct{}, 1), found: make(chan struct{}, 1),
+		changed: make(chan struct{}, 1),
 	}
 	c.stream.begin, c.stream.ended = c.streamBegins, c.streamEnds
 	api.reporter.heard = c.stream.heard
@@ -53,6 +56,7 @@ func NewCarriers(config *rest.Config, o StreamOptions) (*Carriers, error) {
 // Run implements Source.
 func (c *Carriers) Run(ctx context.Context, sink Sink) error {
 	var wg sync.WaitGroup
+	c.since = time.Now()
 	wg.Go(func() { c.stream.run(ctx, sink) })
 	wg.Go(func() { c.api.reporter.run(ctx) })
 	wg.Go(func() { c.fallBack(ctx, sink) })
@@ -75,21 +79,25 @@ func (c *Carriers) streamBegins() {
 	c.mu.Lock()
 	g := c.gate
 	c.gate = nil
+	c.live, c.since = true, time.Now()
 	c.mu.Unlock()
 	if g != nil {
 		g.close()
 	}
-	signal(c.found)
+	c.signal()
 }
 
 func (c *Carriers) streamEnds() {
+	c.mu.Lock()
+	c.live, c.since = false, time.Now()
+	c.mu.Unlock()
 	c.api.reporter.hasten()
-	signal(c.lost)
+	c.signal()
 }
 
-func signal(to chan struct{}) {
+func (c *Carriers) signal() {
 	select {
-	case to <- struct{}{}:
+	case c.changed <- struct{}{}:
 	default:
 	}
 }
@@ -97,60 +105,58 @@ func signal(to chan struct{}) {
 // fallBack follows the API's objects whenever there has been no stream for a while.
 func (c *Carriers) fallBack(ctx context.Context, sink Sink) {
 	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-c.found: // in time
-			select {
-			case <-ctx.Done():
-				return
-			case <-c.lost:
-			}
-			continue
-		case <-time.After(c.patience):
-		}
-		if !c.followAPI(ctx, sink) {
-			return
+		g, wait := c.openGate(sink)
+		if g != nil {
+			c.followAPI(ctx, g)
 		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-c.lost:
+		case <-c.changed:
+		case <-time.After(wait):
 		}
 	}
 }
 
-// followAPI follows the API's objects until there is a stream. It returns false when ctx ends.
-func (c *Carriers) followAPI(ctx context.Context, sink Sink) bool {
+// openGate makes a gate for the API's objects when it is time, and otherwise tells how long it is until then at the least.
+func (c *Carriers) openGate(sink Sink) (*gate, time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.live {
+		return nil, time.Hour // until it is told that there is no stream
+	}
+	if wait := c.patience - time.Since(c.since); wait > 0 {
+		return nil, wait
+	}
+	c.gate = newGate(sink, c.stream.forget)
+	return c.gate, 0
+}
+
+// followAPI follows the API's objects until their gate is closed or ctx ends.
+func (c *Carriers) followAPI(ctx context.Context, g *gate) {
 	c.log.Info("following the API's objects: no replica of the operator serves the stream")
 	following, stop := context.WithCancel(ctx)
 	defer stop()
-	g := newGate(sink, c.stream.forget)
-	c.mu.Lock()
-	c.gate = g
-	c.mu.Unlock()
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
 		c.api.followAll(following, g)
 	}()
-	defer func() {
-		g.close()
-		stop()
-		<-ended
-	}()
 	select {
 	case <-ctx.Done():
-		return false
-	case <-c.found:
-		return true
+	case <-g.done:
 	}
+	g.close()
+	stop()
+	<-ended
 }
 
 // gate lets through what the API's objects say once all kinds are there, all at once, and nothing any more after it was closed.
 type gate struct {
 	to   Sink
 	open func() // called before the first is let through
+
+	done chan struct{} // closed with the gate
 
 	mu      sync.Mutex
 	closed  bool
@@ -159,11 +165,16 @@ type gate struct {
 	waiting []func(Sink)
 }
 
-func newGate(to Sink, open func()) *gate { return &gate{to: to, open: open, listed: map[Kind]struct{}{}} }
+func newGate(to Sink, open func()) *gate {
+	return &gate{to: to, open: open, listed: map[Kind]struct{}{}}
+}
 
 func (g *gate) close() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if !g.closed {
+		close(g.done)
+	}
 	g.closed, g.waiting = true, nil
 }
 

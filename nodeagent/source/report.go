@@ -15,7 +15,7 @@ import (
 const (
 	reportInterval = time.Second
 	// urgentBurst reports may go out without waiting; on average there is one a second all the same.
-	urgentBurst   = 10
+	urgentBurst = 10
 	// leisure is how long a report waits that the operator has heard already.
 	leisure       = 300 * time.Millisecond
 	writeTimeout  = 10 * time.Second

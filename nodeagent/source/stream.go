@@ -139,8 +139,9 @@ func (s *stream) follow(ctx context.Context, address string, replicas *Replicas,
 	if err := call.SendMsg(&wire.Up{Hello: hello}); err != nil {
 		return false, fmt.Errorf("calling %s: %w", address, err)
 	}
+	begun := false
 	defer func() {
-		if lived {
+		if begun {
 			s.setLive(false)
 			s.ended()
 		}
@@ -156,6 +157,7 @@ func (s *stream) follow(ctx context.Context, address string, replicas *Replicas,
 		if first {
 			// From here on only the stream speaks. What another carrier said meanwhile is replaced as a whole, or there was none.
 			s.begin()
+			begun = true
 			if known, _ := s.position(); known != epoch && !d.Reset {
 				return lived, errors.New("another carrier has spoken: beginning anew")
 			}
