@@ -27,6 +27,8 @@ type Carriers struct {
 	live    bool
 	since   time.Time
 	changed chan struct{}
+	// spoke: a carrier has brought everything once.
+	spoke bool
 	// gate of the API's objects; nil: they are not followed.
 	gate *gate
 }
@@ -49,6 +51,7 @@ func NewCarriers(config *rest.Config, o StreamOptions) (*Carriers, error) {
 		changed: make(chan struct{}, 1),
 	}
 	c.stream.begin, c.stream.ended = c.streamBegins, c.streamEnds
+	c.stream.nobody = c.nobody
 	api.reporter.heard = c.stream.heard
 	return c, nil
 }
@@ -79,7 +82,7 @@ func (c *Carriers) streamBegins() {
 	c.mu.Lock()
 	g := c.gate
 	c.gate = nil
-	c.live, c.since = true, time.Now()
+	c.live, c.since, c.spoke = true, time.Now(), true
 	c.mu.Unlock()
 	if g != nil {
 		g.close()
@@ -92,6 +95,16 @@ func (c *Carriers) streamEnds() {
 	c.live, c.since = false, time.Now()
 	c.mu.Unlock()
 	c.api.reporter.hasten()
+	c.signal()
+}
+
+// nobody has a node that knows nothing yet follow the API's objects at once, when no replica answers.
+func (c *Carriers) nobody() {
+	c.mu.Lock()
+	if !c.spoke {
+		c.since = time.Time{}
+	}
+	c.mu.Unlock()
 	c.signal()
 }
 
@@ -128,6 +141,7 @@ func (c *Carriers) openGate(sink Sink) (*gate, time.Duration) {
 	if wait := c.patience - time.Since(c.since); wait > 0 {
 		return nil, wait
 	}
+	c.spoke = true
 	c.gate = newGate(sink, c.stream.forget)
 	return c.gate, 0
 }

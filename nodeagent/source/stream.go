@@ -58,6 +58,8 @@ type stream struct {
 	// begin is called before the first news of a stream: other carriers are silent from then on. ended is called when the stream is
 	// lost.
 	begin, ended func()
+	// nobody is called when all replicas that there are have been tried in vain.
+	nobody func()
 
 	assembled *assembler
 
@@ -75,7 +77,7 @@ type stream struct {
 }
 
 func newStream(o StreamOptions) *stream {
-	return &stream{StreamOptions: o, begin: func() {}, ended: func() {}, assembled: newAssembler(o.Node), wake: make(chan struct{}, 1)}
+	return &stream{StreamOptions: o, begin: func() {}, ended: func() {}, nobody: func() {}, assembled: newAssembler(o.Node), wake: make(chan struct{}, 1)}
 }
 
 // run follows until ctx ends.
@@ -99,6 +101,7 @@ func (s *stream) run(ctx context.Context, sink Sink) {
 		if err != nil && len(replicas.Addresses) == 0 {
 			s.tell("", err)
 		}
+		s.nobody()
 		pause := min(callAgainLast, callAgainFirst<<min(failed, 10)) //nolint:mnd // doublings
 		if failed++; failed > 1 {
 			pause = pause/2 + rand.N(pause/2) //nolint:gosec // jitter
