@@ -15,7 +15,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 
@@ -46,9 +45,7 @@ type StreamOptions struct {
 	Token string
 	// Find gives the replicas. Default: the API server tells.
 	Find func(context.Context) (Replicas, error)
-	// Insecure calls replicas without TLS and without a token; for tests and measurements.
-	Insecure bool
-	Log      *slog.Logger
+	Log  *slog.Logger
 }
 
 // stream follows one replica of the operator after another.
@@ -191,22 +188,15 @@ func (s *stream) follow(ctx context.Context, address string, replicas *Replicas,
 }
 
 func (s *stream) dial(address string, replicas *Replicas) (*grpc.ClientConn, error) {
-	options := []grpc.DialOption{
+	conn, err := grpc.NewClient("passthrough:///"+address,
 		grpc.WithDefaultCallOptions(grpc.ForceCodec(wire.Codec{}), grpc.MaxCallRecvMsgSize(wire.MaxDown), grpc.MaxCallSendMsgSize(wire.MaxUp)),
 		grpc.WithReadBufferSize(streamReadBuffer), grpc.WithWriteBufferSize(streamWriteBuffer), grpc.WithSharedWriteBuffer(true),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingAfter, Timeout: pingTimeout, PermitWithoutStream: true}),
 		grpc.WithDisableServiceConfig(), grpc.WithDisableRetry(), grpc.WithNoProxy(),
-	}
-	if s.Insecure {
-		options = append(options, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	} else {
-		options = append(options,
-			grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{
-				MinVersion: tls.VersionTLS13, RootCAs: replicas.Trusted, ServerName: wire.ServerName(s.Namespace),
-			})),
-			grpc.WithPerRPCCredentials(tokenFile(s.Token)))
-	}
-	conn, err := grpc.NewClient("passthrough:///"+address, options...)
+		grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{
+			MinVersion: tls.VersionTLS13, RootCAs: replicas.Trusted, ServerName: wire.ServerName(s.Namespace),
+		})),
+		grpc.WithPerRPCCredentials(tokenFile(s.Token)))
 	if err != nil {
 		return nil, fmt.Errorf("calling %s: %w", address, err)
 	}
