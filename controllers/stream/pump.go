@@ -114,7 +114,7 @@ func (p *Pump) once() {
 	slices.SortFunc(ordered, live.WritingOrder)
 	for some := range slices.Chunk(ordered, together) {
 		changes := make([]board.Change, len(some))
-		for i, obj := range p.World.DesiredAll(some) {
+		for i, obj := range p.World.ContentOf(some) {
 			changes[i] = board.Change{Key: some[i], Object: obj}
 		}
 		if err := p.Board.Put(changes, since); err != nil {

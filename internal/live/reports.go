@@ -107,13 +107,22 @@ func (w *World) tellWritten(obj runtime.Object, gone bool) {
 	}
 }
 
-// DesiredAll gives what keys must be at one moment; nil for what must not exist. The objects are shared: read only.
-func (w *World) DesiredAll(keys []render.Key) []runtime.Object {
+// Settled notes that the writer found an object in the API as it must be, and writes nothing.
+func (w *World) Settled(key render.Key) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.cluster.Settled(key)
+	w.publish()
+}
+
+// ContentOf gives what keys are at one moment, to whoever does not write it; nil for what must not exist. The objects are shared: read
+// only.
+func (w *World) ContentOf(keys []render.Key) []runtime.Object {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	objects := make([]runtime.Object, len(keys))
 	for i, key := range keys {
-		objects[i] = w.cluster.Desired(key)
+		objects[i] = w.cluster.Content(key)
 	}
 	return objects
 }

@@ -83,6 +83,7 @@ func (a *API) Lead(ctx context.Context, leader *live.World) error {
 			if err := a.write(key, leader.Desired(key)); err != nil {
 				return err
 			}
+			leader.Settled(key)
 		}
 	}
 }

@@ -28,6 +28,7 @@ type mirror struct {
 	objects  map[source.Kind]map[string]source.Object
 	versions map[source.Kind]uint64
 	observed int64
+	local    map[string]string // pods that hold addresses: ID -> UID
 	listed   map[source.Kind]bool
 	news     int
 	resets   int
@@ -36,7 +37,7 @@ type mirror struct {
 
 func newMirror(t *testing.T, node string) *mirror {
 	t.Helper()
-	m := &mirror{t: t, node: node, state: render.New(node), objects: map[source.Kind]map[string]source.Object{}, versions: map[source.Kind]uint64{}, listed: map[source.Kind]bool{}}
+	m := &mirror{t: t, node: node, state: render.New(node), objects: map[source.Kind]map[string]source.Object{}, versions: map[source.Kind]uint64{}, listed: map[source.Kind]bool{}, local: map[string]string{}}
 	for _, kind := range source.Kinds() {
 		m.objects[kind] = map[string]source.Object{}
 	}
@@ -130,6 +131,14 @@ func (m *mirror) tables() []string {
 	return out
 }
 
+// own counts the pods of the node. The lock is held.
+func (m *mirror) own() int {
+	if own, ok := m.objects[source.NodeState][m.node].(*v1alpha1.NodeState); ok {
+		return len(own.Spec.Endpoints)
+	}
+	return 0
+}
+
 func (m *mirror) Replace(kind source.Kind, objects []source.Object, version string) {
 	m.Together(func(s source.Sink) { s.Replace(kind, objects, version) })
 }
@@ -183,8 +192,13 @@ func (o open) Set(kind source.Kind, object source.Object) {
 	case *v1alpha1.NodeState:
 		if x.Name == o.node {
 			o.state.SetNodeState(&x.Spec)
+			for id, uid := range o.local {
+				o.state.DeleteLocal(id, uid)
+			}
+			clear(o.local)
 			for i := range x.Spec.Endpoints {
 				id := x.Spec.Endpoints[i].ID
+				o.local[id] = string(x.Spec.Endpoints[i].UID)
 				o.state.SetLocal(id, string(x.Spec.Endpoints[i].UID), []netip.Addr{netip.MustParseAddr(addressOf(id))})
 			}
 		}

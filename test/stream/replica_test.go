@@ -4,10 +4,13 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -25,6 +28,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 
+	"github.com/manul-net/manul/api/v1alpha1"
 	v3 "github.com/manul-net/manul/api/v3"
 	"github.com/manul-net/manul/controllers/stream"
 	"github.com/manul-net/manul/internal/board"
@@ -57,6 +61,7 @@ type network struct {
 	t        *testing.T
 	api      *hollow.API
 	replicas []*replica
+	server   *httptest.Server // takes the agents' statuses
 	pair     *certs.Pair
 	cert     *tls.Certificate
 }
@@ -97,6 +102,8 @@ func newNetwork(t *testing.T, replicas int) *network {
 		n.start(r)
 	}
 	n.api = hollow.NewAPI(worlds...)
+	n.server = httptest.NewServer(n.statuses())
+	t.Cleanup(n.server.Close)
 	wg.Go(func() {
 		if err := n.api.Lead(ctx, worlds[0]); err != nil {
 			t.Error(err)
@@ -131,7 +138,7 @@ func (n *network) start(r *replica) {
 	r.address = listener.Addr().String()
 	r.running = r.server.NewGRPC(&tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{*n.cert}})
 	go func(s *grpc.Server) {
-		if err := s.Serve(listener); err != nil {
+		if err := s.Serve(listener); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 			n.t.Error(err)
 		}
 	}(r.running)
@@ -191,6 +198,27 @@ func (n *network) trusted() *x509.CertPool {
 	return pool
 }
 
+// statuses takes what agents write to the API server. There is nothing else at its address: nobody can fall back to the API's objects.
+func (n *network) statuses() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		name, isStatus := strings.CutSuffix(strings.TrimPrefix(r.URL.Path, "/apis/manul.dev/v1alpha1/nodestates/"), "/status")
+		if r.Method != http.MethodPatch || !isStatus {
+			http.Error(w, "there is no API server", http.StatusServiceUnavailable)
+			return
+		}
+		var patch []struct{ Value v1alpha1.NodeStateStatus }
+		if err := json.NewDecoder(r.Body).Decode(&patch); err != nil || len(patch) != 1 {
+			n.t.Errorf("reading a status: %v", err)
+			return
+		}
+		if err := n.api.Status(name, &patch[0].Value); err != nil {
+			n.t.Error(err)
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write([]byte(`{"kind":"NodeState","apiVersion":"manul.dev/v1alpha1"}`))
+	})
+}
+
 // agent starts an agent that follows some of the replicas. There is no API server to fall back to.
 func (n *network) agent(node string, check func(map[string]bool), replicas ...*replica) *mirror {
 	n.t.Helper()
@@ -207,7 +235,7 @@ func (n *network) agent(node string, check func(map[string]bool), replicas ...*r
 		}
 		return found, nil
 	}
-	src, err := source.NewCarriers(&rest.Config{Host: "127.0.0.1:1"}, source.StreamOptions{
+	src, err := source.NewCarriers(&rest.Config{Host: n.server.URL}, source.StreamOptions{
 		Node: node, Namespace: namespace, Token: token, Find: find, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
