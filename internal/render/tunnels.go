@@ -124,8 +124,8 @@ func (n *node) hasFamily(is4 bool) bool {
 	return slices.ContainsFunc(parseAddresses(n.addresses), func(a netip.Addr) bool { return a.Is4() == is4 })
 }
 
-// tunnelPools are the pools from which a node's end of a tunnel may get its address: those of the kind whose allowedUses have Tunnel,
-// the ones for tunnels alone first, and where there are none, those that serve pods.
+// tunnelPools are the pools from which a node's end of a tunnel may get its address: those of the kind that are for tunnels alone;
+// where there are none, those whose allowedUses have Tunnel beside Workload, else those that serve pods.
 func (c *Cluster) tunnelPools(n *node, kind v1alpha1.TunnelKind) []string {
 	var alone, both, others []netip.Prefix
 	for _, p := range c.pools {
@@ -148,7 +148,7 @@ func (c *Cluster) tunnelPools(n *node, kind v1alpha1.TunnelKind) []string {
 		for _, cidr := range slices.Compact(cidrs) {
 			out = append(out, cidr.String())
 		}
-		if len(alone)+len(both) > 0 && len(out) == len(alone)+len(both) {
+		if len(out) > 0 {
 			break
 		}
 	}

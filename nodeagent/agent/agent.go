@@ -235,6 +235,7 @@ func (a *Agent) loop(ctx context.Context, followed <-chan error) error {
 		case <-a.Routes.Changed():
 			a.timers.apply.now()
 		case <-a.tunnelsChanged():
+			a.Routes.Resync()
 			a.timers.apply.now()
 		case <-a.bgpChanged():
 			a.speaking.news = true

@@ -60,8 +60,9 @@ func (a *Agent) applyTables(ctx context.Context, both bool) bool {
 	} else {
 		policyItems = a.itemsOf(isPolicy, true)
 	}
-	tunnelItems := a.applyTunnels(ctx, both)
-	if both || a.state.Routes().HasDirty() {
+	devices := both || a.tunnelsDirty()
+	tunnelItems := a.applyTunnels(ctx, devices)
+	if devices || a.state.Routes().HasDirty() {
 		a.Metrics.timed("routes", func() { routeItems, routesErr = split(a.Routes.Apply(ctx, a.state.Routes())) })
 	} else {
 		routeItems = a.itemsOf(isRoute, true)

@@ -18,70 +18,84 @@ const tunnelOwner = "tunnel:"
 
 func isTunnelOwner(name string) bool { return strings.HasPrefix(name, tunnelOwner) }
 
+// tunnelOwnerOf is who holds the address of an end of a tunnel that comes from a pool. An end that is to have an address of another
+// pool gets that before it gives up the one that it has.
+func tunnelOwnerOf(kind v1alpha1.TunnelKind, pool string) string { return tunnelOwner + string(kind) + ":" + pool }
+
 // tunnelEnds is what the loop knows of the node's ends of tunnels.
 type tunnelEnds struct {
-	// addresses that they hold, and why one got none, by kind.
-	addresses map[string]netip.Addr
-	errors    map[string]error
+	// held are the addresses by owner; addresses those in use, by kind.
+	held      map[string]netip.Addr
+	addresses map[string]string // kind -> owner
+	// errors tell why an end got none, by kind.
+	errors map[string]error
 }
 
 // giveTunnelAddresses gives the node's ends of tunnels their addresses out of the node's blocks, where no pod gets them. It adds
 // their owners to those that keep their addresses.
 func (a *Agent) giveTunnelAddresses(owners []string) []string {
-	a.tunnelEnds.errors = nil
+	e := &a.tunnelEnds
+	e.errors = nil
+	inUse := map[string]string{}
 	for i := range a.nodeState.Spec.Tunnels {
 		t := &a.nodeState.Spec.Tunnels[i]
-		owner := tunnelOwner + string(t.Kind)
-		have, ok := a.tunnelEnds.addresses[string(t.Kind)]
-		if ok && !liesIn(have, t.Pools) {
-			a.timers.addresses.within(0) // it is given back first
-			continue
-		}
-		owners = append(owners, owner)
-		if ok || len(t.Pools) == 0 {
-			continue
-		}
-		if err := a.allocateTunnel(owner, t.Pools); err != nil {
-			if a.tunnelEnds.errors == nil {
-				a.tunnelEnds.errors = map[string]error{}
+		owner, err := a.tunnelAddress(t)
+		if err != nil {
+			if e.errors == nil {
+				e.errors = map[string]error{}
 			}
-			a.tunnelEnds.errors[string(t.Kind)] = fmt.Errorf("no address for the node's end of the tunnel: %w", err)
+			e.errors[string(t.Kind)] = fmt.Errorf("no address for the node's end of the tunnel: %w", err)
 			a.timers.addresses.within(addressRetry)
 		}
+		if owner != "" {
+			inUse[string(t.Kind)] = owner
+			owners = append(owners, owner)
+		}
 	}
+	e.addresses = inUse
 	return owners
 }
 
-func (a *Agent) allocateTunnel(owner string, pools []string) error {
+// tunnelAddress is who holds the address that an end of a tunnel is to have.
+func (a *Agent) tunnelAddress(t *v1alpha1.Tunnel) (owner string, err error) {
+	e := &a.tunnelEnds
+	for _, pool := range t.Pools {
+		if owner := tunnelOwnerOf(t.Kind, pool); e.held[owner].IsValid() {
+			return owner, nil
+		}
+	}
 	var errs []error
-	for _, pool := range pools {
+	for _, pool := range t.Pools {
+		owner := tunnelOwnerOf(t.Kind, pool)
 		if _, err := a.Addresses.AllocateTunnel(owner, pool); err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		return nil
+		return owner, nil
 	}
-	return errors.Join(errs...)
-}
-
-func liesIn(addr netip.Addr, pools []string) bool {
-	for _, pool := range pools {
-		if cidr, err := netip.ParsePrefix(pool); err == nil && cidr.Contains(addr) {
-			return true
+	for old := range e.held {
+		if strings.HasPrefix(old, tunnelOwnerOf(t.Kind, "")) && (owner == "" || old < owner) {
+			owner = old // better than none
 		}
 	}
-	return false
+	return owner, errors.Join(errs...)
 }
 
-// setTunnelEnds brings the addresses of ends of tunnels into the tables.
+// setTunnelEnds brings the addresses of ends of tunnels into the tables. Before the node's state tells which are in use, the ones of
+// an earlier process are.
 func (a *Agent) setTunnelEnds(held map[string]netip.Addr) {
-	a.tunnelEnds.addresses = map[string]netip.Addr{}
+	e := &a.tunnelEnds
+	e.held = held
 	for _, kind := range tables.TunnelKinds() {
-		addr, ok := held[tunnelOwner+kind.String()]
-		if ok {
-			a.tunnelEnds.addresses[kind.String()] = addr
+		owner := e.addresses[kind.String()]
+		if a.nodeState == nil {
+			for old := range held {
+				if strings.HasPrefix(old, tunnelOwnerOf(v1alpha1.TunnelKind(kind.String()), "")) && (owner == "" || old < owner) {
+					owner = old
+				}
+			}
 		}
-		a.state.SetTunnelAddress(kind, addr)
+		a.state.SetTunnelAddress(kind, held[owner])
 	}
 }
 
@@ -107,8 +121,11 @@ func (a *Agent) applyTunnels(ctx context.Context, due bool) []*tables.ItemError 
 	if a.Tunnels == nil {
 		return nil
 	}
-	if !due && !a.state.Tunnels().HasDirty() {
+	if !due {
 		return a.itemsOf(isTunnel, true)
+	}
+	if a.state.Tunnels().Devices.HasDirty() {
+		a.Routes.Resync() // with a device's last address its routes go, too, and the kernel does not say so
 	}
 	var items []*tables.ItemError
 	a.Metrics.timed("tunnels", func() {

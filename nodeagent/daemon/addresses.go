@@ -3,6 +3,7 @@ package daemon
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"time"
 
@@ -15,6 +16,15 @@ import (
 type addresses struct{ *ipam.Allocator }
 
 var _ agent.Addresses = addresses{}
+
+// OpenAddresses opens the journal of a node's addresses, or makes it.
+func OpenAddresses(path string) (interface {
+	agent.Addresses
+	io.Closer
+}, error,
+) {
+	return openAddresses(path)
+}
 
 func openAddresses(path string) (addresses, error) {
 	a, err := ipam.Open(path, ipam.Options{})

@@ -124,37 +124,38 @@ func equal(ip net.IP, addr netip.Addr) bool {
 	return ok && other.Unmap() == addr
 }
 
-// setAddress gives a device its address and takes others from it, link-local ones apart.
+// setAddress gives a device its address and then takes others from it, link-local ones apart: with its last address go its neighbours
+// and routes.
 func (d *Driver) setAddress(link netlink.Link, kind tables.TunnelKind, want netip.Addr) error {
 	name := link.Attrs().Name
+	if want.IsValid() && want.Is4() != kind.Is4() {
+		return fmt.Errorf("giving %s its address: %s is of the other family", name, want)
+	}
 	have, err := retried(func() ([]netlink.Addr, error) { return d.handle.AddrList(link, netlink.FAMILY_ALL) })
 	if err != nil {
 		return fmt.Errorf("listing the addresses of %s: %w", name, err)
 	}
+	isWanted := func(a *netlink.Addr) bool {
+		ones, bits := a.Mask.Size()
+		return equal(a.IP, want) && ones == bits
+	}
 	there := false
 	for i := range have {
-		addr, _ := netip.AddrFromSlice(have[i].IP)
-		addr = addr.Unmap()
-		if ones, bits := have[i].Mask.Size(); addr == want && ones == bits {
-			there = true
-			continue
+		there = there || isWanted(&have[i])
+	}
+	if want.IsValid() && !there {
+		single := &net.IPNet{IP: want.AsSlice(), Mask: net.CIDRMask(want.BitLen(), want.BitLen())}
+		if err := d.handle.AddrReplace(link, &netlink.Addr{IPNet: single, Flags: unix.IFA_F_NODAD}); err != nil {
+			return fmt.Errorf("giving %s address %s: %w", name, want, err)
 		}
-		if addr.IsLinkLocalUnicast() {
+	}
+	for i := range have {
+		if isWanted(&have[i]) || have[i].IP.IsLinkLocalUnicast() {
 			continue
 		}
 		if err := d.handle.AddrDel(link, &have[i]); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
-			return fmt.Errorf("taking address %s from %s: %w", addr, name, err)
+			return fmt.Errorf("taking address %s from %s: %w", have[i].IP, name, err)
 		}
-	}
-	if there || !want.IsValid() {
-		return nil
-	}
-	if want.Is4() != kind.Is4() {
-		return fmt.Errorf("giving %s its address: %s is of the other family", name, want)
-	}
-	single := &net.IPNet{IP: want.AsSlice(), Mask: net.CIDRMask(want.BitLen(), want.BitLen())}
-	if err := d.handle.AddrReplace(link, &netlink.Addr{IPNet: single, Flags: unix.IFA_F_NODAD}); err != nil {
-		return fmt.Errorf("giving %s address %s: %w", name, want, err)
 	}
 	return nil
 }

@@ -142,14 +142,14 @@ func (m *monitor) expects(index int, e entry) string {
 	return ""
 }
 
-// entriesOf are the entries that the driver made for a node.
-func (m *monitor) entriesOf(index int, node netip.Addr) map[entry]struct{} {
+// entriesOf are the entries that the driver made for a node, with what they lead to.
+func (m *monitor) entriesOf(index int, node netip.Addr) map[entry]string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	out := map[entry]struct{}{}
+	out := map[entry]string{}
 	if device := m.devices[index]; device != nil {
 		for e := range device.byNode[node] {
-			out[e] = struct{}{}
+			out[e] = device.entries[e]
 		}
 	}
 	return out
@@ -263,7 +263,7 @@ func (m *monitor) neighbor(message *syscall.NetlinkMessage) bool {
 	news := known && (message.Header.Type == unix.RTM_DELNEIGH || !permanent || to != want) ||
 		!known && message.Header.Type == unix.RTM_NEWNEIGH && permanent
 	if news {
-		delete(device.entries, e) // it has to be set again
+		device.entries[e] = "" // it has to be set again
 	}
 	m.foreign = m.foreign || news
 	return news

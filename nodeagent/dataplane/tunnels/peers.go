@@ -35,9 +35,9 @@ func (d *Driver) makePeer(desired *tables.Tunnels, key tables.TunnelPeer, index 
 		next = entriesOf(key.Node, n)
 	}
 	var errs []error
-	for e := range d.monitor.entriesOf(index, key.Node) {
+	for e, to := range d.monitor.entriesOf(index, key.Node) {
 		if _, stays := next[e]; !stays {
-			errs = append(errs, d.removeEntry(index, e, key.Node))
+			errs = append(errs, d.removeEntry(index, e, to))
 		}
 	}
 	for e, to := range next {
@@ -66,9 +66,9 @@ func (d *Driver) comparePeers(desired *tables.Tunnels, kind tables.TunnelKind, i
 		}
 	}
 	var errs []error
-	for e := range have {
+	for e, to := range have {
 		if _, wanted := want[e]; !wanted {
-			errs = append(errs, d.removeEntry(index, e, netip.Addr{}))
+			errs = append(errs, d.removeEntry(index, e, to))
 		}
 	}
 	for e, to := range want {
@@ -133,14 +133,14 @@ func (d *Driver) setEntry(index int, e entry, to string, node netip.Addr) error 
 	return nil
 }
 
-func (d *Driver) removeEntry(index int, e entry, node netip.Addr) error {
+func (d *Driver) removeEntry(index int, e entry, to string) error {
 	d.monitor.forgetEntry(index, e)
-	n, err := neighbor(index, e, "")
+	n, err := neighbor(index, e, to)
 	if err != nil {
 		return err
 	}
 	if err := d.handle.NeighDel(n); err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENODEV) {
-		return fmt.Errorf("removing the way to node %s (%s): %w", node, e, err)
+		return fmt.Errorf("removing %s, which leads to %s: %w", e, to, err)
 	}
 	return nil
 }
