@@ -27,6 +27,7 @@ type felix struct {
 	nftables          string
 	spoofing          string
 	tunnels           felixTunnels
+	floating          string
 }
 
 func felixOf(spec *v3.FelixConfigurationSpec) felix {
@@ -40,6 +41,7 @@ func felixOf(spec *v3.FelixConfigurationSpec) felix {
 		nftables:       spec.NftablesMode,
 		spoofing:       spec.WorkloadSourceSpoofing,
 		tunnels:        felixTunnelsOf(spec),
+		floating:       spec.FloatingIPs,
 	}
 }
 
@@ -59,11 +61,15 @@ func (f felix) over(general felix) felix {
 		nftables:       cmp.Or(f.nftables, general.nftables),
 		spoofing:       cmp.Or(f.spoofing, general.spoofing),
 		tunnels:        f.tunnels.over(&general.tunnels),
+		floating:       cmp.Or(f.floating, general.floating),
 	}
 }
 
 // letsSpoof tells whether pods may send from the prefixes that their annotation asks for.
 func (f *felix) letsSpoof() bool { return strings.EqualFold(f.spoofing, "Any") }
+
+// floats tells whether pods are reached by the floating addresses of their annotation.
+func (f *felix) floats() bool { return strings.EqualFold(f.floating, "Enabled") }
 
 func orPorts(a, b []v3.ProtoPort) []v3.ProtoPort {
 	if a != nil {
@@ -90,6 +96,7 @@ func (c *Cluster) setFelix(name string, spec *v3.FelixConfigurationSpec) {
 	if spec == nil {
 		delete(c.felix, name)
 	}
+	c.touchFloating()
 	switch {
 	case !ofNode:
 		c.touchNodeStates()
