@@ -62,10 +62,11 @@ func (s *State) claim(prefix netip.Prefix, change func(*destination)) {
 
 // decideRoute makes the route to a destination what is said about it.
 func (s *State) decideRoute(prefix netip.Prefix, d *destination) {
-	if r, ok := d.route(); ok && (r.Type != tables.Gateway || !s.isByBGP(prefix)) {
-		if r.Type == tables.Gateway {
-			r = s.encapsulated(prefix, r)
-		}
+	r, ok := d.route()
+	if r.Type == tables.Gateway {
+		r = s.encapsulated(prefix, r) // of the ends of tunnels BGP knows nothing
+	}
+	if ok && (r.Type != tables.Gateway || !s.isByBGP(prefix)) {
 		s.routes.Set(prefix, r)
 	} else {
 		s.routes.Delete(prefix)
