@@ -236,9 +236,8 @@ func (n *node) watch() func() []uint16 {
 				return types
 			}
 			for _, m := range messages {
-				const scopeAt = 3 // in struct ifaddrmsg
-				if m.Header.Type == unix.RTM_NEWADDR && m.Data[scopeAt] == unix.RT_SCOPE_LINK {
-					continue // the kernel takes link-local addresses into use in the background
+				if m.Header.Type == unix.RTM_NEWADDR && m.Data[0] == unix.AF_INET6 {
+					continue // the kernel takes IPv6 addresses into use in the background
 				}
 				types = append(types, m.Header.Type)
 			}
