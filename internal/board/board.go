@@ -305,3 +305,13 @@ func (b *Board) Nodes() int {
 	defer b.mu.Unlock()
 	return len(b.nodes)
 }
+
+// Pending counts the items that a node has yet to be told.
+func (b *Board) Pending(node string) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if s := b.nodes[node]; s != nil {
+		return len(s.pending)
+	}
+	return 0
+}

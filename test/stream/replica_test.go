@@ -330,4 +330,3 @@ func letIn(name, selector, from string) *v3.NetworkPolicy {
 		},
 	}
 }
-
