@@ -62,7 +62,8 @@ func (w *written) metaOf(node string) *Meta {
 	if in == nil || in.object != nil {
 		return nil
 	}
-	return &in.meta
+	meta := in.meta // a copy: a status may be written later
+	return &meta
 }
 
 // KeyOf names a rendered object; false for any other.

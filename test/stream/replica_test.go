@@ -231,7 +231,9 @@ func (n *network) agent(node string, check func(map[string]bool), replicas ...*r
 	find := func(context.Context) (source.Replicas, error) {
 		found := source.Replicas{Trusted: n.trusted()}
 		for _, r := range replicas {
+			r.mu.Lock()
 			found.Addresses = append(found.Addresses, r.address)
+			r.mu.Unlock()
 		}
 		return found, nil
 	}
