@@ -122,6 +122,10 @@ type Endpoint struct {
 	// +optional
 	Floating []FloatingAddress `json:"floating,omitempty"`
 
+	// HardwareAddress is the MAC address that the pod's interface gets. Absent: one that follows from its attachment.
+	// +optional
+	HardwareAddress string `json:"hardwareAddress,omitempty"`
+
 	// Addresses says which addresses the endpoint may get.
 	// +optional
 	Addresses AddressRequest `json:"addresses,omitempty"`
@@ -221,6 +225,10 @@ type AddressRequest struct {
 	// +listType=set
 	// +optional
 	Fixed []string `json:"fixed,omitempty"`
+
+	// Unmanaged: the fixed addresses are taken as they are, whether or not they lie in one of the node's blocks.
+	// +optional
+	Unmanaged bool `json:"unmanaged,omitempty"`
 
 	// Impossible says why the endpoint can get no address at all, with the annotation at fault and what to do.
 	// +optional

@@ -777,8 +777,8 @@ func (in *NodeNetworkSpec) DeepCopyInto(out *NodeNetworkSpec) {
 		*out = make([]string, len(*in))
 		copy(*out, *in)
 	}
-	if in.Floating != nil {
-		in, out := &in.Floating, &out.Floating
+	if in.Single != nil {
+		in, out := &in.Single, &out.Single
 		*out = make([]string, len(*in))
 		copy(*out, *in)
 	}

@@ -116,6 +116,7 @@ func (c *Cluster) setPod(p *corev1.Pod) {
 	if e.wishes != wishes {
 		e.wishes = wishes
 		c.claimFloating(e)
+		c.touch(KindNodeNetwork, e.node.name)
 		c.touch(KindNodeState, e.node.name)
 	}
 	if text := p.Annotations[annotationSourcePrefixes]; text != e.sourcePrefixes {
@@ -142,6 +143,9 @@ func (c *Cluster) addEndpoint(e *endpoint, p *corev1.Pod) {
 	c.demandChanged = true
 	c.touchEndpoint(e)
 	c.claimFloating(e)
+	if e.wishes.unmanaged != "" {
+		c.touch(KindNodeNetwork, e.node.name)
+	}
 	c.relabel(e)
 	c.pending.identities[e] = struct{}{}
 }
@@ -153,6 +157,9 @@ func (c *Cluster) deletePod(id string) {
 	}
 	c.dropEndpoint(e)
 	c.releaseFloating(e)
+	if e.wishes.unmanaged != "" {
+		c.touch(KindNodeNetwork, e.node.name)
+	}
 	delete(c.endpoints, id)
 	delete(e.node.endpoints, id)
 	c.routes.PodsChanged(e.node.name)

@@ -39,6 +39,8 @@ type Request struct {
 	Pools []netip.Prefix
 	// Fixed are addresses that the owner must get, and no others. Neither cooldown nor reservation holds them back.
 	Fixed []netip.Addr
+	// Unmanaged: the fixed addresses need not lie in a block.
+	Unmanaged bool
 }
 
 // Options of an allocator.
