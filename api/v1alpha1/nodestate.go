@@ -126,9 +126,31 @@ type Endpoint struct {
 	// +optional
 	HardwareAddress string `json:"hardwareAddress,omitempty"`
 
+	// Bandwidth limits what goes to the pod and comes from it. Absent: nothing does.
+	// +optional
+	Bandwidth *Bandwidth `json:"bandwidth,omitempty"`
+
 	// Addresses says which addresses the endpoint may get.
 	// +optional
 	Addresses AddressRequest `json:"addresses,omitempty"`
+}
+
+// Bandwidth limits the traffic of a pod, seen from the pod.
+type Bandwidth struct {
+	// Ingress limits what goes to the pod.
+	// +optional
+	Ingress *BandwidthLimit `json:"ingress,omitempty"`
+	// Egress limits what the pod sends.
+	// +optional
+	Egress *BandwidthLimit `json:"egress,omitempty"`
+}
+
+// BandwidthLimit is a limit in one direction.
+type BandwidthLimit struct {
+	// BitsPerSecond that pass in the long run.
+	BitsPerSecond int64 `json:"bitsPerSecond"`
+	// BurstBits that pass at once after a pause.
+	BurstBits int64 `json:"burstBits"`
 }
 
 // FloatingAddress is an address that is translated, one to one, to the endpoint's own address of the same family.

@@ -29,6 +29,8 @@ type endpoint struct {
 	wishes addressWishes
 	// sourcePrefixes is the annotation with the prefixes that the pod wants to send from.
 	sourcePrefixes string
+	// bandwidth are the annotations that limit traffic.
+	bandwidth bandwidthWishes
 	// floating are the addresses of the annotation that asks for floating ones.
 	floating []netip.Addr
 
@@ -103,7 +105,7 @@ func (c *Cluster) setPod(p *corev1.Pod) {
 	ports, wishes := namedPorts(&p.Spec), wishesOf(p.Annotations)
 	if e == nil {
 		e = &endpoint{
-			id: id, uid: uid, labels: p.Labels, ports: ports, wishes: wishes, sourcePrefixes: p.Annotations[annotationSourcePrefixes],
+			id: id, uid: uid, labels: p.Labels, ports: ports, wishes: wishes, bandwidth: bandwidthOf(p.Annotations), sourcePrefixes: p.Annotations[annotationSourcePrefixes],
 			policies: map[*policyState]struct{}{},
 		}
 		c.addEndpoint(e, p)
@@ -112,6 +114,10 @@ func (c *Cluster) setPod(p *corev1.Pod) {
 	if !slices.Equal(e.ports, ports) {
 		e.ports = ports
 		c.touchEndpoint(e)
+	}
+	if limits := bandwidthOf(p.Annotations); e.bandwidth != limits {
+		e.bandwidth = limits
+		c.touch(KindNodeState, e.node.name)
 	}
 	if e.wishes != wishes {
 		e.wishes = wishes

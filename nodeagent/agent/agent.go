@@ -62,8 +62,10 @@ type Options struct {
 	Policy Dataplane[*tables.Policy]
 	Routes Dataplane[*tables.Routes]
 	// BGP and Learned, which puts into the kernel what BGP learned, go together. Default: neither.
-	BGP        BGP
-	Learned    Dataplane[*tables.LearnedRoutes]
+	BGP     BGP
+	Learned Dataplane[*tables.LearnedRoutes]
+	// Bandwidth limits pods' traffic. Default: nothing does.
+	Bandwidth  Dataplane[*tables.Bandwidth]
 	Addresses  Addresses
 	Checkpoint Checkpoint
 	Interfaces Interfaces
@@ -137,8 +139,10 @@ type Agent struct {
 	heldSince      map[render.Item]time.Time
 	pending        pending
 	speaking       speaking
-	timers         timers
-	reported       v1alpha1.NodeStateStatus
+	// limitsDue: interfaces with limits came or went.
+	limitsDue bool
+	timers    timers
+	reported  v1alpha1.NodeStateStatus
 }
 
 // pending is what the current step has to do at its end.
@@ -232,6 +236,8 @@ func (a *Agent) loop(ctx context.Context, followed <-chan error) error {
 			a.speaking.news = true
 			a.takeLearned(ctx)
 			a.speaking.look = true
+		case <-a.bandwidthChanged():
+			a.limitsDue = true
 		case <-a.learnedChanged():
 			a.speaking.look = true
 		case <-a.timers.bgp.C():
@@ -246,6 +252,7 @@ func (a *Agent) loop(ctx context.Context, followed <-chan error) error {
 			a.Policy.Resync()
 			a.Routes.Resync()
 			a.resyncBGP()
+			a.resyncBandwidth()
 			a.timers.apply.now()
 			a.timers.resync.Reset(jittered(a.ResyncEvery))
 		case <-a.timers.apply.C():

@@ -6,7 +6,7 @@ import "fmt"
 type ItemError struct {
 	// Kind of the item: one of the kinds below.
 	Kind string
-	// Name of the item: a program's name, a set's ID, an endpoint's interface, a pool's or a route's CIDR, a dataplane.
+	// Name of the item: a program's name, a set's ID, an endpoint's interface (also of limits), a pool's or a route's CIDR, a dataplane.
 	Name string
 	Err  error
 }
@@ -20,6 +20,7 @@ const (
 	KindPool         = "Pool"
 	KindRoute        = "Route"
 	KindDataplane    = "Dataplane"
+	KindBandwidth    = "Bandwidth"
 	KindBGPSession   = "BGPSession"
 	KindLearnedRoute = "LearnedRoute"
 )
