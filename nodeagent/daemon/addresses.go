@@ -16,6 +16,15 @@ type addresses struct{ *ipam.Allocator }
 
 var _ agent.Addresses = addresses{}
 
+// Addresses are the agent's, with a journal on disk.
+type Addresses interface {
+	agent.Addresses
+	Close() error
+}
+
+// OpenAddresses opens the journal at a path.
+func OpenAddresses(path string) (Addresses, error) { return openAddresses(path) }
+
 func openAddresses(path string) (addresses, error) {
 	a, err := ipam.Open(path, ipam.Options{})
 	return addresses{a}, err
