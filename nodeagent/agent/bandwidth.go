@@ -22,7 +22,7 @@ func (a *Agent) applyBandwidth(ctx context.Context, due bool) []*tables.ItemErro
 	}
 	due, a.limitsDue = due || a.limitsDue, false
 	if !due && !a.state.Bandwidth().HasDirty() {
-		return a.itemsOf(isLimit, true)
+		return a.itemsOf(isLimit)
 	}
 	var items []*tables.ItemError
 	a.Metrics.timed("bandwidth", func() {

@@ -41,6 +41,8 @@ type Request struct {
 	Fixed []netip.Addr
 	// Unmanaged: the fixed addresses need not lie in a block.
 	Unmanaged bool
+	// Tunnel: the owner is an end of a tunnel of the node, for which alone some blocks are.
+	Tunnel bool
 }
 
 // Options of an allocator.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"net/netip"
 	"os/exec"
 	"slices"
 	"strings"
@@ -26,10 +25,7 @@ type node struct {
 	d   *Driver
 }
 
-var (
-	nodeAddr = netip.MustParseAddr("10.48.0.1")
-	podAddr  = netip.MustParseAddr("10.48.0.2")
-)
+const nodeAddr, podAddr = "10.48.0.1", "10.48.0.2"
 
 func newNode(t *testing.T) *node {
 	t.Helper()
@@ -53,8 +49,8 @@ func (n *node) start() {
 	n.t.Helper()
 	n.pod = netns.New(n.t)
 	n.Veth("caliweb", n.pod, "eth0")
-	n.Address("caliweb", nodeAddr.String()+"/24")
-	n.pod.Address("eth0", podAddr.String()+"/24")
+	n.Address("caliweb", nodeAddr+"/24")
+	n.pod.Address("eth0", podAddr+"/24")
 }
 
 // limits are what tc and ip show, so that somebody else than the driver says what is in the kernel.
@@ -69,11 +65,11 @@ func (n *node) limits() string {
 }
 
 // pace is the rate at which bytes pass from one namespace to another, bits per second.
-func (n *node) pace(from, to *netns.NS, at netip.Addr, bytes int64) float64 {
+func (n *node) pace(from, to *netns.NS, at string, bytes int64) float64 {
 	n.t.Helper()
 	var listener net.Listener
 	to.Must("listening", func() (err error) {
-		listener, err = new(net.ListenConfig).Listen(context.Background(), "tcp", netip.AddrPortFrom(at, 0).String())
+		listener, err = new(net.ListenConfig).Listen(context.Background(), "tcp", net.JoinHostPort(at, "0"))
 		return err
 	})
 	defer listener.Close()
