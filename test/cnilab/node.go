@@ -119,7 +119,7 @@ func (n *Node) Start(ctx context.Context) error {
 		return errors.Join(fmt.Errorf("starting the agent: %w", err), closeAll())
 	}
 	o.Node, o.Version, o.Dataplane, o.Source = Name, "lab", func() string { return "nftables" }, n.operator
-	o.MTU = func([]netip.Addr) (int, error) { return 1450, nil }
+	o.MTU = func([]netip.Addr, string) (int, error) { return 1450, nil }
 	o.Log, o.AddWait = n.Log, n.AddWait
 	a := agent.New(o)
 	ctx, cancel := context.WithCancel(ctx)
