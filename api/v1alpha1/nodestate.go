@@ -371,11 +371,19 @@ type NodeStateStatus struct {
 	// +optional
 	Tunnels []TunnelEnd `json:"tunnels,omitempty"`
 
-	// BGPSessions are the node's BGP sessions, in order of their name.
+	// BGPSessions are the node's BGP sessions, in order of their name. Of those of the mesh and of groups only some that are not
+	// Established are among them.
 	// +listType=map
 	// +listMapKey=name
 	// +optional
 	BGPSessions []BGPSessionStatus `json:"bgpSessions,omitempty"`
+
+	// BGPGroups count the sessions of the mesh and of groups, in order of name and family.
+	// +listType=map
+	// +listMapKey=name
+	// +listMapKey=family
+	// +optional
+	BGPGroups []BGPGroupStatus `json:"bgpGroups,omitempty"`
 
 	// Failures are the items that could not be put into effect. What is not listed is in effect.
 	// +listType=atomic

@@ -106,14 +106,28 @@ func answer(classes []v3.NodeStatusClass, state *v1alpha1.NodeState, global map[
 		}
 	}
 	if slices.Contains(classes, v3.NodeStatusClassBGP) {
+		counted := map[string]bool{}
+		for _, g := range state.Status.BGPGroups {
+			counted[g.Name] = true
+			established, others := &out.BGP.NumberEstablishedV4, &out.BGP.NumberNotEstablishedV4
+			if g.Family == familyIPv6 {
+				established, others = &out.BGP.NumberEstablishedV6, &out.BGP.NumberNotEstablishedV6
+			}
+			*established += int(g.Established)
+			*others += int(g.Sessions - g.Established)
+		}
 		for i := range state.Status.BGPSessions {
-			addSession(&out.BGP, &state.Status.BGPSessions[i], global)
+			s := &state.Status.BGPSessions[i]
+			addSession(&out.BGP, s, global, counted[peerOf(s.Name)] && (state.Spec.BGP == nil || !isListed(state.Spec.BGP, s.Name)))
 		}
 	}
 	return out
 }
 
-func addSession(out *v3.NodeBGPStatus, s *v1alpha1.BGPSessionStatus, global map[string]bool) {
+const familyIPv6 = 6
+
+// addSession adds a session to the list and, unless it was counted with its group, to the count.
+func addSession(out *v3.NodeBGPStatus, s *v1alpha1.BGPSessionStatus, global map[string]bool, counted bool) {
 	addr, err := netip.ParseAddr(s.Address)
 	if err != nil {
 		return // a pod that has no address yet
@@ -134,9 +148,11 @@ func addSession(out *v3.NodeBGPStatus, s *v1alpha1.BGPSessionStatus, global map[
 		list, established, others = &out.PeersV4, &out.NumberEstablishedV4, &out.NumberNotEstablishedV4
 	}
 	*list = append(*list, peer)
-	if up {
+	switch {
+	case counted:
+	case up:
 		*established++
-	} else {
+	default:
 		*others++
 	}
 }

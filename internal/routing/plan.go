@@ -193,7 +193,8 @@ func (p *Plan) planOf(n *node) *v1alpha1.BGP {
 	if s.hasMesh() && n.clusterID == "" && len(n.Addresses) > 0 {
 		out.Mesh = &v1alpha1.BGPMesh{Password: s.meshPassword, RestartSeconds: s.meshRestart}
 	}
-	out.Sessions = p.sessionsOf(n)
-	out.Filters = p.filtersOf(out.Sessions)
+	sessions := p.sessionsOf(n)
+	out.Filters = p.filtersOf(sessions)
+	out.Sessions, out.Groups = grouped(sessions)
 	return out
 }

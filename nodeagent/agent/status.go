@@ -79,10 +79,12 @@ func (a *Agent) acknowledgeWithin() time.Duration {
 }
 
 func (a *Agent) status(ctx context.Context) v1alpha1.NodeStateStatus {
+	sessions, groups := a.bgpStatus(ctx)
 	status := v1alpha1.NodeStateStatus{
 		ObservedGeneration: a.observed,
 		Endpoints:          a.endpointStatus(),
-		BGPSessions:        a.bgpStatus(ctx),
+		BGPSessions:        sessions,
+		BGPGroups:          groups,
 		Failures:           a.allFailures(),
 		Dataplane:          a.Dataplane(),
 		AgentVersion:       a.Version,

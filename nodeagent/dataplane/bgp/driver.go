@@ -51,6 +51,8 @@ type Driver struct {
 	resync   atomic.Bool
 	// begun is when the driver first had a speaker: the time from which a restart is counted.
 	begun time.Time
+	// restartsUntil is when the last session's restart time is over.
+	restartsUntil time.Time
 
 	changed chan struct{}
 	done    chan struct{}
