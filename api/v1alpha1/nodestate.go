@@ -78,6 +78,10 @@ type NodeStateSpec struct {
 	// +optional
 	BGP *BGP `json:"bgp,omitempty"`
 
+	// Inquiry asks for a Report. Absent: nobody does.
+	// +optional
+	Inquiry *Inquiry `json:"inquiry,omitempty"`
+
 	// Settings of the agent.
 	// +optional
 	Settings AgentSettings `json:"settings,omitempty"`
@@ -384,6 +388,10 @@ type NodeStateStatus struct {
 	// +listMapKey=family
 	// +optional
 	BGPGroups []BGPGroupStatus `json:"bgpGroups,omitempty"`
+
+	// Report answers the Inquiry.
+	// +optional
+	Report *Report `json:"report,omitempty"`
 
 	// Failures are the items that could not be put into effect. What is not listed is in effect.
 	// +listType=atomic

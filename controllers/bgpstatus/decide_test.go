@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
@@ -154,9 +155,25 @@ func TestCalicoNodeStatus(t *testing.T) {
 	s.Spec.BGP.RouterID, s.Spec.BGP.Addresses = "192.0.2.1", []string{"192.0.2.1"}
 	s.Status.AgentVersion = "v1"
 	s.Status.Conditions = []metav1.Condition{{Type: "Ready", Status: metav1.ConditionTrue}}
-	got := answer([]v3.NodeStatusClass{"Agent", "BGP"}, s, map[string]bool{"tor": true})
+	at := metav1.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	s.Status.Report = &v1alpha1.Report{
+		At: at, Started: at, Sessions: s.Status.BGPSessions,
+		Routes: []v1alpha1.RouteStatus{
+			{Destination: "0.0.0.0/0", Gateway: "192.0.2.254", Interface: "eth0", Installed: true, Source: "Kernel"},
+			{Destination: "10.48.2.0/26", Gateway: "192.0.2.2", Source: "NodeMesh", Peer: "192.0.2.2"},
+			{Destination: "2001:db8::/64", Interface: "eth0", Installed: true, Source: "Direct"},
+		},
+	}
+	got := answer([]v3.NodeStatusClass{"Agent", "BGP", "Routes"}, s, map[string]bool{"tor": true})
 	want := v3.CalicoNodeStatusStatus{
-		Agent: v3.NodeAgentStatus{BIRDV4: v3.BGPDaemonStatus{State: "Ready", Version: "v1", RouterID: "192.0.2.1"}},
+		Agent: v3.NodeAgentStatus{BIRDV4: v3.BGPDaemonStatus{State: "Ready", Version: "v1", RouterID: "192.0.2.1", LastBootTime: "2026-01-02T03:04:05Z"}},
+		Routes: v3.NodeRouteStatus{
+			RoutesV4: []v3.NodeRoute{
+				{Type: "FIB", Destination: "0.0.0.0/0", Gateway: "192.0.2.254", Interface: "eth0", LearnedFrom: v3.NodeRouteSource{SourceType: "Kernel"}},
+				{Type: "RIB", Destination: "10.48.2.0/26", Gateway: "192.0.2.2", LearnedFrom: v3.NodeRouteSource{SourceType: "NodeMesh", PeerIP: "192.0.2.2"}},
+			},
+			RoutesV6: []v3.NodeRoute{{Type: "FIB", Destination: "2001:db8::/64", Interface: "eth0", LearnedFrom: v3.NodeRouteSource{SourceType: "Direct"}}},
+		},
 		BGP: v3.NodeBGPStatus{
 			NumberEstablishedV4: 2, NumberNotEstablishedV4: 2, NumberEstablishedV6: 1,
 			PeersV4: []v3.NodePeer{{PeerIP: "192.0.2.2", Type: "NodeMesh", State: "Active"}, {PeerIP: "192.0.2.9", Type: "GlobalPeer", State: "Active"}},

@@ -62,11 +62,13 @@ type Options struct {
 	Policy Dataplane[*tables.Policy]
 	Routes Dataplane[*tables.Routes]
 	// BGP and Learned, which puts into the kernel what BGP learned, go together. Default: neither.
-	BGP        BGP
-	Learned    Dataplane[*tables.LearnedRoutes]
-	Addresses  Addresses
-	Checkpoint Checkpoint
-	Interfaces Interfaces
+	BGP     BGP
+	Learned Dataplane[*tables.LearnedRoutes]
+	// KernelRoutes lists the kernel's routes, when somebody asks for them; from a goroutine of its own. Default: none are listed.
+	KernelRoutes func() ([]tables.KernelRoute, error)
+	Addresses    Addresses
+	Checkpoint   Checkpoint
+	Interfaces   Interfaces
 	// MTU gives the MTU of the interface that bears one of the node's addresses.
 	MTU func(own []netip.Addr) (int, error)
 	Log *slog.Logger
@@ -137,6 +139,7 @@ type Agent struct {
 	heldSince      map[render.Item]time.Time
 	pending        pending
 	speaking       speaking
+	asking         asking
 	timers         timers
 	reported       v1alpha1.NodeStateStatus
 }
@@ -180,6 +183,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err := a.lookAtAddresses(); err != nil {
 		return err
 	}
+	a.asking.started = time.Now()
 	a.timers = newTimers(a.Options)
 	defer a.timers.stop()
 
@@ -238,6 +242,8 @@ func (a *Agent) loop(ctx context.Context, followed <-chan error) error {
 			a.timers.bgp.fired()
 			a.timers.bgp.take()
 			a.takeLearned(ctx)
+		case <-a.timers.inquiry.C():
+			a.timers.inquiry.fired()
 		case <-a.Interfaces.Changed():
 			a.state.SetInterfaces(a.Interfaces.Addresses())
 		case <-a.timers.grace.C:
@@ -285,6 +291,7 @@ func (a *Agent) step(ctx context.Context) {
 	a.giveAddresses()
 	a.apply(ctx)
 	a.settle()
+	a.answer(ctx)
 	a.report(ctx)
 	if a.Checkpoint.HasPending() {
 		a.timers.checkpoint.within(a.CheckpointEvery)

@@ -23,6 +23,8 @@ type BGP interface {
 	Learned(each func(netip.Prefix, tables.BGPPaths))
 	// Sessions tells how the sessions stand, in order of their name.
 	Sessions(ctx context.Context) []tables.BGPSessionState
+	// Paths lists all paths that the speaker knows. It may be called from any goroutine.
+	Paths(ctx context.Context) ([]tables.BGPPath, error)
 	// Holding tells whether what is not learned may yet be learned again, because speaker or peers have just begun.
 	Holding(ctx context.Context) bool
 }
@@ -98,6 +100,9 @@ func (a *Agent) applyBGP(ctx context.Context, due bool) []*tables.ItemError {
 		})
 	}
 	due, a.speaking.look = due || a.speaking.look, false
+	if a.state.BGP().HasDirty() {
+		a.asking.configured = time.Now()
+	}
 	if due || a.state.BGP().HasDirty() {
 		apply("bgp", func() error { return a.BGP.Apply(ctx, a.state.BGP()) })
 		a.speaking.news = true
@@ -143,19 +148,23 @@ func (a *Agent) bgpStatus(ctx context.Context) ([]v1alpha1.BGPSessionStatus, []v
 			}
 			listed++
 		}
-		out := v1alpha1.BGPSessionStatus{
-			Name: state.Name, ASNumber: int64(state.ASNumber), State: state.State, Received: int32(state.Received),
-			Advertised: int32(state.Advertised), Reason: state.Reason, Message: clip(state.Message),
-		}
-		if state.Address.IsValid() {
-			out.Address = state.Address.String()
-		}
-		if state.SinceUnix > 0 {
-			out.Since = metav1.Unix(state.SinceUnix, 0)
-		}
-		s.sessions = append(s.sessions, out)
+		s.sessions = append(s.sessions, sessionStatus(&state))
 	}
 	return slices.Clip(s.sessions), s.groups
+}
+
+func sessionStatus(state *tables.BGPSessionState) v1alpha1.BGPSessionStatus {
+	out := v1alpha1.BGPSessionStatus{
+		Name: state.Name, ASNumber: int64(state.ASNumber), State: state.State, Received: int32(state.Received),
+		Advertised: int32(state.Advertised), Reason: state.Reason, Message: clip(state.Message),
+	}
+	if state.Address.IsValid() {
+		out.Address = state.Address.String()
+	}
+	if state.SinceUnix > 0 {
+		out.Since = metav1.Unix(state.SinceUnix, 0)
+	}
+	return out
 }
 
 const stateEstablished = "Established"

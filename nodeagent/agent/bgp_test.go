@@ -26,6 +26,7 @@ func (deafBGP) Changed() <-chan struct{}                          { return nil }
 func (deafBGP) Disturbances() int64                               { return 0 }
 func (deafBGP) Learned(func(netip.Prefix, tables.BGPPaths))       {}
 func (deafBGP) Sessions(context.Context) []tables.BGPSessionState { return nil }
+func (deafBGP) Paths(context.Context) ([]tables.BGPPath, error)   { return nil, nil }
 func (deafBGP) Holding(context.Context) bool                      { return false }
 
 // talkingBGP has sessions.

@@ -85,6 +85,7 @@ func (a *Agent) status(ctx context.Context) v1alpha1.NodeStateStatus {
 		Endpoints:          a.endpointStatus(),
 		BGPSessions:        sessions,
 		BGPGroups:          groups,
+		Report:             a.asking.report,
 		Failures:           a.allFailures(),
 		Dataplane:          a.Dataplane(),
 		AgentVersion:       a.Version,

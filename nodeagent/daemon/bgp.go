@@ -13,6 +13,19 @@ import (
 	"github.com/manul-net/manul/nodeagent/tables"
 )
 
+// openLister makes what lists the kernel's routes. A host that is no node lists none: nobody can ask it.
+func openLister(o *options, resources *closers) (func() ([]tables.KernelRoute, error), error) {
+	if o.standalone {
+		return nil, nil //nolint:nilnil // as the agent wants it
+	}
+	lister, err := routes.NewLister(protocol.RouteProtocol, protocol.LearnedRouteProtocol)
+	if err != nil {
+		return nil, err
+	}
+	resources.add(lister.Close)
+	return lister.List, nil
+}
+
 // openBGP makes the BGP speaker, which begins when the NodeState says so, and the driver of the routes that it learns. A host
 // that is no node has neither.
 func openBGP(o *options, config *rest.Config, resources *closers, log *slog.Logger) (agent.BGP, agent.Dataplane[*tables.LearnedRoutes], error) {

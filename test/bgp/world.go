@@ -159,6 +159,13 @@ func (n *Node) Established(names ...string) {
 	}
 }
 
+// Status is what the node last reported.
+func (n *Node) Status() v1alpha1.NodeStateStatus {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.status
+}
+
 // Counted waits until the node reports these counts of the sessions in groups.
 func (n *Node) Counted(want ...v1alpha1.BGPGroupStatus) {
 	n.t.Helper()
