@@ -54,6 +54,11 @@ type BGP struct {
 	// +optional
 	Announce []string `json:"announce,omitempty"`
 
+	// ServiceRanges are the CIDRs of services that nodes advertise, this one or others, in order.
+	// +listType=atomic
+	// +optional
+	ServiceRanges []string `json:"serviceRanges,omitempty"`
+
 	// Communities that routes are advertised with, in order of CIDR: a route gets those of every CIDR that it lies in.
 	// +listType=map
 	// +listMapKey=cidr

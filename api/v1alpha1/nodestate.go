@@ -327,6 +327,12 @@ type AgentSettings struct {
 	// +optional
 	AllowIPIPFromPods bool `json:"allowIPIPFromPods,omitempty"`
 
+	// ServiceLoops is what becomes of packets from elsewhere to addresses in ranges of services that nothing answers for: otherwise they
+	// bounce between the node and its router. Absent: Drop.
+	// +kubebuilder:validation:Enum=Drop;Reject;Disabled
+	// +optional
+	ServiceLoops string `json:"serviceLoops,omitempty"`
+
 	// FailsafeInbound are ports of the node that host endpoints never close to what comes in, in order.
 	// +listType=atomic
 	// +optional

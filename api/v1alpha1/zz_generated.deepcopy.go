@@ -103,6 +103,11 @@ func (in *BGP) DeepCopyInto(out *BGP) {
 		*out = make([]string, len(*in))
 		copy(*out, *in)
 	}
+	if in.ServiceRanges != nil {
+		in, out := &in.ServiceRanges, &out.ServiceRanges
+		*out = make([]string, len(*in))
+		copy(*out, *in)
+	}
 	if in.Communities != nil {
 		in, out := &in.Communities, &out.Communities
 		*out = make([]BGPCommunities, len(*in))

@@ -176,6 +176,7 @@ func (p *Plan) planOf(n *node) *v1alpha1.BGP {
 		ListenPort:        s.port(),
 		ClusterID:         n.clusterID,
 		Announce:          n.announce,
+		ServiceRanges:     s.serviceRanges(),
 		Communities:       s.advertised(),
 		IgnoredInterfaces: s.ignored,
 		MetricIPv4:        s.metric4,

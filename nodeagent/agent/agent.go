@@ -64,6 +64,8 @@ type Options struct {
 	// BGP and Learned, which puts into the kernel what BGP learned, go together. Default: neither.
 	BGP     BGP
 	Learned Dataplane[*tables.LearnedRoutes]
+	// Loops keeps packets to unused addresses of services from bouncing. Default: nothing does.
+	Loops Dataplane[*tables.ServiceLoops]
 	// KernelRoutes lists the kernel's routes, when somebody asks for them; from a goroutine of its own. Default: none are listed.
 	KernelRoutes func() ([]tables.KernelRoute, error)
 	Addresses    Addresses
@@ -252,6 +254,7 @@ func (a *Agent) loop(ctx context.Context, followed <-chan error) error {
 			a.Policy.Resync()
 			a.Routes.Resync()
 			a.resyncBGP()
+			a.resyncLoops()
 			a.timers.apply.now()
 			a.timers.resync.Reset(jittered(a.ResyncEvery))
 		case <-a.timers.apply.C():

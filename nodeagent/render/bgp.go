@@ -28,6 +28,8 @@ type bgp struct {
 	// of is what was last taken in, and problem what was wrong with it.
 	of      *v1alpha1.NodeStateSpec
 	problem error
+	// ranges of services.
+	ranges []netip.Prefix
 	// peers are the addresses of sessions beside the mesh.
 	peers map[netip.Addr]string
 
@@ -65,7 +67,7 @@ func (s *State) setBGP(spec *v1alpha1.NodeStateSpec) error {
 	if b.of != nil && reflect.DeepEqual(b.of.BGP, spec.BGP) && slices.Equal(b.of.Pools, spec.Pools) && reflect.DeepEqual(b.of.Blocks, spec.Blocks) {
 		return b.problem
 	}
-	b.of = spec
+	b.of, b.ranges = spec, nil
 	b.problem = s.takeBGP(spec)
 	return b.problem
 }
@@ -91,7 +93,8 @@ func (s *State) takeBGP(spec *v1alpha1.NodeStateSpec) error {
 		s.setGateways()
 		return problem
 	}
-	var errs [3]error
+	var errs [4]error
+	b.ranges, errs[3] = prefixes(spec.BGP.ServiceRanges)
 	b.filters, errs[0] = newFilters(spec.BGP.Filters)
 	b.communities, errs[1] = newCommunities(spec.BGP.Communities)
 	b.announced, errs[2] = prefixes(spec.BGP.Announce)

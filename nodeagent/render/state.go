@@ -52,6 +52,7 @@ type State struct {
 
 	bgp     bgp
 	learned learned
+	loops   tables.ServiceLoops
 
 	// waitingForSet, waitingForProgram and hostsWaiting: ID of the missing -> names of those that wait. For programs wait
 	// endpoints and, by themselves, host endpoints.
