@@ -27,6 +27,7 @@ type felix struct {
 	nftables          string
 	spoofing          string
 	serviceLoops      string
+	tunnels           felixTunnels
 	floating          string
 }
 
@@ -41,6 +42,7 @@ func felixOf(spec *v3.FelixConfigurationSpec) felix {
 		nftables:       spec.NftablesMode,
 		spoofing:       spec.WorkloadSourceSpoofing,
 		serviceLoops:   spec.ServiceLoopPrevention,
+		tunnels:        felixTunnelsOf(spec),
 		floating:       spec.FloatingIPs,
 	}
 }
@@ -61,6 +63,7 @@ func (f felix) over(general felix) felix {
 		nftables:       cmp.Or(f.nftables, general.nftables),
 		spoofing:       cmp.Or(f.spoofing, general.spoofing),
 		serviceLoops:   cmp.Or(f.serviceLoops, general.serviceLoops),
+		tunnels:        f.tunnels.over(&general.tunnels),
 		floating:       cmp.Or(f.floating, general.floating),
 	}
 }
@@ -143,6 +146,7 @@ func (c *Cluster) agentSettings(n *node, f *felix) v1alpha1.AgentSettings {
 	if f.vxlanPort != nil {
 		out.VXLANPort = int32(*f.vxlanPort)
 	}
+	out.MTUInterfaces, out.ExternalNodes = f.tunnels.mtuInterfaces, externalNodes(f.tunnels.externalNodes)
 	switch {
 	case strings.EqualFold(f.nftables, "Enabled"):
 		out.Dataplane = "nftables"
