@@ -25,6 +25,8 @@ const (
 	KindBandwidth    = "Bandwidth"
 	KindBGPSession   = "BGPSession"
 	KindLearnedRoute = "LearnedRoute"
+	// KindServiceRanges: the ranges of services in which packets could bounce, by family.
+	KindServiceRanges = "ServiceRanges"
 )
 
 // Error says which item and why.
