@@ -49,7 +49,7 @@ func TestRenderVersion(t *testing.T) {
 	}
 	for _, fallback := range []tables.Action{tables.Deny, tables.Pass} {
 		name, chain := newTierChain(egress, packets.Tier(fallback, "plain", "passing", "empty", "missing"))
-		add(name, chain.rules(shapes, &setID))
+		add(name, chain.rules(shapes, nil, &setID))
 		for kind := podList; kind <= untrackedList; kind++ {
 			name, list := newListChain(ingress, kind, []string{name, "other"})
 			add(name, list.rules(&setID))
