@@ -22,22 +22,32 @@ const (
 	directions
 )
 
-// Bounds of what is folded. All depend on the tables alone, not on what came before: a driver that starts anew decides as the one
-// before it did.
-const (
+// Limits of what is folded. What is depends on them and on the tables alone, not on what came before: a driver that starts anew
+// decides as the one before it did.
+type Limits struct {
 	// MinPrograms in a row that fold: fewer cost a packet no more than the look-ups would.
-	MinPrograms = 9
-	// maxMembers of a set, and maxPeers CIDRs and maxPorts ports of a rule: greater ones are cheaper as they are, for their
-	// elements would be there once more for each port.
-	maxMembers = 256
-	maxPeers   = 64
-	maxPorts   = 16
-	// meanChunk is how many programs a fold has on average, maxChunk at most. An endpoint that falls under one more policy
-	// gets one fold anew, and shares all others with what it had.
-	meanChunk = 256
-	maxChunk  = 1024
-	// perShape is how many programs there must be for each look-up that a fold costs.
-	perShape = 2
+	MinPrograms int
+	// MaxMembers of a set: a greater one is cheaper as it is, for its elements would be there once more for each port.
+	MaxMembers int
+	// MeanChunk is how many programs a fold has on average, 4 times as many at most. An endpoint that falls under one more
+	// policy gets one fold anew, and shares all others with what it had.
+	MeanChunk int
+	// PerShape is how many programs there must be for each look-up that a fold costs.
+	PerShape int
+}
+
+// DefaultLimits are for clusters as they are.
+func DefaultLimits() Limits {
+	return Limits{MinPrograms: 9, MaxMembers: 256, MeanChunk: 256, PerShape: 2}
+}
+
+// EverythingFolds are limits by which whatever can be folded is, for tests.
+func EverythingFolds() Limits { return Limits{MinPrograms: 1, MaxMembers: 1 << 20, MeanChunk: 2} }
+
+// maxPeers CIDRs and maxPorts ports of a rule: greater rules are left as they are.
+const (
+	maxPeers = 64
+	maxPorts = 16
 )
 
 // Element matches packets whose peer is in Prefix and that have the protocol and the destination port; 0: any.
@@ -176,7 +186,7 @@ func (f *Fold) member(m tables.Member, step int32, v6 bool) {
 }
 
 // settle works out whether the fold is worth its look-ups, and tells whether tiers have to know of a change.
-func (f *Fold) settle() bool {
+func (f *Fold) settle(perShape int) bool {
 	shapes := slices.SortedFunc(maps.Keys(f.shapes), Shape.compare)
 	active := len(f.programs) >= perShape*len(shapes)
 	changed := active != f.active || !slices.Equal(shapes, f.announced)

@@ -33,6 +33,7 @@ type Key struct {
 // of its methods: Members, Program, User, and Settle. It is not safe for concurrent use.
 type Folder struct {
 	desired *tables.Policy
+	limits  Limits
 	v6      bool
 
 	programs [directions]map[string]*program
@@ -91,9 +92,9 @@ type tier struct {
 }
 
 // New makes a folder of tables. v6 tells whether IPv6 is of any matter.
-func New(desired *tables.Policy, v6 bool) *Folder {
+func New(desired *tables.Policy, v6 bool, limits Limits) *Folder {
 	f := &Folder{
-		desired: desired, v6: v6, sets: map[string]*set{}, tiers: map[string]*tier{}, users: map[string][]string{}, folds: map[string]*Fold{},
+		desired: desired, limits: limits, v6: v6, sets: map[string]*set{}, tiers: map[string]*tier{}, users: map[string][]string{}, folds: map[string]*Fold{},
 		unsettled: map[*tier]bool{}, changed: map[*program]bool{}, touched: map[*program]bool{}, emptyFolds: map[*Fold]bool{}, looked: map[*Fold]bool{},
 	}
 	for d := range f.programs {
@@ -169,7 +170,7 @@ func (s *set) folds() []*Fold {
 // kind of a set: its type, and whether it is small enough to fold.
 func (f *Folder) kind(id string) (tables.SetType, bool) {
 	typ, _ := f.desired.Sets.Get(id)
-	return typ, f.desired.Members.Count(id) <= maxMembers
+	return typ, f.desired.Members.Count(id) <= f.limits.MaxMembers
 }
 
 // Program takes news of a program: its rules now, and whether they are fit to be put into force. One that is not is not folded.
@@ -210,13 +211,7 @@ func (f *Folder) setRules(key Key, rules []tables.Rule, fit bool) {
 	p.there = true
 	now, terms := barrier, []term(nil)
 	if fit {
-		now, terms = classify(key.Direction, rules, func(id string) (tables.SetType, int) {
-			typ, ok := f.desired.Sets.Get(id)
-			if !ok {
-				return 0, 0
-			}
-			return typ, f.desired.Members.Count(id)
-		})
+		now, terms = classify(key.Direction, rules, f.kind)
 	}
 	f.become(p, now, terms, setsOf(rules))
 }
@@ -322,7 +317,7 @@ func (f *Folder) Settle() {
 	restep := map[*Fold]bool{}
 	for fold := range f.looked {
 		f.news.folds[fold] = true
-		if fold.tiers > 0 && fold.settle() {
+		if fold.tiers > 0 && fold.settle(f.limits.PerShape) {
 			restep[fold] = true
 		}
 	}
@@ -387,7 +382,7 @@ func (f *Folder) settleTier(t *tier) {
 	t.folds = nil
 	if t.users > 0 {
 		for _, run := range f.runs(t) {
-			for _, chunk := range chunks(run) {
+			for _, chunk := range f.chunks(run) {
 				fold := f.foldOf(t.Direction, chunk)
 				fold.tiers++
 				t.folds = append(t.folds, fold)
@@ -409,13 +404,13 @@ func (f *Folder) settleTier(t *tier) {
 
 // runs are the foldable programs of a tier between which there is none of which the order counts, where there are enough.
 func (f *Folder) runs(t *tier) [][]*program {
-	if len(t.Programs) < MinPrograms {
+	if len(t.Programs) < f.limits.MinPrograms {
 		return nil
 	}
 	var runs [][]*program
 	var run []*program
 	end := func() {
-		if len(run) >= MinPrograms {
+		if len(run) >= f.limits.MinPrograms {
 			runs = append(runs, run)
 		}
 		run = nil
@@ -433,14 +428,14 @@ func (f *Folder) runs(t *tier) [][]*program {
 }
 
 // chunks divides a run. Where it does so depends on names only, so that one more or less changes one chunk.
-func chunks(run []*program) [][]*program {
+func (f *Folder) chunks(run []*program) [][]*program {
 	run = slices.Clone(run)
 	slices.SortFunc(run, func(a, b *program) int { return strings.Compare(a.key.Program, b.key.Program) })
 	run = slices.Compact(run)
 	var out [][]*program
 	from := 0
 	for i, p := range run {
-		if hash(p.key.Program)%meanChunk == 0 || i+1-from == maxChunk || i+1 == len(run) {
+		if hash(p.key.Program)%uint64(f.limits.MeanChunk) == 0 || i+1-from == 4*f.limits.MeanChunk || i+1 == len(run) {
 			out = append(out, run[from:i+1])
 			from = i + 1
 		}
@@ -479,7 +474,7 @@ func (f *Folder) foldOf(d Direction, programs []*program) *Fold {
 			fold.addTerm(t, f.desired.Members, f.v6)
 		}
 	}
-	fold.settle()
+	fold.settle(f.limits.PerShape)
 	f.news.folds[fold] = true
 	return fold
 }

@@ -69,8 +69,11 @@ const (
 	foldable
 )
 
+// kinds tells the type of a set, and whether it is small enough to fold.
+type kinds func(id string) (tables.SetType, bool)
+
 // classify works out the class of a program's rules for a direction, and its terms if it is foldable.
-func classify(d Direction, rules []tables.Rule, sets func(string) (tables.SetType, int)) (class, []term) {
+func classify(d Direction, rules []tables.Rule, sets kinds) (class, []term) {
 	if len(rules) == 0 {
 		return empty, nil
 	}
@@ -91,7 +94,7 @@ func classify(d Direction, rules []tables.Rule, sets func(string) (tables.SetTyp
 }
 
 // termsOf are the terms of a rule; false: it says more than terms can.
-func termsOf(d Direction, r *tables.Rule, sets func(string) (tables.SetType, int)) ([]term, bool) {
+func termsOf(d Direction, r *tables.Rule, sets kinds) ([]term, bool) {
 	peer, other := &r.Source, &r.Destination
 	if d == Egress {
 		peer, other = &r.Destination, &r.Source
@@ -110,8 +113,8 @@ func termsOf(d Direction, r *tables.Rule, sets func(string) (tables.SetType, int
 	var peers []term
 	switch {
 	case len(peer.Sets) > 0:
-		typ, count := sets(peer.Sets[0])
-		if typ != tables.Addresses && typ != tables.Nets || count > maxMembers {
+		typ, small := sets(peer.Sets[0])
+		if typ != tables.Addresses && typ != tables.Nets || !small {
 			return nil, false
 		}
 		peers = append(peers, term{set: peer.Sets[0], single: typ == tables.Addresses})

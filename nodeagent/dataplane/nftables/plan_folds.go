@@ -8,7 +8,6 @@ import (
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
-	"golang.org/x/sys/unix"
 
 	"github.com/manul-net/manul/nodeagent/fold"
 	"github.com/manul-net/manul/nodeagent/tables"
