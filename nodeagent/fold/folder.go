@@ -572,6 +572,9 @@ func (f *Folder) Steps(tier string) []Step {
 	return nil
 }
 
+// HasTier tells whether somebody has the tier.
+func (f *Folder) HasTier(name string) bool { return f.tiers[name] != nil }
+
 // Away tells whether a program is nowhere but in folds: nothing else needs its rules.
 func (f *Folder) Away(key Key) bool {
 	p := f.programs[key.Direction][key.Program]

@@ -304,6 +304,9 @@ func (tx *transaction) planPrograms(ctx context.Context) error {
 		return nil
 	}
 	for name, tier := range tx.state.tiers {
+		if !tx.state.folder.HasTier(name) {
+			continue // it goes with the last endpoint that has it, and its chain as it is
+		}
 		if slices.ContainsFunc(tier.programs, func(p string) bool { return changed[tier.direction][p] }) {
 			if err := tx.ensureTier(ctx, name, tier); err != nil {
 				return err
