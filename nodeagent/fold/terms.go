@@ -99,8 +99,7 @@ func termsOf(d Direction, r *tables.Rule, sets kinds) ([]term, bool) {
 	if d == Egress {
 		peer, other = &r.Destination, &r.Source
 	}
-	if r.NotProtocol != 0 || r.ICMP != nil || r.NotICMP != nil || negates(peer) || negates(other) ||
-		len(other.Sets)+len(other.Nets)+len(r.Source.Ports)+len(r.Source.PortSets)+len(r.Destination.PortSets) > 0 {
+	if r.NotProtocol != 0 || r.ICMP != nil || r.NotICMP != nil || negates(peer) || negates(other) || saysMore(r, other) {
 		return nil, false
 	}
 	if len(peer.Sets) > 1 || len(peer.Sets) > 0 && len(peer.Nets) > 0 || len(peer.Nets) > maxPeers {
@@ -110,23 +109,9 @@ func termsOf(d Direction, r *tables.Rule, sets kinds) ([]term, bool) {
 	if !ok {
 		return nil, false
 	}
-	var peers []term
-	switch {
-	case len(peer.Sets) > 0:
-		typ, small := sets(peer.Sets[0])
-		if typ != tables.Addresses && typ != tables.Nets || !small {
-			return nil, false
-		}
-		peers = append(peers, term{set: peer.Sets[0], single: typ == tables.Addresses})
-	case len(peer.Nets) > 0:
-		for _, n := range peer.Nets {
-			if !n.IsValid() || n.Addr().Is4In6() {
-				return nil, false
-			}
-			peers = append(peers, term{net: n.Masked()})
-		}
-	default:
-		peers = append(peers, term{net: netip.PrefixFrom(netip.IPv4Unspecified(), 0)}, term{net: netip.PrefixFrom(netip.IPv6Unspecified(), 0)})
+	peers, ok := peersOf(peer, sets)
+	if !ok {
+		return nil, false
 	}
 	terms := make([]term, 0, len(peers)*len(ports))
 	for _, p := range peers {
@@ -136,6 +121,33 @@ func termsOf(d Direction, r *tables.Rule, sets kinds) ([]term, bool) {
 		}
 	}
 	return terms, true
+}
+
+// saysMore tells whether a rule is about more than its peer and its destination's ports by number.
+func saysMore(r *tables.Rule, other *tables.Entity) bool {
+	return len(other.Sets)+len(other.Nets)+len(r.Source.Ports)+len(r.Source.PortSets)+len(r.Destination.PortSets) > 0
+}
+
+// peersOf are terms with the peers of a rule and nothing else; false: they can't be folded.
+func peersOf(peer *tables.Entity, sets kinds) ([]term, bool) {
+	if len(peer.Sets) > 0 {
+		typ, small := sets(peer.Sets[0])
+		if typ != tables.Addresses && typ != tables.Nets || !small {
+			return nil, false
+		}
+		return []term{{set: peer.Sets[0], single: typ == tables.Addresses}}, true
+	}
+	if len(peer.Nets) == 0 {
+		return []term{{net: netip.PrefixFrom(netip.IPv4Unspecified(), 0)}, {net: netip.PrefixFrom(netip.IPv6Unspecified(), 0)}}, true
+	}
+	var peers []term
+	for _, n := range peer.Nets {
+		if !n.IsValid() || n.Addr().Is4In6() {
+			return nil, false
+		}
+		peers = append(peers, term{net: n.Masked()})
+	}
+	return peers, true
 }
 
 func negates(e *tables.Entity) bool {

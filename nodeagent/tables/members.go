@@ -54,6 +54,7 @@ func (p packed) member(set string) Member {
 		addr = netip.AddrFrom16(p.addr).Unmap()
 	case packedIPv6:
 		addr = netip.AddrFrom16(p.addr)
+	case noAddress:
 	}
 	return Member{Set: set, Prefix: netip.PrefixFrom(addr, int(p.bits)), Protocol: p.protocol, Port: p.port}
 }

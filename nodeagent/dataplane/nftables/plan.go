@@ -293,6 +293,11 @@ func (tx *transaction) planPrograms(ctx context.Context) error {
 			return err
 		}
 	}
+	return tx.planTiers(ctx, changed)
+}
+
+// planTiers makes the chains of tiers in which something changed. changed are programs that have another shape, by direction.
+func (tx *transaction) planTiers(ctx context.Context, changed [directions]map[string]bool) error {
 	for _, name := range tx.state.folder.ChangedTiers() {
 		if tier := tx.state.tiers[name]; tier != nil {
 			if err := tx.ensureTier(ctx, name, tier); err != nil {
