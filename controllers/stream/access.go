@@ -20,7 +20,7 @@ const (
 	reviews       = 32
 	reviewTimeout = 10 * time.Second
 	// nodeOfToken is where the API server says to which node a token is bound: that of the pod for which it was issued.
-	nodeOfToken = "authentication.kubernetes.io/node-name" //nolint:gosec // a key, no credential
+	nodeOfToken = "authentication.kubernetes.io/node-name"
 )
 
 // Access finds out who calls.

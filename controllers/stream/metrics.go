@@ -62,8 +62,7 @@ func newMetrics() (*Metrics, error) {
 
 func register[C prometheus.Collector](c *C) error {
 	err := metrics.Registry.Register(*c)
-	var already prometheus.AlreadyRegisteredError
-	if errors.As(err, &already) {
+	if already, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok {
 		if existing, ok := already.ExistingCollector.(C); ok {
 			*c = existing
 			return nil

@@ -78,7 +78,7 @@ func (s *Server) NewGRPC(config *tls.Config) *grpc.Server {
 	options := []grpc.ServerOption{
 		grpc.ForceServerCodec(wire.Codec{}),
 		grpc.MaxRecvMsgSize(wire.MaxUp), grpc.MaxSendMsgSize(wire.MaxDown), grpc.MaxConcurrentStreams(2),
-		grpc.ReadBufferSize(readBuffer), grpc.WriteBufferSize(writeBuffer), grpc.SharedWriteBuffer(true),
+		grpc.ReadBufferSize(readBuffer), grpc.WriteBufferSize(writeBuffer),
 		grpc.ConnectionTimeout(helloWithin),
 		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionAge: maxAge, MaxConnectionAgeGrace: time.Second, Time: pingAfter, Timeout: pingTimeout}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: fastestPing, PermitWithoutStream: true}),
@@ -132,6 +132,8 @@ func (l *listening) serve(ctx context.Context, listener net.Listener) error {
 	}
 	// Streams have no end of their own: agents are to go elsewhere at once.
 	server.Stop()
-	<-ended
+	if err := <-ended; err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+		return fmt.Errorf("serving the stream: %w", err)
+	}
 	return nil
 }

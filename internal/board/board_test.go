@@ -185,16 +185,24 @@ func TestANodeIsToldWhatConcernsItAndNothingElse(t *testing.T) {
 		{"and leaves it", func() {
 			c.put(endpoints("n3", pod("ns/r2", "red", "10.0.1.1"), pod("ns/b2", "blue", "10.0.1.9")))
 		}, []string{"- NodeEndpoints n3 ns/b2"}},
-		{"a set gains an identity", func() { c.put(catalog("sets-aa", set("aa", "red", "blue"), set("ab", "blue"))) },
-			[]string{"+ NodeEndpoints n2 ns/b", "+ NodeEndpoints n3 ns/b2", "+ SetCatalog sets-aa aa"}},
-		{"and loses another", func() { c.put(catalog("sets-aa", set("aa", "blue"), set("ab", "blue"))) },
-			[]string{"+ SetCatalog sets-aa aa", "- NodeEndpoints n2 ns/r", "- NodeEndpoints n3 ns/r2"}},
+		{
+			"a set gains an identity", func() { c.put(catalog("sets-aa", set("aa", "red", "blue"), set("ab", "blue"))) },
+			[]string{"+ NodeEndpoints n2 ns/b", "+ NodeEndpoints n3 ns/b2", "+ SetCatalog sets-aa aa"},
+		},
+		{
+			"and loses another", func() { c.put(catalog("sets-aa", set("aa", "blue"), set("ab", "blue"))) },
+			[]string{"+ SetCatalog sets-aa aa", "- NodeEndpoints n2 ns/r", "- NodeEndpoints n3 ns/r2"},
+		},
 		{"a program of another node changes", func() { c.put(program("q")) }, nil},
 		{"the same content again", func() { c.put(program("p", "aa"), stateOf("n1", []string{"p"})) }, nil},
-		{"a program names another set with the same members", func() { c.put(program("p", "ab")) },
-			[]string{"+ PolicyProgram p ", "+ SetCatalog sets-aa ab", "- SetCatalog sets-aa aa"}},
-		{"its pod has another program", func() { c.put(program("r"), stateOf("n1", []string{"r"})) },
-			[]string{"+ NodeState n1 ns/n1-0", "+ PolicyProgram r ", "- NodeEndpoints n2 ns/b", "- NodeEndpoints n3 ns/b2", "- PolicyProgram p ", "- SetCatalog sets-aa ab"}},
+		{
+			"a program names another set with the same members", func() { c.put(program("p", "ab")) },
+			[]string{"+ PolicyProgram p ", "+ SetCatalog sets-aa ab", "- SetCatalog sets-aa aa"},
+		},
+		{
+			"its pod has another program", func() { c.put(program("r"), stateOf("n1", []string{"r"})) },
+			[]string{"+ NodeState n1 ns/n1-0", "+ PolicyProgram r ", "- NodeEndpoints n2 ns/b", "- NodeEndpoints n3 ns/b2", "- PolicyProgram p ", "- SetCatalog sets-aa ab"},
+		},
 		{"a program is named before it is there", func() { c.put(stateOf("n1", []string{"r", "s"})) }, []string{"+ NodeState n1 ns/n1-0", "- PolicyProgram s "}},
 		{"and comes, with a set that comes later", func() { c.put(program("s", "ac")) }, []string{"+ PolicyProgram s "}},
 		{"the set comes", func() { c.put(catalog("sets-ac", set("ac", "green"))) }, []string{"+ NodeEndpoints n2 ns/g", "+ SetCatalog sets-ac ac"}},
@@ -359,7 +367,7 @@ func TestTheNodesOwnObject(t *testing.T) {
 // new one is told.
 func TestANodeKnowsWhatAnybodyWouldWhoBeginsNow(t *testing.T) {
 	for seed := range uint64(200) {
-		r := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // a test
+		r := rand.New(rand.NewPCG(seed, 1))
 		c := newCluster(t)
 		some := func(from ...string) []string {
 			var out []string

@@ -1,6 +1,10 @@
 package board
 
-import "github.com/manul-net/manul/internal/render"
+import (
+	"slices"
+
+	"github.com/manul-net/manul/internal/render"
+)
 
 // concerns tells whether an item is the node's business.
 func (s *Subscription) concerns(i *Item) bool {
@@ -16,10 +20,8 @@ func (s *Subscription) concerns(i *Item) bool {
 		return s.sets[i.ID] > 0
 	case render.KindNodeEndpoints:
 		e := i.endpoint()
-		for _, id := range e.Identities {
-			if s.knows(id) {
-				return true
-			}
+		if slices.ContainsFunc(e.Identities, s.knows) {
+			return true
 		}
 		for _, p := range e.Ports {
 			if s.ports[p.Name] > 0 {

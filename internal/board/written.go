@@ -2,6 +2,7 @@ package board
 
 import (
 	"reflect"
+	"slices"
 	"strconv"
 	"time"
 
@@ -136,8 +137,8 @@ func (o *object) has(obj runtime.Object) bool {
 		o.former = nil
 		return true
 	}
-	for i := len(o.former) - 1; i >= 0; i-- {
-		if sameSpec(specOf(o.former[i]), spec) {
+	for i, former := range slices.Backward(o.former) {
+		if sameSpec(specOf(former), spec) {
 			o.former = o.former[i:]
 			return true
 		}

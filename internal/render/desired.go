@@ -111,13 +111,13 @@ func (c *Cluster) renderNetwork(n *node) v1alpha1.NodeNetworkSpec {
 	for _, b := range n.leased() {
 		spec.Blocks = append(spec.Blocks, b.String())
 	}
-	spec.Floating = c.floatingOn(n)
+	spec.Single = c.singleOn(n)
 	return spec
 }
 
 func (c *Cluster) renderState(n *node) v1alpha1.NodeStateSpec {
 	felix := c.felixFor(n)
-	spec := v1alpha1.NodeStateSpec{Pools: c.renderPools(), BGP: c.routes.BGP(n.name), Settings: c.agentSettings(n, &felix)}
+	spec := v1alpha1.NodeStateSpec{Pools: c.renderPools(), BGP: c.routes.BGP(n.name), Inquiry: c.inquiryFor(n.name), Settings: c.agentSettings(n, &felix)}
 	spec.Settings.IPAMCooldownSeconds = c.cooldown
 	if n.exists {
 		c.encapsulate(spec.Pools, &felix.tunnels)
@@ -136,6 +136,8 @@ func (c *Cluster) renderState(n *node) v1alpha1.NodeStateSpec {
 			Ingress: e.ingress, Egress: e.egress, Ports: e.ports, Addresses: c.request(e),
 		}
 		out.Floating = c.renderFloating(e)
+		out.Bandwidth, _ = e.bandwidth.render()
+		out.HardwareAddress, _ = hardwareAddress(e.wishes.mac)
 		if e.sourcePrefixes != "" && felix.letsSpoof() {
 			out.SourcePrefixes = prefixesOf(e.sourcePrefixes)
 		}

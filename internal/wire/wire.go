@@ -5,6 +5,7 @@ package wire
 
 import (
 	"fmt"
+	"sync"
 
 	"github.com/fxamacker/cbor/v2"
 	"google.golang.org/grpc"
@@ -106,14 +107,12 @@ func Service(follow func(grpc.ServerStream) error) *grpc.ServiceDesc {
 // Codec is CBOR for gRPC.
 type Codec struct{}
 
-// Limits of what is decoded: a list has at most as many members as a message of the largest size could hold.
-var decoding = func() cbor.DecMode {
-	mode, err := cbor.DecOptions{MaxArrayElements: MaxDown, MaxMapPairs: 1 << 16, MaxNestedLevels: 32}.DecMode()
-	if err != nil {
-		panic(err) // the options are constants
-	}
-	return mode
-}()
+// decoding has the limits of what is decoded: a list has at most as many members as a message of the largest size could hold.
+//
+//nolint:gochecknoglobals // made once of constants
+var decoding = sync.OnceValues(func() (cbor.DecMode, error) {
+	return cbor.DecOptions{MaxArrayElements: MaxDown, MaxMapPairs: 1 << 16, MaxNestedLevels: 32}.DecMode()
+})
 
 // Marshal implements encoding.Codec.
 func (Codec) Marshal(v any) ([]byte, error) {
@@ -126,7 +125,11 @@ func (Codec) Marshal(v any) ([]byte, error) {
 
 // Unmarshal implements encoding.Codec.
 func (Codec) Unmarshal(data []byte, v any) error {
-	if err := decoding.Unmarshal(data, v); err != nil {
+	mode, err := decoding()
+	if err == nil {
+		err = mode.Unmarshal(data, v)
+	}
+	if err != nil {
 		return fmt.Errorf("decoding %T: %w", v, err)
 	}
 	return nil

@@ -85,7 +85,7 @@ func (f *finder) find(ctx context.Context) (Replicas, error) {
 		return Replicas{}, err
 	}
 	found = f.known
-	rand.Shuffle(len(found.Addresses), func(i, j int) {
+	rand.Shuffle(len(found.Addresses), func(i, j int) { //nolint:gosec // agents are to spread, that is all
 		found.Addresses[i], found.Addresses[j] = found.Addresses[j], found.Addresses[i]
 	})
 	return found, nil

@@ -190,7 +190,7 @@ func (s *stream) follow(ctx context.Context, address string, replicas *Replicas,
 func (s *stream) dial(address string, replicas *Replicas) (*grpc.ClientConn, error) {
 	conn, err := grpc.NewClient("passthrough:///"+address,
 		grpc.WithDefaultCallOptions(grpc.ForceCodec(wire.Codec{}), grpc.MaxCallRecvMsgSize(wire.MaxDown), grpc.MaxCallSendMsgSize(wire.MaxUp)),
-		grpc.WithReadBufferSize(streamReadBuffer), grpc.WithWriteBufferSize(streamWriteBuffer), grpc.WithSharedWriteBuffer(true),
+		grpc.WithReadBufferSize(streamReadBuffer), grpc.WithWriteBufferSize(streamWriteBuffer),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingAfter, Timeout: pingTimeout, PermitWithoutStream: true}),
 		grpc.WithDisableServiceConfig(), grpc.WithDisableRetry(), grpc.WithNoProxy(),
 		grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{

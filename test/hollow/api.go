@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"reflect"
 	"strconv"
 	"sync"
@@ -78,7 +79,7 @@ func (a *API) Lead(ctx context.Context, leader *live.World) error {
 		mu.Unlock()
 		for key := range keys {
 			if ctx.Err() != nil {
-				return nil
+				return nil //nolint:nilerr // told to end
 			}
 			if err := a.write(key, leader.Desired(key)); err != nil {
 				return err
@@ -182,15 +183,7 @@ func (a *API) All() map[render.Kind][]runtime.Object {
 func (a *API) Written() (writes, largest map[render.Kind]int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return clone(a.writes), clone(a.largest)
-}
-
-func clone(m map[render.Kind]int) map[render.Kind]int {
-	out := map[render.Kind]int{}
-	for k, v := range m {
-		out[k] = v
-	}
-	return out
+	return maps.Clone(a.writes), maps.Clone(a.largest)
 }
 
 // stamped is a copy with what an API server adds, and the status of before.

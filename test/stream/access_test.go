@@ -137,7 +137,7 @@ func TestWhoIsRefused(t *testing.T) {
 			} else if s != nil { // how the call ended says why
 				err = errors.Join(s.RecvMsg(&wire.Down{}))
 			}
-			if unwrapped, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // joined above
+			if unwrapped, ok := err.(interface{ Unwrap() []error }); ok {
 				err = unwrapped.Unwrap()[0]
 			}
 			if got := status.Code(err); got != tc.code {

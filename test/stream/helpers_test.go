@@ -2,7 +2,6 @@ package stream
 
 import (
 	"encoding/json"
-	"fmt"
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -14,7 +13,7 @@ import (
 func keyOf(kind render.Kind, o runtime.Object) render.Key {
 	m, ok := o.(metav1.Object)
 	if !ok {
-		panic(fmt.Sprintf("%T is no object", o))
+		return render.Key{Kind: kind}
 	}
 	return render.Key{Kind: kind, Name: m.GetName()}
 }
@@ -22,7 +21,7 @@ func keyOf(kind render.Kind, o runtime.Object) render.Key {
 func encoded(o runtime.Object) string {
 	text, err := json.Marshal(o)
 	if err != nil {
-		panic(err)
+		return err.Error()
 	}
 	return string(text)
 }

@@ -81,7 +81,7 @@ func TestLeaderAndFollowerRenderTheSame(t *testing.T) {
 	for _, name := range []string{"n1", "n2", "n3"} {
 		agents = append(agents, n.agent(name, nil, leader, follower))
 	}
-	r := rand.New(rand.NewPCG(1, 1)) //nolint:gosec // a test
+	r := rand.New(rand.NewPCG(1, 1))
 	for range 20 {
 		for range 30 {
 			n.churn(r)
@@ -131,7 +131,7 @@ func TestNothingIsLostWhenReplicasGo(t *testing.T) {
 		}
 		m.mu.Unlock()
 	}
-	r := rand.New(rand.NewPCG(2, 2)) //nolint:gosec // a test
+	r := rand.New(rand.NewPCG(2, 2))
 	for range 25 {
 		victim := n.replicas[r.IntN(2)]
 		victim.stop()
