@@ -2,6 +2,7 @@
 package stream
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"testing"
@@ -114,8 +115,17 @@ func TestNothingIsLostWhenReplicasGo(t *testing.T) {
 	for _, name := range []string{"n1", "n2", "n3"} {
 		agents = append(agents, n.agent(name, nil, n.replicas...))
 	}
-	n.agree(agents...)
 	for _, m := range agents {
+		n.eventually(m.node+" lets in the friend", func() error {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			for member := range m.members() {
+				if isOf(member, "team/pod-10") {
+					return nil
+				}
+			}
+			return errors.New("the friend is in no set")
+		})
 		m.mu.Lock()
 		m.check = func(members map[string]bool) {
 			friend := false
