@@ -78,6 +78,10 @@ type NodeStateSpec struct {
 	// +optional
 	BGP *BGP `json:"bgp,omitempty"`
 
+	// Inquiry asks for a Report. Absent: nobody does.
+	// +optional
+	Inquiry *Inquiry `json:"inquiry,omitempty"`
+
 	// Settings of the agent.
 	// +optional
 	Settings AgentSettings `json:"settings,omitempty"`
@@ -116,9 +120,50 @@ type Endpoint struct {
 	// +optional
 	SourcePrefixes []string `json:"sourcePrefixes,omitempty"`
 
+	// Floating are addresses by which the endpoint is reached beside its own, in order.
+	// +listType=map
+	// +listMapKey=address
+	// +optional
+	Floating []FloatingAddress `json:"floating,omitempty"`
+
+	// HardwareAddress is the MAC address that the pod's interface gets. Absent: one that follows from its attachment.
+	// +optional
+	HardwareAddress string `json:"hardwareAddress,omitempty"`
+
+	// Bandwidth limits what goes to the pod and comes from it. Absent: nothing does.
+	// +optional
+	Bandwidth *Bandwidth `json:"bandwidth,omitempty"`
+
 	// Addresses says which addresses the endpoint may get.
 	// +optional
 	Addresses AddressRequest `json:"addresses,omitempty"`
+}
+
+// Bandwidth limits the traffic of a pod, seen from the pod.
+type Bandwidth struct {
+	// Ingress limits what goes to the pod.
+	// +optional
+	Ingress *BandwidthLimit `json:"ingress,omitempty"`
+	// Egress limits what the pod sends.
+	// +optional
+	Egress *BandwidthLimit `json:"egress,omitempty"`
+}
+
+// BandwidthLimit is a limit in one direction.
+type BandwidthLimit struct {
+	// BitsPerSecond that pass in the long run.
+	BitsPerSecond int64 `json:"bitsPerSecond"`
+	// BurstBits that pass at once after a pause.
+	BurstBits int64 `json:"burstBits"`
+}
+
+// FloatingAddress is an address that is translated, one to one, to the endpoint's own address of the same family.
+type FloatingAddress struct {
+	// Address without prefix length.
+	Address string `json:"address"`
+	// Problem says why the address is not the endpoint's. Absent: it is.
+	// +optional
+	Problem string `json:"problem,omitempty"`
 }
 
 // HostEndpoint is an interface of the node, or all of them, and the policies that apply to it. Ingress is what comes in by
@@ -207,6 +252,10 @@ type AddressRequest struct {
 	// +optional
 	Fixed []string `json:"fixed,omitempty"`
 
+	// Unmanaged: the fixed addresses are taken as they are, whether or not they lie in one of the node's blocks.
+	// +optional
+	Unmanaged bool `json:"unmanaged,omitempty"`
+
 	// Impossible says why the endpoint can get no address at all, with the annotation at fault and what to do.
 	// +optional
 	Impossible string `json:"impossible,omitempty"`
@@ -222,6 +271,9 @@ type BlockLease struct {
 	// +listType=set
 	// +optional
 	Reserved []string `json:"reserved,omitempty"`
+	// TunnelsOnly: the addresses are for the node's ends of tunnels, and no pod gets one.
+	// +optional
+	TunnelsOnly bool `json:"tunnelsOnly,omitempty"`
 	// Lent are addresses of the block that other nodes may use and this one must not give out.
 	// +listType=set
 	// +optional
@@ -263,7 +315,7 @@ const (
 // Tunnel is a device that encapsulates packets to pods on other nodes.
 type Tunnel struct {
 	Kind TunnelKind `json:"kind"`
-	// MTU of the device, bytes. 0: that of the node's own interface less the encapsulation.
+	// MTU of the device, bytes. 0: that of the node's own interface (see settings.mtuInterfaces) less the encapsulation.
 	// +optional
 	MTU int32 `json:"mtu,omitempty"`
 	// VNI of VXLAN (RFC 7348).
@@ -272,7 +324,7 @@ type Tunnel struct {
 	// Port of VXLAN, UDP.
 	// +optional
 	Port int32 `json:"port,omitempty"`
-	// Pools are the CIDRs of the pools that the device's own address may come from.
+	// Pools are the CIDRs of the pools that the device's own address may come from, the preferred first.
 	// +listType=atomic
 	// +optional
 	Pools []string `json:"pools,omitempty"`
@@ -288,9 +340,19 @@ type BorrowedAddress struct {
 
 // AgentSettings are the settings of a node agent.
 type AgentSettings struct {
-	// MTU of pod interfaces, bytes. 0: the MTU of the node's own interface.
+	// MTU of pod interfaces, bytes. 0: the MTU of the node's own interface, less the encapsulation of the tunnel that takes most.
 	// +optional
 	MTU int32 `json:"mtu,omitempty"`
+
+	// MTUInterfaces is a regular expression (RE2) of the interfaces whose least MTU is that of the node's own. Empty: that of the
+	// interface with the node's address counts.
+	// +optional
+	MTUInterfaces string `json:"mtuInterfaces,omitempty"`
+
+	// ExternalNodes are addresses and CIDRs outside the cluster that may send encapsulated packets to the node, in order.
+	// +listType=atomic
+	// +optional
+	ExternalNodes []string `json:"externalNodes,omitempty"`
 
 	// EndpointToHostAction is applied to traffic from a pod to its own node that the pod's egress policy allowed.
 	// Absent: Drop.
@@ -307,6 +369,12 @@ type AgentSettings struct {
 	AllowVXLANFromPods bool `json:"allowVXLANFromPods,omitempty"`
 	// +optional
 	AllowIPIPFromPods bool `json:"allowIPIPFromPods,omitempty"`
+
+	// ServiceLoops is what becomes of packets from elsewhere to addresses in ranges of services that nothing answers for: otherwise they
+	// bounce between the node and its router. Absent: Drop.
+	// +kubebuilder:validation:Enum=Drop;Reject;Disabled
+	// +optional
+	ServiceLoops string `json:"serviceLoops,omitempty"`
 
 	// FailsafeInbound are ports of the node that host endpoints never close to what comes in, in order.
 	// +listType=atomic
@@ -371,11 +439,23 @@ type NodeStateStatus struct {
 	// +optional
 	Tunnels []TunnelEnd `json:"tunnels,omitempty"`
 
-	// BGPSessions are the node's BGP sessions, in order of their name.
+	// BGPSessions are the node's BGP sessions, in order of their name. Of those of the mesh and of groups only some that are not
+	// Established are among them.
 	// +listType=map
 	// +listMapKey=name
 	// +optional
 	BGPSessions []BGPSessionStatus `json:"bgpSessions,omitempty"`
+
+	// BGPGroups count the sessions of the mesh and of groups, in order of name and family.
+	// +listType=map
+	// +listMapKey=name
+	// +listMapKey=family
+	// +optional
+	BGPGroups []BGPGroupStatus `json:"bgpGroups,omitempty"`
+
+	// Report answers the Inquiry.
+	// +optional
+	Report *Report `json:"report,omitempty"`
 
 	// Failures are the items that could not be put into effect. What is not listed is in effect.
 	// +listType=atomic
@@ -416,7 +496,7 @@ type EndpointStatus struct {
 
 // Failure is one item that could not be put into effect.
 type Failure struct {
-	// Kind of the item: a rendered kind, "Endpoint", "HostEndpoint", "Route", or "Address" (a pod that could not be given one).
+	// Kind of the item: a rendered kind, "Endpoint", "HostEndpoint", "Route", "Tunnel", or "Address" (a pod that could not be given one).
 	Kind string `json:"kind"`
 	// Name of the item.
 	Name string `json:"name"`

@@ -16,18 +16,36 @@ const (
 	annotationIPv4Pools = "cni.projectcalico.org/ipv4pools"
 	annotationIPv6Pools = "cni.projectcalico.org/ipv6pools"
 	annotationAddresses = "cni.projectcalico.org/ipAddrs"
+	annotationFloating  = "cni.projectcalico.org/floatingIPs"
+	annotationUnmanaged = "cni.projectcalico.org/ipAddrsNoIpam"
+	annotationMAC       = "cni.projectcalico.org/hwAddr"
 )
 
 // addressWishes are the values of these annotations.
-type addressWishes struct{ v4Pools, v6Pools, addresses string }
+type addressWishes struct{ v4Pools, v6Pools, addresses, floating, unmanaged, mac string }
 
 func wishesOf(annotations map[string]string) addressWishes {
-	return addressWishes{annotations[annotationIPv4Pools], annotations[annotationIPv6Pools], annotations[annotationAddresses]}
+	return addressWishes{
+		annotations[annotationIPv4Pools], annotations[annotationIPv6Pools], annotations[annotationAddresses], annotations[annotationFloating],
+		annotations[annotationUnmanaged], annotations[annotationMAC],
+	}
 }
 
 // request says which addresses an endpoint may get: what the pod asks for counts before what its namespace does, for each
 // family on its own, and both before the pools that serve every pod.
 func (c *Cluster) request(e *endpoint) v1alpha1.AddressRequest {
+	if problem := c.floatingMistake(e); problem != "" {
+		return v1alpha1.AddressRequest{Impossible: problem}
+	}
+	if _, problem := e.bandwidth.render(); problem != "" {
+		return v1alpha1.AddressRequest{Impossible: problem}
+	}
+	if _, problem := hardwareAddress(e.wishes.mac); problem != "" {
+		return v1alpha1.AddressRequest{Impossible: problem}
+	}
+	if e.wishes.unmanaged != "" {
+		return c.unmanagedRequest(e)
+	}
 	if e.wishes.addresses != "" {
 		return c.fixed(e.wishes.addresses)
 	}
@@ -131,13 +149,18 @@ func (c *Cluster) servingPools(n *node, ns *namespace) []netip.Prefix {
 	return out
 }
 
-// lease is a block as the node gets to know it. Of a pool that is disabled, or is not for pods, all addresses are kept back.
+// lease is a block as the node gets to know it. Of a pool that is disabled, or is neither for pods nor for tunnels, all addresses
+// are kept back.
 func (c *Cluster) lease(block netip.Prefix) v1alpha1.BlockLease {
 	l := v1alpha1.BlockLease{CIDR: block.String(), Pool: c.poolOf(block), Reserved: c.reservedIn(block)}
 	for _, p := range c.pools {
-		if (p.disabled || !p.forPods) && p.cidr.String() == l.Pool {
+		if p.cidr.String() != l.Pool {
+			continue
+		}
+		if p.disabled || !p.forPods && !p.forTunnels {
 			l.Reserved = []string{l.CIDR}
 		}
+		l.TunnelsOnly = l.TunnelsOnly || p.forTunnels && !p.forPods
 	}
 	return l
 }

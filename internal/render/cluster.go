@@ -61,12 +61,16 @@ type Cluster struct {
 	nodes      map[string]*node
 	blocks     map[string]block
 	pools      map[string]pool
+	// floating are the addresses that pods ask for as floating ones.
+	floating map[netip.Addr]*floatingAddress
 	// reservations are the CIDRs of IPReservations; cooldown is in seconds.
 	reservations map[string][]netip.Prefix
 	cooldown     int32
 	// felix are the FelixConfigurations that count, by name.
 	felix      map[string]felix
 	keepDenied bool
+	// unmanaged: pods may have addresses without address management.
+	unmanaged bool
 
 	tiers    map[string]tier
 	policies map[PolicyRef]*policyState
@@ -91,6 +95,9 @@ type Cluster struct {
 	nodeSets *labelindex.Index[*node, *set]
 	// keys are the label keys in use, by namespace; those in use everywhere under the empty name.
 	keys map[string]map[string]*keyUse
+
+	// inquiries are the CalicoNodeStatuses that ask anything, by name.
+	inquiries map[string]inquiry
 
 	// routes is what BGP does on each node.
 	routes *routing.Plan
@@ -126,9 +133,11 @@ func New() *Cluster {
 		endpoints:        map[string]*endpoint{},
 		hosts:            map[string]*endpoint{},
 		felix:            map[string]felix{},
+		inquiries:        map[string]inquiry{},
 		nodes:            map[string]*node{},
 		blocks:           map[string]block{},
 		pools:            map[string]pool{},
+		floating:         map[netip.Addr]*floatingAddress{},
 		reservations:     map[string][]netip.Prefix{},
 		tiers:            map[string]tier{},
 		policies:         map[PolicyRef]*policyState{},

@@ -79,17 +79,22 @@ func (n *node) renderEndpoints() v1alpha1.NodeEndpointsSpec {
 }
 
 func (c *Cluster) renderNetwork(n *node) v1alpha1.NodeNetworkSpec {
-	spec := v1alpha1.NodeNetworkSpec{Addresses: n.addresses, BGP: c.routes.Member(n.name)}
+	spec := v1alpha1.NodeNetworkSpec{Addresses: n.addresses, Subnets: n.subnets(), Tunnels: n.tunnelEnds(), BGP: c.routes.Member(n.name)}
 	for _, b := range n.leased() {
 		spec.Blocks = append(spec.Blocks, b.String())
 	}
+	spec.Single = c.singleOn(n)
 	return spec
 }
 
 func (c *Cluster) renderState(n *node) v1alpha1.NodeStateSpec {
 	felix := c.felixFor(n)
-	spec := v1alpha1.NodeStateSpec{Pools: c.renderPools(), BGP: c.routes.BGP(n.name), Settings: c.agentSettings(n, &felix)}
+	spec := v1alpha1.NodeStateSpec{Pools: c.renderPools(), BGP: c.routes.BGP(n.name), Inquiry: c.inquiryFor(n.name), Settings: c.agentSettings(n, &felix)}
 	spec.Settings.IPAMCooldownSeconds = c.cooldown
+	if n.exists {
+		c.encapsulate(spec.Pools, &felix.tunnels)
+		spec.Tunnels = c.tunnelsFor(n, &felix.tunnels, spec.Settings.VXLANPort)
+	}
 	for _, b := range n.leased() {
 		spec.Blocks = append(spec.Blocks, c.lease(b))
 	}
@@ -102,6 +107,9 @@ func (c *Cluster) renderState(n *node) v1alpha1.NodeStateSpec {
 			ID: e.id, UID: e.uid, Identity: e.identity.id,
 			Ingress: e.ingress, Egress: e.egress, Ports: e.ports, Addresses: c.request(e),
 		}
+		out.Floating = c.renderFloating(e)
+		out.Bandwidth, _ = e.bandwidth.render()
+		out.HardwareAddress, _ = hardwareAddress(e.wishes.mac)
 		if e.sourcePrefixes != "" && felix.letsSpoof() {
 			out.SourcePrefixes = prefixesOf(e.sourcePrefixes)
 		}

@@ -26,6 +26,9 @@ type felix struct {
 	inbound, outbound []v3.ProtoPort
 	nftables          string
 	spoofing          string
+	serviceLoops      string
+	tunnels           felixTunnels
+	floating          string
 }
 
 func felixOf(spec *v3.FelixConfigurationSpec) felix {
@@ -38,6 +41,9 @@ func felixOf(spec *v3.FelixConfigurationSpec) felix {
 		outbound:       spec.FailsafeOutboundHostPorts,
 		nftables:       spec.NftablesMode,
 		spoofing:       spec.WorkloadSourceSpoofing,
+		serviceLoops:   spec.ServiceLoopPrevention,
+		tunnels:        felixTunnelsOf(spec),
+		floating:       spec.FloatingIPs,
 	}
 }
 
@@ -56,11 +62,17 @@ func (f felix) over(general felix) felix {
 		outbound:       orPorts(f.outbound, general.outbound),
 		nftables:       cmp.Or(f.nftables, general.nftables),
 		spoofing:       cmp.Or(f.spoofing, general.spoofing),
+		serviceLoops:   cmp.Or(f.serviceLoops, general.serviceLoops),
+		tunnels:        f.tunnels.over(&general.tunnels),
+		floating:       cmp.Or(f.floating, general.floating),
 	}
 }
 
 // letsSpoof tells whether pods may send from the prefixes that their annotation asks for.
 func (f *felix) letsSpoof() bool { return strings.EqualFold(f.spoofing, "Any") }
+
+// floats tells whether pods are reached by the floating addresses of their annotation.
+func (f *felix) floats() bool { return strings.EqualFold(f.floating, "Enabled") }
 
 func orPorts(a, b []v3.ProtoPort) []v3.ProtoPort {
 	if a != nil {
@@ -87,6 +99,7 @@ func (c *Cluster) setFelix(name string, spec *v3.FelixConfigurationSpec) {
 	if spec == nil {
 		delete(c.felix, name)
 	}
+	c.touchFloating()
 	switch {
 	case !ofNode:
 		c.touchNodeStates()
@@ -125,9 +138,15 @@ func (c *Cluster) agentSettings(n *node, f *felix) v1alpha1.AgentSettings {
 			out.EndpointToHostAction = action
 		}
 	}
+	for _, action := range [2]string{"Reject", "Disabled"} {
+		if strings.EqualFold(f.serviceLoops, action) {
+			out.ServiceLoops = action
+		}
+	}
 	if f.vxlanPort != nil {
 		out.VXLANPort = int32(*f.vxlanPort)
 	}
+	out.MTUInterfaces, out.ExternalNodes = f.tunnels.mtuInterfaces, externalNodes(f.tunnels.externalNodes)
 	switch {
 	case strings.EqualFold(f.nftables, "Enabled"):
 		out.Dataplane = "nftables"

@@ -28,7 +28,7 @@ const (
 //
 // Policy comes before routes. A pod that arrives gets its route when its policy is there. Of one that departs, the
 // policy goes first: an interface without policy drops everything, so there is no packet that a route could bring to it
-// unjudged.
+// unjudged. Tunnels come before the routes that lead through them.
 func (a *Agent) apply(ctx context.Context) {
 	if !a.started {
 		return
@@ -38,7 +38,7 @@ func (a *Agent) apply(ctx context.Context) {
 		return // a retry is set; trying at every piece of news helps nobody
 	}
 	failed := false
-	if due || a.state.Policy().HasDirty() || a.state.Routes().HasDirty() || a.bgpDirty() {
+	if due || a.state.Policy().HasDirty() || a.state.Routes().HasDirty() || a.tunnelsDirty() || a.bgpDirty() || a.loopsDirty() || a.bandwidthDirty() {
 		failed = a.applyTables(ctx, due)
 	}
 	a.endDenied()
@@ -58,16 +58,20 @@ func (a *Agent) applyTables(ctx context.Context, both bool) bool {
 		a.Metrics.timed("policy", func() { policyItems, policyErr = split(a.Policy.Apply(ctx, a.state.Policy())) })
 		a.policyInEffect = policyErr == nil
 	} else {
-		policyItems = a.itemsOf(isPolicy, true)
+		policyItems = a.itemsOf(isPolicy)
 	}
-	if both || a.state.Routes().HasDirty() {
+	devices := both || a.tunnelsDirty()
+	tunnelItems := a.applyTunnels(ctx, devices)
+	if devices || a.state.Routes().HasDirty() {
 		a.Metrics.timed("routes", func() { routeItems, routesErr = split(a.Routes.Apply(ctx, a.state.Routes())) })
 	} else {
-		routeItems = a.itemsOf(isRoute, true)
+		routeItems = a.itemsOf(isRoute)
 	}
 	bgpItems := a.applyBGP(ctx, both)
+	loopItems := a.applyLoops(ctx, both)
+	limitItems := a.applyBandwidth(ctx, both)
 	a.noteDisturbances()
-	a.items = slices.Concat(policyItems, routeItems, bgpItems)
+	a.items = slices.Concat(policyItems, tunnelItems, routeItems, bgpItems, loopItems, limitItems)
 	a.setFailures(a.items)
 	err := errors.Join(policyErr, routesErr)
 	failed := err != nil
@@ -85,8 +89,17 @@ func (a *Agent) applyTables(ctx context.Context, both bool) bool {
 		if routesErr != nil || len(routeItems) > 0 {
 			a.Routes.Resync()
 		}
+		if len(tunnelItems) > 0 {
+			a.resyncTunnels()
+		}
 		if len(bgpItems) > 0 {
 			a.resyncBGP()
+		}
+		if len(limitItems) > 0 {
+			a.resyncBandwidth()
+		}
+		if len(loopItems) > 0 {
+			a.resyncLoops()
 		}
 		a.timers.apply.within(backoff(a.attempts, failed))
 	} else {
@@ -105,15 +118,17 @@ func (a *Agent) applyTables(ctx context.Context, both bool) bool {
 	return false
 }
 
-func isPolicy(e *tables.ItemError) bool { return !isRoute(e) && !isSession(e) }
+func isPolicy(e *tables.ItemError) bool {
+	return !isRoute(e) && !isTunnel(e) && !isSession(e) && !isLoop(e) && !isLimit(e)
+}
 
 func isRoute(e *tables.ItemError) bool { return e.Kind == tables.KindRoute }
 
-// itemsOf gives the known failures that are, or are not, of a class: those of a dataplane that was not applied stand.
-func (a *Agent) itemsOf(class func(*tables.ItemError) bool, want bool) []*tables.ItemError {
+// itemsOf gives the known failures of a class: those of a dataplane that was not applied stand.
+func (a *Agent) itemsOf(class func(*tables.ItemError) bool) []*tables.ItemError {
 	var out []*tables.ItemError
 	for _, e := range a.items {
-		if class(e) == want {
+		if class(e) {
 			out = append(out, e)
 		}
 	}
@@ -197,7 +212,7 @@ func (a *Agent) setFailures(items []*tables.ItemError) {
 	}
 	for _, e := range items {
 		name := e.Name
-		if id, ok := interfaces[name]; ok && e.Kind == render.KindEndpoint {
+		if id, ok := interfaces[name]; ok && (e.Kind == render.KindEndpoint || isLimit(e)) {
 			name = id
 		}
 		if host := a.state.HostEndpoint(name); host != "" && e.Kind == render.KindHostEndpoint {

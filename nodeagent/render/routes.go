@@ -13,6 +13,7 @@ import (
 // destination is all that is said about one destination. What is most local wins.
 type destination struct {
 	workloads map[string]int        // interfaces
+	floating  string                // interface of the workload whose floating address it is
 	own       bool                  // a block of this node
 	gateways  map[string]netip.Addr // node -> its address
 }
@@ -22,6 +23,8 @@ func (d *destination) route() (tables.Route, bool) {
 	switch {
 	case len(d.workloads) > 0:
 		return tables.Route{Type: tables.Workload, Interface: least(d.workloads)}, true
+	case d.floating != "":
+		return tables.Route{Type: tables.Workload, Interface: d.floating}, true
 	case d.own:
 		return tables.Route{Type: tables.Blackhole}, true
 	case len(d.gateways) > 0:
@@ -29,6 +32,9 @@ func (d *destination) route() (tables.Route, bool) {
 	}
 	return tables.Route{}, false
 }
+
+// here tells whether the destination is a workload of this node.
+func (d *destination) here() bool { return len(d.workloads) > 0 || d.floating != "" }
 
 func least[V any](m map[string]V) string {
 	first, found := "", false
@@ -56,12 +62,16 @@ func (s *State) claim(prefix netip.Prefix, change func(*destination)) {
 
 // decideRoute makes the route to a destination what is said about it.
 func (s *State) decideRoute(prefix netip.Prefix, d *destination) {
-	if r, ok := d.route(); ok && (r.Type != tables.Gateway || !s.isByBGP(prefix)) {
+	r, ok := d.route()
+	if r.Type == tables.Gateway {
+		r = s.encapsulated(prefix, r) // of the ends of tunnels BGP knows nothing
+	}
+	if ok && (r.Type != tables.Gateway || !s.isByBGP(prefix)) {
 		s.routes.Set(prefix, r)
 	} else {
 		s.routes.Delete(prefix)
 	}
-	s.exportWorkload(prefix, len(d.workloads) > 0)
+	s.exportWorkload(prefix, d.here())
 	s.decideLearned(prefix)
 }
 
@@ -94,8 +104,10 @@ func (s *State) setOwnBlocks(blocks []netip.Prefix) {
 func (s *State) SetNetwork(node string, spec *v1alpha1.NodeNetworkSpec) {
 	if node == s.node {
 		s.networks[node] = *spec
+		s.setOwnNetwork(spec)
 		return
 	}
+	s.setTunnelNode(node, s.networks[node].Addresses, spec.Addresses)
 	next, err := gateways(spec)
 	s.problem(KindNodeNetwork, node, err)
 	old, _ := gateways(new(s.networks[node])) // its problem was noted when it came
@@ -111,6 +123,19 @@ func (s *State) SetNetwork(node string, spec *v1alpha1.NodeNetworkSpec) {
 	s.setMeshSessions(node)
 }
 
+// setOwnNetwork takes over the node's own addresses, which tunnels begin at, and subnets.
+func (s *State) setOwnNetwork(spec *v1alpha1.NodeNetworkSpec) {
+	subnets, err := prefixes(spec.Subnets)
+	s.problem(KindNodeNetwork, s.node, err)
+	for _, kind := range tables.TunnelKinds() {
+		s.decideDevice(kind)
+	}
+	if !slices.Equal(s.ownSubnets, subnets) {
+		s.ownSubnets = subnets
+		s.decideGateways()
+	}
+}
+
 // DeleteNetwork takes the news that a node is gone.
 func (s *State) DeleteNetwork(node string) {
 	s.SetNetwork(node, &v1alpha1.NodeNetworkSpec{})
@@ -124,12 +149,18 @@ func (s *State) OwnAddresses() []netip.Addr {
 	return addrs
 }
 
-// gateways gives the next hop for each block of a node: its address of the block's family.
+// gateways gives the next hop for each block of a node, and for each single address that lies behind it: the node's address of
+// the same family.
 func gateways(spec *v1alpha1.NodeNetworkSpec) (map[netip.Prefix]netip.Addr, error) {
 	addrs, problem := addresses(spec.Addresses)
 	hops := make(map[netip.Prefix]netip.Addr, len(spec.Blocks))
 	blocks, err := prefixes(spec.Blocks)
 	problem = errors.Join(problem, err)
+	single, err := addresses(spec.Single)
+	problem = errors.Join(problem, err)
+	for _, addr := range single {
+		blocks = append(blocks, netip.PrefixFrom(addr, addr.BitLen()))
+	}
 	for _, block := range blocks {
 		i := slices.IndexFunc(addrs, func(a netip.Addr) bool { return a.Is4() == block.Addr().Is4() })
 		if i < 0 {

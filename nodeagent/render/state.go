@@ -21,14 +21,17 @@ const (
 	KindSetCatalog    = "SetCatalog"
 	KindEndpoint      = "Endpoint"
 	KindHostEndpoint  = "HostEndpoint"
+	// KindFloatingAddress is an endpoint's floating addresses: what is wrong with them does not concern its policies.
+	KindFloatingAddress = "FloatingAddress"
 )
 
 // State is what one node knows, and the tables that follow from it. It is not safe for concurrent use.
 type State struct {
 	node string
 
-	policy *tables.Policy
-	routes *tables.Routes
+	policy    *tables.Policy
+	routes    *tables.Routes
+	bandwidth *tables.Bandwidth
 
 	endpoints map[string]*endpoint
 	hosts     map[string]*host
@@ -44,9 +47,16 @@ type State struct {
 	members   members
 	dests     map[netip.Prefix]*destination
 	ownBlocks []netip.Prefix
+	// ownSubnets are the subnets of the node's addresses.
+	ownSubnets []netip.Prefix
+
+	// floating tells to which endpoint a floating address belongs.
+	floating map[netip.Addr]string
 
 	bgp     bgp
 	learned learned
+	loops   tables.ServiceLoops
+	tunnels tunnels
 
 	// waitingForSet, waitingForProgram and hostsWaiting: ID of the missing -> names of those that wait. For programs wait
 	// endpoints and, by themselves, host endpoints.
@@ -96,6 +106,7 @@ func New(node string) *State {
 		node:              node,
 		policy:            policy,
 		routes:            tables.NewRoutes(),
+		bandwidth:         tables.NewBandwidth(),
 		endpoints:         map[string]*endpoint{},
 		hosts:             map[string]*host{},
 		programs:          map[string]*program{},
@@ -105,12 +116,14 @@ func New(node string) *State {
 		networks:          map[string]v1alpha1.NodeNetworkSpec{},
 		members:           newMembers(policy.Members),
 		dests:             map[netip.Prefix]*destination{},
+		floating:          map[netip.Addr]string{},
 		waitingForSet:     index{},
 		waitingForProgram: index{},
 		hostsWaiting:      index{},
 		problems:          map[Item]string{},
 		bgp:               newBGP(),
 		learned:           newLearned(),
+		tunnels:           newTunnels(),
 	}
 }
 
@@ -119,6 +132,9 @@ func (s *State) Policy() *tables.Policy { return s.policy }
 
 // Routes are the desired routes.
 func (s *State) Routes() *tables.Routes { return s.routes }
+
+// Bandwidth are the desired limits of traffic.
+func (s *State) Bandwidth() *tables.Bandwidth { return s.bandwidth }
 
 // Problems are the items that could not be understood, with what is wrong with them. The previous form of such an item
 // stays in force. The map is the state's own.
