@@ -34,6 +34,7 @@ import (
 	"github.com/manul-net/manul/controllers/leases"
 	"github.com/manul-net/manul/controllers/loadbalancers"
 	"github.com/manul-net/manul/controllers/policystatus"
+	"github.com/manul-net/manul/controllers/poolstatus"
 	"github.com/manul-net/manul/controllers/rendered"
 	"github.com/manul-net/manul/internal/live"
 )
@@ -117,6 +118,7 @@ func register(mgr manager.Manager, world *live.World, opts Options) error {
 		func() error { return rendered.Setup(mgr, world) },
 		func() error { return policystatus.Setup(mgr, world) },
 		func() error { return leases.Setup(mgr, world) },
+		func() error { return poolstatus.Setup(mgr) },
 		func() error { return hostendpoints.Setup(mgr) },
 		func() error { return bgpstatus.Setup(mgr) },
 		func() error { return loadbalancers.Setup(mgr) },

@@ -58,6 +58,7 @@ func rooms() []room {
 		{path: "internal/policy", project: []string{"api", "internal/selector", "internal/validate"}, never: both()},
 		{path: "internal/routing", project: []string{"api", "internal/selector", "internal/labelindex", "internal/validate"}, never: both()},
 		{path: "internal/ipam", project: []string{"api", "internal/selector"}, never: both()},
+		{path: "internal/announce", never: noIO()},
 		{path: "internal/usage", project: []string{"api", "internal/ipam"}, never: both()},
 		{path: "internal/render", project: []string{"api", "internal"}, never: both()},
 		{path: "internal/live", project: []string{"api", "internal"}, never: both()},
