@@ -47,6 +47,11 @@ type NodeNetworkSpec struct {
 	// +optional
 	Borrowed []string `json:"borrowed,omitempty"`
 
+	// Floating are addresses that the node translates to those of its pods, in order.
+	// +listType=set
+	// +optional
+	Floating []string `json:"floating,omitempty"`
+
 	// Tunnels are the node's ends of tunnels, in order of their kind.
 	// +listType=map
 	// +listMapKey=kind

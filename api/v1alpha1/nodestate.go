@@ -116,9 +116,24 @@ type Endpoint struct {
 	// +optional
 	SourcePrefixes []string `json:"sourcePrefixes,omitempty"`
 
+	// Floating are addresses by which the endpoint is reached beside its own, in order.
+	// +listType=map
+	// +listMapKey=address
+	// +optional
+	Floating []FloatingAddress `json:"floating,omitempty"`
+
 	// Addresses says which addresses the endpoint may get.
 	// +optional
 	Addresses AddressRequest `json:"addresses,omitempty"`
+}
+
+// FloatingAddress is an address that is translated, one to one, to the endpoint's own address of the same family.
+type FloatingAddress struct {
+	// Address without prefix length.
+	Address string `json:"address"`
+	// Problem says why the address is not the endpoint's. Absent: it is.
+	// +optional
+	Problem string `json:"problem,omitempty"`
 }
 
 // HostEndpoint is an interface of the node, or all of them, and the policies that apply to it. Ingress is what comes in by

@@ -83,6 +83,7 @@ func (c *Cluster) renderNetwork(n *node) v1alpha1.NodeNetworkSpec {
 	for _, b := range n.leased() {
 		spec.Blocks = append(spec.Blocks, b.String())
 	}
+	spec.Floating = c.floatingOn(n)
 	return spec
 }
 
@@ -102,6 +103,7 @@ func (c *Cluster) renderState(n *node) v1alpha1.NodeStateSpec {
 			ID: e.id, UID: e.uid, Identity: e.identity.id,
 			Ingress: e.ingress, Egress: e.egress, Ports: e.ports, Addresses: c.request(e),
 		}
+		out.Floating = c.renderFloating(e)
 		if e.sourcePrefixes != "" && felix.letsSpoof() {
 			out.SourcePrefixes = prefixesOf(e.sourcePrefixes)
 		}

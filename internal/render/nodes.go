@@ -208,6 +208,7 @@ func (c *Cluster) observeNodeState(o *v1alpha1.NodeState) {
 		return a.UID == b.UID && slices.Equal(a.Addresses, b.Addresses)
 	}) {
 		c.touch(KindNodeEndpoints, n.name)
+		c.floatingHeld(n, n.holds, holds)
 	}
 	n.holds = holds
 	if !slices.Equal(n.failures, o.Status.Failures) {
@@ -226,6 +227,7 @@ func (c *Cluster) forgetNodeState(name string) {
 	if n == nil {
 		return
 	}
+	c.floatingHeld(n, n.holds, nil)
 	n.state, n.listed, n.listedHosts, n.holds = nil, nil, nil, nil
 	c.failuresChanged(n, n.failures, nil)
 	n.failures = nil

@@ -53,12 +53,14 @@ func (c *Cluster) setPool(o *v3.IPPool) {
 	}
 	c.pools[o.Name] = p
 	c.touchNodeStates()
+	c.touchFloating()
 }
 
 func (c *Cluster) deletePool(name string) {
 	if _, ok := c.pools[name]; ok {
 		delete(c.pools, name)
 		c.touchNodeStates()
+		c.touchFloating()
 	}
 }
 
@@ -157,6 +159,7 @@ func (c *Cluster) reservedIn(block netip.Prefix) []string {
 			}
 		}
 	}
+	found = append(found, c.floatingIn(block)...)
 	slices.SortFunc(found, netip.Prefix.Compare)
 	var out []string
 	last := netip.Prefix{}

@@ -26,6 +26,7 @@ type felix struct {
 	inbound, outbound []v3.ProtoPort
 	nftables          string
 	spoofing          string
+	floating          string
 }
 
 func felixOf(spec *v3.FelixConfigurationSpec) felix {
@@ -38,6 +39,7 @@ func felixOf(spec *v3.FelixConfigurationSpec) felix {
 		outbound:       spec.FailsafeOutboundHostPorts,
 		nftables:       spec.NftablesMode,
 		spoofing:       spec.WorkloadSourceSpoofing,
+		floating:       spec.FloatingIPs,
 	}
 }
 
@@ -56,11 +58,15 @@ func (f felix) over(general felix) felix {
 		outbound:       orPorts(f.outbound, general.outbound),
 		nftables:       cmp.Or(f.nftables, general.nftables),
 		spoofing:       cmp.Or(f.spoofing, general.spoofing),
+		floating:       cmp.Or(f.floating, general.floating),
 	}
 }
 
 // letsSpoof tells whether pods may send from the prefixes that their annotation asks for.
 func (f *felix) letsSpoof() bool { return strings.EqualFold(f.spoofing, "Any") }
+
+// floats tells whether pods are reached by the floating addresses of their annotation.
+func (f *felix) floats() bool { return strings.EqualFold(f.floating, "Enabled") }
 
 func orPorts(a, b []v3.ProtoPort) []v3.ProtoPort {
 	if a != nil {
@@ -87,6 +93,7 @@ func (c *Cluster) setFelix(name string, spec *v3.FelixConfigurationSpec) {
 	if spec == nil {
 		delete(c.felix, name)
 	}
+	c.touchFloating()
 	switch {
 	case !ofNode:
 		c.touchNodeStates()

@@ -39,6 +39,8 @@ type HolderKind string
 const (
 	// HolderPod is a pod; its name is "namespace/name".
 	HolderPod HolderKind = "Pod"
+	// HolderFloating is a pod that is reached by the address beside its own; its name is "namespace/name".
+	HolderFloating HolderKind = "FloatingAddress"
 	// HolderTunnel is a node's end of a tunnel; its name is the kind of the tunnel.
 	HolderTunnel HolderKind = "Tunnel"
 	// HolderService is a service of type LoadBalancer; its name is "namespace/name".
@@ -49,7 +51,7 @@ const (
 type Holder struct {
 	Kind HolderKind `json:"kind"`
 	Name string     `json:"name"`
-	// UID of a pod.
+	// UID of the pod.
 	UID types.UID `json:"uid,omitempty"`
 	// Node that reports it; empty for a service.
 	Node string `json:"node,omitempty"`
@@ -60,6 +62,8 @@ func (h Holder) String() string {
 	switch h.Kind {
 	case HolderPod:
 		return "pod " + h.Name + " on node " + h.Node
+	case HolderFloating:
+		return "pod " + h.Name + " on node " + h.Node + " as its floating address"
 	case HolderTunnel:
 		return "the " + h.Name + " tunnel of node " + h.Node
 	case HolderService:
@@ -256,6 +260,12 @@ func usesOf(c *Cluster) []Use {
 			e := &s.Status.Endpoints[j]
 			for _, text := range e.Addresses {
 				add(text, Holder{HolderPod, e.ID, e.UID, s.Name})
+			}
+		}
+		for j := range s.Spec.Endpoints {
+			e := &s.Spec.Endpoints[j]
+			for _, f := range e.Floating {
+				add(f.Address, Holder{HolderFloating, e.ID, e.UID, s.Name})
 			}
 		}
 		for _, t := range s.Status.Tunnels {

@@ -135,6 +135,12 @@ func TestCheck(t *testing.T) {
 			c.Services = append(c.Services, balancer("web", "192.0.2.1"))
 			c.NodeStates[0].Status.Tunnels = []v1alpha1.TunnelEnd{{Kind: v1alpha1.TunnelVXLAN, Address: "10.48.0.1"}}
 		}, nil},
+		"a pod has a floating address": {func(c *Cluster) {
+			c.NodeStates[0].Spec.Endpoints[0].Floating = []v1alpha1.FloatingAddress{{Address: "10.49.0.1"}}
+		}, nil},
+		"a pod's address is another's floating one": {func(c *Cluster) {
+			c.NodeStates[0].Spec.Endpoints[0].Floating = []v1alpha1.FloatingAddress{{Address: "10.48.0.64"}}
+		}, []string{"AddressTwice 10.48.0.64"}},
 		"two pods have one address":                    {func(c *Cluster) { c.run("shop/twin", "10.48.0.64", 1) }, []string{"AddressTwice 10.48.0.64"}},
 		"a pod has an address of another node's block": {func(c *Cluster) { c.run("shop/stray", "10.48.0.70", 0) }, []string{"AddressOutsideBlocks 10.48.0.70"}},
 		"a pod has a borrowed address": {func(c *Cluster) {

@@ -199,12 +199,19 @@ func installWhenReady(ctx context.Context, o *options, ready <-chan struct{}, lo
 	if err := install.Plugin(o.plugin, o.cniBin); err != nil {
 		return err
 	}
+	left, err := install.StandardPlugins(o.standard, o.cniBin, filepath.Join(o.state, "cni", "installed.json"))
+	if err != nil {
+		return err
+	}
+	if len(left) > 0 {
+		log.Info("the node has CNI plugins of its own, which stay", "plugins", left)
+	}
 	select {
 	case <-ctx.Done():
 		return nil
 	case <-ready:
 	}
-	network := conflist.Options{}
+	network := conflist.Options{Sysctls: o.sysctls}
 	if o.socket != protocol.DefaultSocket {
 		network.Socket = o.socket
 	}

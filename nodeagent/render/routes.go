@@ -13,6 +13,7 @@ import (
 // destination is all that is said about one destination. What is most local wins.
 type destination struct {
 	workloads map[string]int        // interfaces
+	floating  string                // interface of the workload whose floating address it is
 	own       bool                  // a block of this node
 	gateways  map[string]netip.Addr // node -> its address
 }
@@ -22,6 +23,8 @@ func (d *destination) route() (tables.Route, bool) {
 	switch {
 	case len(d.workloads) > 0:
 		return tables.Route{Type: tables.Workload, Interface: least(d.workloads)}, true
+	case d.floating != "":
+		return tables.Route{Type: tables.Workload, Interface: d.floating}, true
 	case d.own:
 		return tables.Route{Type: tables.Blackhole}, true
 	case len(d.gateways) > 0:
@@ -29,6 +32,9 @@ func (d *destination) route() (tables.Route, bool) {
 	}
 	return tables.Route{}, false
 }
+
+// here tells whether the destination is a workload of this node.
+func (d *destination) here() bool { return len(d.workloads) > 0 || d.floating != "" }
 
 func least[V any](m map[string]V) string {
 	first, found := "", false
@@ -61,7 +67,7 @@ func (s *State) decideRoute(prefix netip.Prefix, d *destination) {
 	} else {
 		s.routes.Delete(prefix)
 	}
-	s.exportWorkload(prefix, len(d.workloads) > 0)
+	s.exportWorkload(prefix, d.here())
 	s.decideLearned(prefix)
 }
 
@@ -124,12 +130,18 @@ func (s *State) OwnAddresses() []netip.Addr {
 	return addrs
 }
 
-// gateways gives the next hop for each block of a node: its address of the block's family.
+// gateways gives the next hop for each block of a node, and for each single address that lies behind it: the node's address of
+// the same family.
 func gateways(spec *v1alpha1.NodeNetworkSpec) (map[netip.Prefix]netip.Addr, error) {
 	addrs, problem := addresses(spec.Addresses)
 	hops := make(map[netip.Prefix]netip.Addr, len(spec.Blocks))
 	blocks, err := prefixes(spec.Blocks)
 	problem = errors.Join(problem, err)
+	floating, err := addresses(spec.Floating)
+	problem = errors.Join(problem, err)
+	for _, addr := range floating {
+		blocks = append(blocks, netip.PrefixFrom(addr, addr.BitLen()))
+	}
 	for _, block := range blocks {
 		i := slices.IndexFunc(addrs, func(a netip.Addr) bool { return a.Is4() == block.Addr().Is4() })
 		if i < 0 {

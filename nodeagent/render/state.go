@@ -21,6 +21,8 @@ const (
 	KindSetCatalog    = "SetCatalog"
 	KindEndpoint      = "Endpoint"
 	KindHostEndpoint  = "HostEndpoint"
+	// KindFloatingAddress is an endpoint's floating addresses: what is wrong with them does not concern its policies.
+	KindFloatingAddress = "FloatingAddress"
 )
 
 // State is what one node knows, and the tables that follow from it. It is not safe for concurrent use.
@@ -44,6 +46,9 @@ type State struct {
 	members   members
 	dests     map[netip.Prefix]*destination
 	ownBlocks []netip.Prefix
+
+	// floating tells to which endpoint a floating address belongs.
+	floating map[netip.Addr]string
 
 	bgp     bgp
 	learned learned
@@ -105,6 +110,7 @@ func New(node string) *State {
 		networks:          map[string]v1alpha1.NodeNetworkSpec{},
 		members:           newMembers(policy.Members),
 		dests:             map[netip.Prefix]*destination{},
+		floating:          map[netip.Addr]string{},
 		waitingForSet:     index{},
 		waitingForProgram: index{},
 		hostsWaiting:      index{},
