@@ -265,7 +265,9 @@ func usesOf(c *Cluster) []Use {
 		for j := range s.Spec.Endpoints {
 			e := &s.Spec.Endpoints[j]
 			for _, f := range e.Floating {
-				add(f.Address, Holder{HolderFloating, e.ID, e.UID, s.Name})
+				if f.Problem == "" { // it is the pod's
+					add(f.Address, Holder{HolderFloating, e.ID, e.UID, s.Name})
+				}
 			}
 		}
 		for _, t := range s.Status.Tunnels {
