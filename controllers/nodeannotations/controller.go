@@ -64,7 +64,6 @@ func (r *Reporter) Reconcile(ctx context.Context, name string) (reconcile.Result
 	node := &corev1.Node{}
 	if err := r.Client.Get(ctx, client.ObjectKey{Name: name}, node); apierrors.IsNotFound(err) {
 		delete(r.told, name)
-		r.limiter.Forget(name)
 		return reconcile.Result{}, nil
 	} else if err != nil {
 		return reconcile.Result{}, fmt.Errorf("reading node %q: %w", name, err)

@@ -158,7 +158,6 @@ func (r *Reporter) forget(node string, there map[types.UID]bool) {
 	for uid := range r.nodes[node] {
 		if !there[uid] {
 			delete(r.nodes[node], uid)
-			r.limiter.Forget(uid)
 		}
 	}
 	if len(r.nodes[node]) == 0 {

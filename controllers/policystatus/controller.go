@@ -85,7 +85,6 @@ func (r *Reporter) Reconcile(ctx context.Context, ref render.PolicyRef) (reconci
 	report, ok := r.World.Policy(ref)
 	if !ok {
 		r.settled(ref)
-		r.announced.Forget(ref)
 		return reconcile.Result{}, nil
 	}
 	p, err := r.published(ctx, ref, report.Program)

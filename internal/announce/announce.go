@@ -36,6 +36,7 @@ func (l *Limiter[K]) Allow(subject K, reason string, now time.Time) bool {
 	}
 	if now.Sub(l.minute) >= time.Minute {
 		l.minute, l.count = now, 0
+		l.sweep(now)
 	}
 	if l.count >= perMinute {
 		return false
@@ -51,19 +52,15 @@ func (l *Limiter[K]) Allow(subject K, reason string, now time.Time) bool {
 	return true
 }
 
-// Forget is for a subject that is gone.
-func (l *Limiter[K]) Forget(subject K) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	delete(l.last, subject)
-}
-
-// Keep forgets every subject that is not kept.
-func (l *Limiter[K]) Keep(kept func(K) bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for subject := range l.last {
-		if !kept(subject) {
+// sweep forgets what keeps nothing from being said any more, so that no more is remembered than two minutes' events.
+func (l *Limiter[K]) sweep(now time.Time) {
+	for subject, reasons := range l.last {
+		for reason, last := range reasons {
+			if now.Sub(last) >= oncePer {
+				delete(reasons, reason)
+			}
+		}
+		if len(reasons) == 0 {
 			delete(l.last, subject)
 		}
 	}

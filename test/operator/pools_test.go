@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/manul-net/manul/api/v1alpha1"
 	v3 "github.com/manul-net/manul/api/v3"
 	"github.com/manul-net/manul/controllers"
 )
@@ -67,4 +68,40 @@ func TestPoolStatus(t *testing.T) {
 	if c := meta.FindStatusCondition(small.Status.Conditions, v3.ConditionNearlyExhausted); !strings.Contains(c.Message, "add a pool") {
 		t.Errorf("the condition says no way out: %q", c.Message)
 	}
+}
+
+// TestEventsAboutAnnotations: what annotations ask for and can't be had is told on the pod, and on the node.
+func TestEventsAboutAnnotations(t *testing.T) {
+	k := newCluster(t)
+	a := k.agents()
+	sick := node("node1", "10.0.0.11")
+	sick.Annotations = map[string]string{"projectcalico.org/ASNumber": "AS64512", "projectcalico.org/RouteReflectorClusterID": "1"}
+	k.create(sick, namespace("asks"))
+	k.operator(withPool())
+	k.eventually("the node is told of its AS number", func() error { return k.told("node1", "Warning", "InvalidAnnotation") })
+	for name, annotations := range map[string]map[string]string{
+		"unknown-pool":  {"cni.projectcalico.org/ipv4pools": `["nowhere"]`},
+		"outside":       {"cni.projectcalico.org/ipAddrs": `["192.0.2.1"]`},
+		"wrong-family":  {"cni.projectcalico.org/ipv6pools": `["default-ipv4-ippool"]`},
+		"malformed":     {"cni.projectcalico.org/ipAddrs": `10.48.0.7`},
+		"of-its-floats": {"cni.projectcalico.org/floatingIPs": `10.48.0.7`},
+	} {
+		p := pod("asks", name, "node1", nil)
+		p.Annotations = annotations
+		k.create(p)
+		k.eventually("the pod "+name+" is told", func() error { return k.told(name, "Warning", "AddressAnnotation") })
+	}
+	// One that is in use, as the agent finds out.
+	a.hold("node1", true)
+	p := pod("asks", "taken", "node1", nil)
+	p.Annotations = map[string]string{"cni.projectcalico.org/ipAddrs": `["10.48.0.1"]`}
+	k.create(p)
+	k.endpointOf("node1", "asks/taken")
+	state := &v1alpha1.NodeState{ObjectMeta: metav1.ObjectMeta{Name: "node1"}}
+	k.get(state)
+	before := state.DeepCopy()
+	state.Status.Endpoints = slices.DeleteFunc(state.Status.Endpoints, func(e v1alpha1.EndpointStatus) bool { return e.ID == "asks/taken" })
+	state.Status.Failures = []v1alpha1.Failure{{Kind: "Address", Name: "asks/taken", Message: "address 10.48.0.1 is in use by asks/other"}}
+	k.must(k.client.Status().Patch(t.Context(), state, client.MergeFrom(before)), "reporting the failure")
+	k.eventually("the pod taken is told", func() error { return k.told("taken", "Warning", "AddressAnnotation") })
 }
