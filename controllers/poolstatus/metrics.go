@@ -96,8 +96,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 // register has the collector asked by who scrapes. Of two in one process, as tests have, the later one counts.
 func (c *collector) register(in prometheus.Registerer) error {
 	err := in.Register(c)
-	var before prometheus.AlreadyRegisteredError
-	if errors.As(err, &before) {
+	if before, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok {
 		in.Unregister(before.ExistingCollector)
 		err = in.Register(c)
 	}

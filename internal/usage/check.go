@@ -85,7 +85,7 @@ func Check(c *Cluster) []Finding {
 	for i := range c.Pods {
 		k.pods[c.Pods[i].Namespace+"/"+c.Pods[i].Name] = &c.Pods[i]
 	}
-	k.blocks()
+	k.leases()
 	k.affinities()
 	k.rendered()
 	k.addresses()
@@ -112,9 +112,9 @@ func (k *check) find(reason, object string, repair *Repair, format string, args 
 	k.findings = append(k.findings, Finding{Reason: reason, Object: object, Message: fmt.Sprintf(format, args...), Repair: repair, Repairable: repair != nil})
 }
 
-func (k *check) blocks() {
-	for i := range k.Cluster.Blocks {
-		o := &k.Cluster.Blocks[i]
+func (k *check) leases() {
+	for i := range k.Blocks {
+		o := &k.Blocks[i]
 		b, ok := blockOf(o)
 		switch {
 		case !ok:
@@ -158,9 +158,9 @@ func (k *check) takeBack(b *Block) *Repair {
 		}
 	}
 	r := &Repair{}
-	for i := range k.Cluster.Blocks {
-		if k.Cluster.Blocks[i].Name == b.Name {
-			r.DeleteBlock = &k.Cluster.Blocks[i]
+	for i := range k.Blocks {
+		if k.Blocks[i].Name == b.Name {
+			r.DeleteBlock = &k.Blocks[i]
 		}
 	}
 	for i := range k.Affinities {
