@@ -137,13 +137,18 @@ func (c *Cluster) servingPools(n *node, ns *namespace) []netip.Prefix {
 	return out
 }
 
-// lease is a block as the node gets to know it. Of a pool that is disabled, or is not for pods, all addresses are kept back.
+// lease is a block as the node gets to know it. Of a pool that is disabled, or is neither for pods nor for tunnels, all addresses
+// are kept back.
 func (c *Cluster) lease(block netip.Prefix) v1alpha1.BlockLease {
 	l := v1alpha1.BlockLease{CIDR: block.String(), Pool: c.poolOf(block), Reserved: c.reservedIn(block)}
 	for _, p := range c.pools {
-		if (p.disabled || !p.forPods) && p.cidr.String() == l.Pool {
+		if p.cidr.String() != l.Pool {
+			continue
+		}
+		if p.disabled || !p.forPods && !p.forTunnels {
 			l.Reserved = []string{l.CIDR}
 		}
+		l.TunnelsOnly = l.TunnelsOnly || p.forTunnels && !p.forPods
 	}
 	return l
 }

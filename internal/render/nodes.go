@@ -1,7 +1,6 @@
 package render
 
 import (
-	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -28,6 +27,8 @@ type node struct {
 	// exists: there is a Node object.
 	exists    bool
 	addresses []string
+	// annotated are the addresses with prefix lengths that annotations give.
+	annotated []string
 	// status are all addresses that the Node object names, by which policies find the node.
 	status    []netip.Addr
 	labels    map[string]string
@@ -108,9 +109,11 @@ func (c *Cluster) setNode(o *corev1.Node) {
 		}
 	}
 	c.nodeSets.SetItem(n, o.Labels)
-	if addresses := nodeAddresses(o); !slices.Equal(addresses, n.addresses) {
-		n.addresses = addresses
+	annotated := annotatedAddresses(o)
+	if addresses := nodeAddresses(o); !slices.Equal(addresses, n.addresses) || !slices.Equal(annotated, n.annotated) {
+		n.addresses, n.annotated = addresses, annotated
 		c.touch(KindNodeNetwork, n.name)
+		c.touch(KindNodeState, n.name) // ends of tunnels are of the families that the node has
 	}
 	c.routes.SetNode(routing.Node{
 		Name: n.name, Labels: o.Labels, Addresses: parseAddresses(n.addresses),
@@ -127,7 +130,7 @@ func (c *Cluster) deleteNode(name string) {
 		c.nodeSets.DeleteItem(n)
 	}
 	n.exists = false
-	n.addresses, n.labels, n.status = nil, nil, nil
+	n.addresses, n.annotated, n.labels, n.status = nil, nil, nil, nil
 	c.routes.DeleteNode(name)
 	c.touchNode(n)
 	c.nodeCounts(n)
@@ -175,33 +178,14 @@ func nodeAddresses(o *corev1.Node) []string {
 	return out
 }
 
-// annotatedAddress is the address in an annotation of a node, possibly with a prefix length; what can't be read, or is of the other
-// family, counts as absent.
-func annotatedAddress(o *corev1.Node, annotation string) (netip.Addr, bool) {
-	text, _, _ := strings.Cut(o.Annotations[annotation], "/")
-	addr, err := netip.ParseAddr(text)
-	if err != nil || addr.Zone() != "" || addr.Is4In6() || addr.Is4() != (annotation == annotationIPv4Address) {
-		return netip.Addr{}, false
-	}
-	return addr, true
-}
-
-// NodeMistakes are the annotations of a node that can't be read, and so count as absent, each with the fix.
-func NodeMistakes(o *corev1.Node) []string {
+// annotatedAddresses are the addresses with a prefix length that a node's annotations give.
+func annotatedAddresses(o *corev1.Node) []string {
 	var out []string
-	mistake := func(annotation string, readable bool, fix string) {
-		if text := o.Annotations[annotation]; text != "" && !readable {
-			out = append(out, fmt.Sprintf("annotation %s: %q is %s", annotation, text, fix))
+	for _, annotation := range [2]string{annotationIPv4Address, annotationIPv6Address} {
+		if p, err := netip.ParsePrefix(o.Annotations[annotation]); err == nil {
+			out = append(out, p.String())
 		}
 	}
-	_, ok := routing.ParseASNumber(o.Annotations[annotationASNumber])
-	mistake(annotationASNumber, ok, "no AS number, and the one of the BGPConfiguration counts: write 1 to 4294967295, or two numbers with a dot such as 1.10")
-	_, ok = routing.ParseClusterID(o.Annotations[annotationClusterID])
-	mistake(annotationClusterID, ok, "no cluster ID, and the node is no route reflector: write it in the form of an IPv4 address, such as 244.0.0.1")
-	_, ok = annotatedAddress(o, annotationIPv4Address)
-	mistake(annotationIPv4Address, ok, "no IPv4 address, and the node's InternalIP counts: write it like 192.0.2.10 or 192.0.2.10/24")
-	_, ok = annotatedAddress(o, annotationIPv6Address)
-	mistake(annotationIPv6Address, ok, "no IPv6 address, and the node's InternalIP counts: write it like 2001:db8::10 or 2001:db8::10/64")
 	return out
 }
 
@@ -237,6 +221,13 @@ func (c *Cluster) observeNodeState(o *v1alpha1.NodeState) {
 		c.floatingHeld(n, n.holds, holds)
 	}
 	n.holds = holds
+	var told v1alpha1.NodeStateStatus
+	if before != nil {
+		told = before.Status
+	}
+	if !slices.Equal(told.NodeAddresses, o.Status.NodeAddresses) || !slices.Equal(told.Tunnels, o.Status.Tunnels) {
+		c.touch(KindNodeNetwork, n.name)
+	}
 	if !slices.Equal(n.failures, o.Status.Failures) {
 		c.failuresChanged(n, n.failures, o.Status.Failures)
 		n.failures = o.Status.Failures
@@ -257,8 +248,7 @@ func (c *Cluster) forgetNodeState(name string) {
 	n.state, n.listed, n.listedHosts, n.holds = nil, nil, nil, nil
 	c.failuresChanged(n, n.failures, nil)
 	n.failures = nil
-	c.touch(KindNodeState, name)
-	c.touch(KindNodeEndpoints, name)
+	c.touchNode(n)
 	c.nodeCounts(n)
 	c.dropNode(n)
 }

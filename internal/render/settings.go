@@ -26,6 +26,7 @@ type felix struct {
 	inbound, outbound []v3.ProtoPort
 	nftables          string
 	spoofing          string
+	tunnels           felixTunnels
 	floating          string
 }
 
@@ -39,6 +40,7 @@ func felixOf(spec *v3.FelixConfigurationSpec) felix {
 		outbound:       spec.FailsafeOutboundHostPorts,
 		nftables:       spec.NftablesMode,
 		spoofing:       spec.WorkloadSourceSpoofing,
+		tunnels:        felixTunnelsOf(spec),
 		floating:       spec.FloatingIPs,
 	}
 }
@@ -58,6 +60,7 @@ func (f felix) over(general felix) felix {
 		outbound:       orPorts(f.outbound, general.outbound),
 		nftables:       cmp.Or(f.nftables, general.nftables),
 		spoofing:       cmp.Or(f.spoofing, general.spoofing),
+		tunnels:        f.tunnels.over(&general.tunnels),
 		floating:       cmp.Or(f.floating, general.floating),
 	}
 }
@@ -135,6 +138,7 @@ func (c *Cluster) agentSettings(n *node, f *felix) v1alpha1.AgentSettings {
 	if f.vxlanPort != nil {
 		out.VXLANPort = int32(*f.vxlanPort)
 	}
+	out.MTUInterfaces, out.ExternalNodes = f.tunnels.mtuInterfaces, externalNodes(f.tunnels.externalNodes)
 	switch {
 	case strings.EqualFold(f.nftables, "Enabled"):
 		out.Dataplane = "nftables"

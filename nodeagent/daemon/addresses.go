@@ -3,6 +3,7 @@ package daemon
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"time"
 
@@ -15,6 +16,15 @@ import (
 type addresses struct{ *ipam.Allocator }
 
 var _ agent.Addresses = addresses{}
+
+// OpenAddresses opens the journal of a node's addresses, or makes it.
+func OpenAddresses(path string) (interface {
+	agent.Addresses
+	io.Closer
+}, error,
+) {
+	return openAddresses(path)
+}
 
 func openAddresses(path string) (addresses, error) {
 	a, err := ipam.Open(path, ipam.Options{})
@@ -38,7 +48,7 @@ func (a addresses) SetBlocks(leases []v1alpha1.BlockLease, cooldown time.Duratio
 }
 
 func readLease(l *v1alpha1.BlockLease) (ipam.Block, error) {
-	var b ipam.Block
+	b := ipam.Block{TunnelsOnly: l.TunnelsOnly}
 	var err error
 	if b.CIDR, err = netip.ParsePrefix(l.CIDR); err != nil {
 		return b, fmt.Errorf("reading block: %w", err)
@@ -83,6 +93,19 @@ func (a addresses) Allocate(endpoint, uid string, request v1alpha1.AddressReques
 		r.Fixed = append(r.Fixed, addr.Unmap())
 	}
 	return a.Allocator.Allocate(ipam.Owner{Endpoint: endpoint, UID: uid}, r)
+}
+
+// AllocateTunnel implements agent.Addresses.
+func (a addresses) AllocateTunnel(owner, pool string) (netip.Addr, error) {
+	cidr, err := netip.ParsePrefix(pool)
+	if err != nil {
+		return netip.Addr{}, fmt.Errorf("reading the pool of a tunnel: %w", err)
+	}
+	addrs, err := a.Allocator.Allocate(ipam.Owner{Endpoint: owner, UID: owner}, ipam.Request{Pools: []netip.Prefix{cidr.Masked()}, Tunnel: true})
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	return addrs[0], nil
 }
 
 // Attach implements agent.Addresses.
@@ -130,6 +153,9 @@ func (noAddresses) SetBlocks([]v1alpha1.BlockLease, time.Duration) error { retur
 func (noAddresses) Allocate(string, string, v1alpha1.AddressRequest) ([]netip.Addr, error) {
 	return nil, errNoPods
 }
+
+// AllocateTunnel implements agent.Addresses.
+func (noAddresses) AllocateTunnel(string, string) (netip.Addr, error) { return netip.Addr{}, errNoPods }
 
 // Attach implements agent.Addresses.
 func (noAddresses) Attach(string, string, string) error { return errNoPods }

@@ -86,6 +86,10 @@ func run(ctx context.Context, o *options, log *slog.Logger) (err error) {
 	}
 	resources.add(own.Close)
 
+	ends, err := openTunnels(o, &resources, log)
+	if err != nil {
+		return err
+	}
 	tracked, err := conntrack.Open()
 	if err != nil {
 		return err
@@ -97,10 +101,10 @@ func run(ctx context.Context, o *options, log *slog.Logger) (err error) {
 		return err
 	}
 	a := agent.New(agent.Options{
-		BGP: speaker, Learned: learned,
+		BGP: speaker, Learned: learned, Tunnels: ends,
 		Node: o.node, Version: o.version, Standalone: o.standalone, Dataplane: func() string { return string(policy.Using()) },
 		Source: news, Policy: policy, Routes: routing, Addresses: given, Checkpoint: file, Interfaces: own, Connections: tracked,
-		MTU: nodeMTU, Log: log, Metrics: agent.NewMetrics(), AddWait: o.addWait,
+		MTU: nodeMTU, Subnet: own.Subnet, Log: log, Metrics: agent.NewMetrics(), AddWait: o.addWait,
 	})
 	return serve(ctx, o, a, log)
 }

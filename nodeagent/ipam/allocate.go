@@ -74,13 +74,11 @@ func (a *Allocator) choose(request Request) ([]netip.Addr, error) {
 	if len(request.Fixed) > 0 {
 		return a.chooseFixed(request.Fixed)
 	}
-	candidates := a.blocks
-	if len(request.Pools) > 0 {
-		candidates = nil
-		for _, b := range a.blocks {
-			if slices.Contains(request.Pools, b.Pool) {
-				candidates = append(candidates, b)
-			}
+	var candidates []*block
+	for _, b := range a.blocks {
+		asked := len(request.Pools) == 0 || slices.Contains(request.Pools, b.Pool)
+		if asked && (request.Tunnel || !b.TunnelsOnly) {
+			candidates = append(candidates, b)
 		}
 	}
 	var addrs []netip.Addr

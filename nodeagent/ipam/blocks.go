@@ -19,6 +19,8 @@ type Block struct {
 	CIDR, Pool netip.Prefix
 	// Reserved addresses are given out only if asked for by name.
 	Reserved []netip.Prefix
+	// TunnelsOnly: only the node's ends of tunnels get addresses, but for pods that ask for one by name.
+	TunnelsOnly bool
 }
 
 // BlockUse tells how full a block is. The parts sum up to Size.
@@ -78,7 +80,7 @@ func (a *Allocator) SetBlocks(blocks []Block) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	same := slices.EqualFunc(a.blocks, next, func(a, b *block) bool {
-		return a.CIDR == b.CIDR && a.Pool == b.Pool && slices.Equal(a.Reserved, b.Reserved)
+		return a.CIDR == b.CIDR && a.Pool == b.Pool && a.TunnelsOnly == b.TunnelsOnly && slices.Equal(a.Reserved, b.Reserved)
 	})
 	if !same {
 		a.fillBlocks(next)

@@ -79,7 +79,7 @@ func (s *State) SetNodeState(spec *v1alpha1.NodeStateSpec) {
 		blocks = append(blocks, block.Masked())
 	}
 	s.setOwnBlocks(blocks)
-	problem = errors.Join(problem, s.setPools(spec.Pools), s.setBGP(spec))
+	problem = errors.Join(problem, s.setPools(spec.Pools), s.setTunnels(spec), s.setBGP(spec))
 	want, err := settings(spec.Settings)
 	s.problem(KindNodeState, s.node, errors.Join(problem, err))
 	if !want.Equal(s.policy.Settings) {

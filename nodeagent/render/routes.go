@@ -62,7 +62,11 @@ func (s *State) claim(prefix netip.Prefix, change func(*destination)) {
 
 // decideRoute makes the route to a destination what is said about it.
 func (s *State) decideRoute(prefix netip.Prefix, d *destination) {
-	if r, ok := d.route(); ok && (r.Type != tables.Gateway || !s.isByBGP(prefix)) {
+	r, ok := d.route()
+	if r.Type == tables.Gateway {
+		r = s.encapsulated(prefix, r) // of the ends of tunnels BGP knows nothing
+	}
+	if ok && (r.Type != tables.Gateway || !s.isByBGP(prefix)) {
 		s.routes.Set(prefix, r)
 	} else {
 		s.routes.Delete(prefix)
@@ -100,8 +104,10 @@ func (s *State) setOwnBlocks(blocks []netip.Prefix) {
 func (s *State) SetNetwork(node string, spec *v1alpha1.NodeNetworkSpec) {
 	if node == s.node {
 		s.networks[node] = *spec
+		s.setOwnNetwork(spec)
 		return
 	}
+	s.setTunnelNode(node, s.networks[node].Addresses, spec.Addresses)
 	next, err := gateways(spec)
 	s.problem(KindNodeNetwork, node, err)
 	old, _ := gateways(new(s.networks[node])) // its problem was noted when it came
@@ -115,6 +121,19 @@ func (s *State) SetNetwork(node string, spec *v1alpha1.NodeNetworkSpec) {
 		s.claim(block, func(d *destination) { d.gateways[node] = hop })
 	}
 	s.setMeshSessions(node)
+}
+
+// setOwnNetwork takes over the node's own addresses, which tunnels begin at, and subnets.
+func (s *State) setOwnNetwork(spec *v1alpha1.NodeNetworkSpec) {
+	subnets, err := prefixes(spec.Subnets)
+	s.problem(KindNodeNetwork, s.node, err)
+	for _, kind := range tables.TunnelKinds() {
+		s.decideDevice(kind)
+	}
+	if !slices.Equal(s.ownSubnets, subnets) {
+		s.ownSubnets = subnets
+		s.decideGateways()
+	}
 }
 
 // DeleteNetwork takes the news that a node is gone.

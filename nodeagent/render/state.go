@@ -46,12 +46,15 @@ type State struct {
 	members   members
 	dests     map[netip.Prefix]*destination
 	ownBlocks []netip.Prefix
+	// ownSubnets are the subnets of the node's addresses.
+	ownSubnets []netip.Prefix
 
 	// floating tells to which endpoint a floating address belongs.
 	floating map[netip.Addr]string
 
 	bgp     bgp
 	learned learned
+	tunnels tunnels
 
 	// waitingForSet, waitingForProgram and hostsWaiting: ID of the missing -> names of those that wait. For programs wait
 	// endpoints and, by themselves, host endpoints.
@@ -117,6 +120,7 @@ func New(node string) *State {
 		problems:          map[Item]string{},
 		bgp:               newBGP(),
 		learned:           newLearned(),
+		tunnels:           newTunnels(),
 	}
 }
 
