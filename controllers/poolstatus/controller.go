@@ -99,6 +99,7 @@ func reportsChanged(e event.TypedUpdateEvent[*v1alpha1.NodeState]) bool {
 		return a.ID == b.ID && a.UID == b.UID && slices.Equal(a.Addresses, b.Addresses)
 	}) || !slices.Equal(before.Tunnels, now.Tunnels) || !slices.Equal(before.Failures, now.Failures) ||
 		meta.IsStatusConditionTrue(before.Conditions, conditionReady) != meta.IsStatusConditionTrue(now.Conditions, conditionReady) ||
+		!slices.Equal(before.BGPGroups, now.BGPGroups) ||
 		!slices.EqualFunc(before.BGPSessions, now.BGPSessions, func(a, b v1alpha1.BGPSessionStatus) bool { return a.Name == b.Name && a.State == b.State })
 }
 

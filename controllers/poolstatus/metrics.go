@@ -130,6 +130,10 @@ func nodesOf(states []v1alpha1.NodeState) []nodeSight {
 				n.down++
 			}
 		}
+		for _, g := range status.BGPGroups { // those that are not listed one by one
+			n.established += int(g.Established)
+			n.down += int(g.Sessions - g.Established)
+		}
 		out = append(out, n)
 	}
 	return out

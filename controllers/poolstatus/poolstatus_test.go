@@ -102,6 +102,7 @@ func TestMetrics(t *testing.T) {
 				Endpoints:   []v1alpha1.EndpointStatus{{ID: "a/b", Addresses: []string{"10.48.0.1"}}},
 				Conditions:  []metav1.Condition{{Type: "Ready", Status: metav1.ConditionTrue}},
 				BGPSessions: []v1alpha1.BGPSessionStatus{{Name: "a", State: "Established"}, {Name: "b", State: "Active"}},
+				BGPGroups:   []v1alpha1.BGPGroupStatus{{Name: "mesh", Family: 4, Sessions: 7, Established: 5}},
 			},
 		},
 		{ObjectMeta: metav1.ObjectMeta{Name: "node2"}, Status: v1alpha1.NodeStateStatus{Failures: []v1alpha1.Failure{{Kind: "Address"}, {Kind: "Address"}, {Kind: "Route"}}}},
@@ -137,8 +138,8 @@ ipam_ippool_allocations{ippool="default"} 2
 ipam_ippool_size{ippool="default"} 256
 # HELP manul_node_bgp_sessions BGP sessions of a node, by whether they are established.
 # TYPE manul_node_bgp_sessions gauge
-manul_node_bgp_sessions{established="false",node="node1"} 1
-manul_node_bgp_sessions{established="true",node="node1"} 1
+manul_node_bgp_sessions{established="false",node="node1"} 3
+manul_node_bgp_sessions{established="true",node="node1"} 6
 # HELP manul_node_failures Items that a node could not put into effect, by kind.
 # TYPE manul_node_failures gauge
 manul_node_failures{kind="Address",node="node2"} 2

@@ -82,9 +82,36 @@ func TestPlugin(t *testing.T) {
 			t.Errorf("a node that there is not: %v", err)
 		}
 	})
+	t.Run("bgp routes", func(t *testing.T) {
+		go k.answer(v1alpha1.RouteStatus{Destination: "10.49.0.0/16", Gateway: "192.0.2.9", Interface: "eth0", Installed: true, Source: "BGPPeer", Peer: "192.0.2.9"})
+		got, err := k.manul("bgp", "routes", "--node", "node1", "--peer", "192.0.2.9")
+		if err != nil || !strings.Contains(got, "10.49.0.0/16 192.0.2.9 eth0 kernel BGPPeer 192.0.2.9") {
+			t.Errorf("routes: %v\n%s", err, got)
+		}
+		left := &v3.CalicoNodeStatusList{}
+		if k.must(k.client.List(t.Context(), left), "listing what was asked"); len(left.Items) > 0 {
+			t.Errorf("the question is left behind: %+v", left.Items)
+		}
+		if _, err := k.manul("bgp", "routes", "--node", "node2", "--within", "50ms"); err == nil || !strings.Contains(err.Error(), "has not answered within 50ms") {
+			t.Errorf("a node that does not answer: %v", err)
+		}
+	})
 	if _, err := k.manul("nodes", "-o", "xml"); err == nil || !strings.Contains(err.Error(), "want json or yaml") {
 		t.Errorf("a format that there is not: %v", err)
 	}
+}
+
+// answer has node1's agent answer when it is asked for its routes.
+func (k *cluster) answer(route v1alpha1.RouteStatus) {
+	k.eventually("node1 is asked, and answers", func() error {
+		state := &v1alpha1.NodeState{ObjectMeta: metav1.ObjectMeta{Name: "node1"}}
+		if !k.get(state) || state.Spec.Inquiry == nil || !state.Spec.Inquiry.Routes {
+			return fmt.Errorf("it is asked for %+v", state.Spec.Inquiry)
+		}
+		before := state.DeepCopy()
+		state.Status.Report = &v1alpha1.Report{At: metav1.Now(), Routes: []v1alpha1.RouteStatus{route}, RoutesTotal: 1}
+		return k.client.Status().Patch(k.t.Context(), state, client.MergeFrom(before))
+	})
 }
 
 // addressOf is the address that a pod holds.

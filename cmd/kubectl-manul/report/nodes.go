@@ -91,10 +91,9 @@ func nodeOf(s *v1alpha1.NodeState) Node {
 		n.Addresses += len(s.Status.Endpoints[i].Addresses)
 	}
 	for _, p := range SessionsOf(s) {
-		n.Sessions++
-		if p.State == stateEstablished {
-			n.Established++
-		}
+		all, established := p.count()
+		n.Sessions += all
+		n.Established += established
 	}
 	return n
 }

@@ -2,6 +2,7 @@ package report
 
 import (
 	"cmp"
+	"fmt"
 	"io"
 	"slices"
 	"strconv"
@@ -16,7 +17,7 @@ type Session struct {
 	Node string `json:"node"`
 	// Peer is the BGPPeer that asks for the session, or "mesh".
 	Peer string `json:"peer"`
-	// Address of the peer, or the pod that peers.
+	// Address of the peer, or the pod that peers; of a group in words.
 	Address string `json:"address"`
 	// PeerNode is the peer when it is a node of the cluster.
 	PeerNode string    `json:"peerNode,omitempty"`
@@ -29,6 +30,22 @@ type Session struct {
 	// Reason why the session is not Established, and the last error.
 	Reason  string `json:"reason,omitempty"`
 	Message string `json:"message,omitempty"`
+
+	// Sessions and Established count those of a group, which the node does not list one by one: of the mesh, of route reflectors. Then
+	// there is no address.
+	Sessions    int32 `json:"sessions,omitempty"`
+	Established int32 `json:"established,omitempty"`
+}
+
+// count says how many sessions it stands for, and how many of them are Established.
+func (s *Session) count() (all, established int) {
+	switch {
+	case s.Sessions > 0:
+		return int(s.Sessions), int(s.Established)
+	case s.State == stateEstablished:
+		return 1, 1
+	}
+	return 1, 0
 }
 
 // Sessions is the report on BGP sessions.
@@ -41,7 +58,7 @@ type Sessions struct {
 // mesh is the peer of sessions that no BGPPeer asks for; their names begin with it.
 const mesh = "mesh"
 
-// SessionsOf are the sessions of a node: those that it reports, and those that it should have and does not report yet.
+// SessionsOf are the sessions of a node: those that it reports one by one, those that it should have and does not report yet, and groups.
 func SessionsOf(s *v1alpha1.NodeState) []Session {
 	wanted := map[string]*v1alpha1.BGPSession{}
 	if s.Spec.BGP != nil {
@@ -76,6 +93,12 @@ func SessionsOf(s *v1alpha1.NodeState) []Session {
 		out = append(out, Session{
 			Node: s.Name, Peer: peer, Address: cmp.Or(w.Address, w.Endpoint), PeerNode: w.Node, ASNumber: w.ASNumber,
 			State: "Unknown", Reason: "Pending", Message: "the node has yet to report",
+		})
+	}
+	for _, g := range s.Status.BGPGroups {
+		out = append(out, Session{
+			Node: s.Name, Peer: g.Name, Address: fmt.Sprintf("all %d over IPv%d", g.Sessions, g.Family), Sessions: g.Sessions, Established: g.Established,
+			State: fmt.Sprintf("%d of %d %s", g.Established, g.Sessions, stateEstablished),
 		})
 	}
 	slices.SortFunc(out, func(a, b Session) int {

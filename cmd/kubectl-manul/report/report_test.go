@@ -40,6 +40,7 @@ func states() []v1alpha1.NodeState {
 				{Name: "mesh/worker2/10.0.0.12", Address: "10.0.0.12", ASNumber: 64512, State: "Established", Since: before(time.Hour), Received: 1, Advertised: 2},
 				{Name: "rack/192.0.2.1", Address: "192.0.2.1", ASNumber: 65001, State: "Established", Since: before(90 * time.Second), Received: 12, Advertised: 3},
 			},
+			BGPGroups: []v1alpha1.BGPGroupStatus{{Name: "clients", Family: 4, Sessions: 12, Established: 11}},
 		},
 	}
 	ill := v1alpha1.NodeState{
@@ -79,7 +80,7 @@ func TestNodes(t *testing.T) {
 	r := NodesOf(states(), []corev1.Node{node("worker1"), node("worker2"), node("worker3")})
 	same(t, r, `
 NODE      READY     CURRENT   DATAPLANE   ENDPOINTS   POLICIES   ROUTES   BLOCKS   ADDRESSES   SESSIONS   FAILURES   AGENT
-worker1   True      yes       nftables    2           3          4        1        2           2/2        0          v0.1.0
+worker1   True      yes       nftables    2           3          4        1        2           13/14      0          v0.1.0
 worker2   True      no        iptables    0           0          0        0        0           0/2        1          -
 worker3   Unknown   no        -           0           0          0        0        0           -          0          -
 
@@ -93,7 +94,7 @@ worker3
 	r.Nodes = r.Nodes[:2]
 	same(t, r, `
 NODE      READY   CURRENT   DATAPLANE   ENDPOINTS   POLICIES   ROUTES   BLOCKS   ADDRESSES   SESSIONS   FAILURES   AGENT
-worker1   True    yes       nftables    2           3          4        1        2           2/2        0          v0.1.0
+worker1   True    yes       nftables    2           3          4        1        2           13/14      0          v0.1.0
 worker2   True    no        iptables    0           0          0        0        0           0/2        1          -
 
 worker1
@@ -107,11 +108,12 @@ worker2
 
 func TestPeers(t *testing.T) {
 	same(t, AllSessions(states(), now()), `
-NODE      PEER         ADDRESS               AS      STATE         SINCE   RECEIVED   ADVERTISED   WHY
-worker1   mesh         10.0.0.12 (worker2)   64512   Established   60m     1          2            -
-worker1   rack         192.0.2.1             65001   Established   90s     12         3            -
-worker2   rack         192.0.2.1             65001   Active        -       0          0            Unreachable: no route to host
-worker2   reflectors   10.0.0.13 (worker3)   64512   Unknown       -       0          0            Pending: the node has yet to report
+NODE      PEER         ADDRESS               AS      STATE                  SINCE   RECEIVED   ADVERTISED   WHY
+worker1   clients      all 12 over IPv4      -       11 of 12 Established   -       0          0            -
+worker1   mesh         10.0.0.12 (worker2)   64512   Established            60m     1          2            -
+worker1   rack         192.0.2.1             65001   Established            90s     12         3            -
+worker2   rack         192.0.2.1             65001   Active                 -       0          0            Unreachable: no route to host
+worker2   reflectors   10.0.0.13 (worker3)   64512   Unknown                -       0          0            Pending: the node has yet to report
 `)
 }
 
@@ -197,7 +199,7 @@ AffinityLeft, BlockAffinity a: there is no such IPAMBlock
 
 func TestFormats(t *testing.T) {
 	r := AllSessions(states()[1:], now())
-	r.Sessions = r.Sessions[:1]
+	r.Sessions = r.Sessions[1:2]
 	for format, want := range map[string]string{
 		FormatJSON: `{
     "sessions": [
@@ -239,4 +241,26 @@ func TestFormats(t *testing.T) {
 	if err := Write(new(strings.Builder), r, "xml"); err == nil || !strings.Contains(err.Error(), "want json or yaml") {
 		t.Errorf("a format that there is not: %v", err)
 	}
+}
+
+func TestRoutes(t *testing.T) {
+	s := &v3.CalicoNodeStatus{Spec: v3.CalicoNodeStatusSpec{Node: "worker1"}}
+	s.Status.Routes = v3.NodeRouteStatus{
+		RoutesV4: []v3.NodeRoute{
+			{Type: "FIB", Destination: "10.49.0.0/16", Gateway: "192.0.2.1", Interface: "eth0", LearnedFrom: v3.NodeRouteSource{SourceType: "BGPPeer", PeerIP: "192.0.2.1"}},
+			{Type: "RIB", Destination: "10.48.0.64/26", Gateway: "10.0.0.12", LearnedFrom: v3.NodeRouteSource{SourceType: "NodeMesh", PeerIP: "10.0.0.12"}},
+		},
+		RoutesV6: []v3.NodeRoute{{Type: "FIB", Destination: "fd00::/64", Interface: "eth0", LearnedFrom: v3.NodeRouteSource{SourceType: "Direct"}}},
+	}
+	same(t, RoutesOf(s, netip.Addr{}), `
+DESTINATION     GATEWAY     INTERFACE   IN         SOURCE     PEER
+10.48.0.64/26   10.0.0.12   -           BGP only   NodeMesh   10.0.0.12
+10.49.0.0/16    192.0.2.1   eth0        kernel     BGPPeer    192.0.2.1
+fd00::/64       -           eth0        kernel     Direct     -
+`)
+	same(t, RoutesOf(s, netip.MustParseAddr("192.0.2.1")), `
+DESTINATION    GATEWAY     INTERFACE   IN       SOURCE    PEER
+10.49.0.0/16   192.0.2.1   eth0        kernel   BGPPeer   192.0.2.1
+`)
+	same(t, RoutesOf(s, netip.MustParseAddr("192.0.2.2")), "\nNo routes.\n")
 }
