@@ -20,7 +20,7 @@ const (
 apiVersion: projectcalico.org/v3
 kind: IPPool
 metadata: {name: crowd}
-spec: {cidr: 10.48.3.0/26, blockSize: 29, assignmentMode: Manual}
+spec: {cidr: 10.48.32.0/26, blockSize: 29, assignmentMode: Manual}
 ---
 apiVersion: v1
 kind: Namespace
@@ -132,7 +132,7 @@ func allRun(ctx context.Context, c *lab.Cluster, n int) error {
 	if err != nil {
 		return err
 	}
-	pool := netip.MustParsePrefix("10.48.3.0/26")
+	pool := netip.MustParsePrefix("10.48.32.0/26")
 	holders := map[netip.Addr]string{}
 	for line := range strings.Lines(out) {
 		pod, text, _ := strings.Cut(strings.TrimSpace(line), " ")
