@@ -74,7 +74,7 @@ type Options struct {
 	MTU func(own []netip.Addr, pattern string) (int, error)
 	// Subnet gives an address of the node with the prefix length of its subnet; false when no interface has it. Default: never known.
 	Subnet func(netip.Addr) (netip.Prefix, bool)
-	Log *slog.Logger
+	Log    *slog.Logger
 	// Connections of the node, of which those are ended that policy comes to deny. Default: all go on.
 	Connections Connections
 	// Metrics of the loop. Default: none are kept.
