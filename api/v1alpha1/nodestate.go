@@ -78,6 +78,10 @@ type NodeStateSpec struct {
 	// +optional
 	BGP *BGP `json:"bgp,omitempty"`
 
+	// Inquiry asks for a Report. Absent: nobody does.
+	// +optional
+	Inquiry *Inquiry `json:"inquiry,omitempty"`
+
 	// Settings of the agent.
 	// +optional
 	Settings AgentSettings `json:"settings,omitempty"`
@@ -336,6 +340,12 @@ type AgentSettings struct {
 	// +optional
 	AllowIPIPFromPods bool `json:"allowIPIPFromPods,omitempty"`
 
+	// ServiceLoops is what becomes of packets from elsewhere to addresses in ranges of services that nothing answers for: otherwise they
+	// bounce between the node and its router. Absent: Drop.
+	// +kubebuilder:validation:Enum=Drop;Reject;Disabled
+	// +optional
+	ServiceLoops string `json:"serviceLoops,omitempty"`
+
 	// FailsafeInbound are ports of the node that host endpoints never close to what comes in, in order.
 	// +listType=atomic
 	// +optional
@@ -399,11 +409,23 @@ type NodeStateStatus struct {
 	// +optional
 	Tunnels []TunnelEnd `json:"tunnels,omitempty"`
 
-	// BGPSessions are the node's BGP sessions, in order of their name.
+	// BGPSessions are the node's BGP sessions, in order of their name. Of those of the mesh and of groups only some that are not
+	// Established are among them.
 	// +listType=map
 	// +listMapKey=name
 	// +optional
 	BGPSessions []BGPSessionStatus `json:"bgpSessions,omitempty"`
+
+	// BGPGroups count the sessions of the mesh and of groups, in order of name and family.
+	// +listType=map
+	// +listMapKey=name
+	// +listMapKey=family
+	// +optional
+	BGPGroups []BGPGroupStatus `json:"bgpGroups,omitempty"`
+
+	// Report answers the Inquiry.
+	// +optional
+	Report *Report `json:"report,omitempty"`
 
 	// Failures are the items that could not be put into effect. What is not listed is in effect.
 	// +listType=atomic

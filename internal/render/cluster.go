@@ -94,6 +94,9 @@ type Cluster struct {
 	// keys are the label keys in use, by namespace; those in use everywhere under the empty name.
 	keys map[string]map[string]*keyUse
 
+	// inquiries are the CalicoNodeStatuses that ask anything, by name.
+	inquiries map[string]inquiry
+
 	// routes is what BGP does on each node.
 	routes *routing.Plan
 
@@ -128,6 +131,7 @@ func New() *Cluster {
 		endpoints:        map[string]*endpoint{},
 		hosts:            map[string]*endpoint{},
 		felix:            map[string]felix{},
+		inquiries:        map[string]inquiry{},
 		nodes:            map[string]*node{},
 		blocks:           map[string]block{},
 		pools:            map[string]pool{},

@@ -89,7 +89,7 @@ func (c *Cluster) renderNetwork(n *node) v1alpha1.NodeNetworkSpec {
 
 func (c *Cluster) renderState(n *node) v1alpha1.NodeStateSpec {
 	felix := c.felixFor(n)
-	spec := v1alpha1.NodeStateSpec{Pools: c.renderPools(), BGP: c.routes.BGP(n.name), Settings: c.agentSettings(n, &felix)}
+	spec := v1alpha1.NodeStateSpec{Pools: c.renderPools(), BGP: c.routes.BGP(n.name), Inquiry: c.inquiryFor(n.name), Settings: c.agentSettings(n, &felix)}
 	spec.Settings.IPAMCooldownSeconds = c.cooldown
 	if n.exists {
 		c.encapsulate(spec.Pools, &felix.tunnels)

@@ -64,11 +64,15 @@ type Options struct {
 	// Tunnels between nodes. Default: none are made.
 	Tunnels Dataplane[*tables.Tunnels]
 	// BGP and Learned, which puts into the kernel what BGP learned, go together. Default: neither.
-	BGP        BGP
-	Learned    Dataplane[*tables.LearnedRoutes]
-	Addresses  Addresses
-	Checkpoint Checkpoint
-	Interfaces Interfaces
+	BGP     BGP
+	Learned Dataplane[*tables.LearnedRoutes]
+	// Loops keeps packets to unused addresses of services from bouncing. Default: nothing does.
+	Loops Dataplane[*tables.ServiceLoops]
+	// KernelRoutes lists the kernel's routes, when somebody asks for them; from a goroutine of its own. Default: none are listed.
+	KernelRoutes func() ([]tables.KernelRoute, error)
+	Addresses    Addresses
+	Checkpoint   Checkpoint
+	Interfaces   Interfaces
 	// MTU gives the MTU of the interface that bears one of the node's addresses, or the least of those whose names match pattern, if
 	// that is not empty.
 	MTU func(own []netip.Addr, pattern string) (int, error)
@@ -143,6 +147,7 @@ type Agent struct {
 	heldSince      map[render.Item]time.Time
 	pending        pending
 	speaking       speaking
+	asking         asking
 	timers         timers
 	reported       v1alpha1.NodeStateStatus
 }
@@ -186,6 +191,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err := a.lookAtAddresses(); err != nil {
 		return err
 	}
+	a.asking.started = time.Now()
 	a.timers = newTimers(a.Options)
 	defer a.timers.stop()
 
@@ -247,6 +253,8 @@ func (a *Agent) loop(ctx context.Context, followed <-chan error) error {
 			a.timers.bgp.fired()
 			a.timers.bgp.take()
 			a.takeLearned(ctx)
+		case <-a.timers.inquiry.C():
+			a.timers.inquiry.fired()
 		case <-a.Interfaces.Changed():
 			a.state.SetInterfaces(a.Interfaces.Addresses())
 		case <-a.timers.grace.C:
@@ -256,6 +264,7 @@ func (a *Agent) loop(ctx context.Context, followed <-chan error) error {
 			a.Routes.Resync()
 			a.resyncTunnels()
 			a.resyncBGP()
+			a.resyncLoops()
 			a.timers.apply.now()
 			a.timers.resync.Reset(jittered(a.ResyncEvery))
 		case <-a.timers.apply.C():
@@ -295,6 +304,7 @@ func (a *Agent) step(ctx context.Context) {
 	a.giveAddresses()
 	a.apply(ctx)
 	a.settle()
+	a.answer(ctx)
 	a.report(ctx)
 	if a.Checkpoint.HasPending() {
 		a.timers.checkpoint.within(a.CheckpointEvery)

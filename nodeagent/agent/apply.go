@@ -38,7 +38,7 @@ func (a *Agent) apply(ctx context.Context) {
 		return // a retry is set; trying at every piece of news helps nobody
 	}
 	failed := false
-	if due || a.state.Policy().HasDirty() || a.state.Routes().HasDirty() || a.tunnelsDirty() || a.bgpDirty() {
+	if due || a.state.Policy().HasDirty() || a.state.Routes().HasDirty() || a.tunnelsDirty() || a.bgpDirty() || a.loopsDirty() {
 		failed = a.applyTables(ctx, due)
 	}
 	a.endDenied()
@@ -68,8 +68,9 @@ func (a *Agent) applyTables(ctx context.Context, both bool) bool {
 		routeItems = a.itemsOf(isRoute, true)
 	}
 	bgpItems := a.applyBGP(ctx, both)
+	loopItems := a.applyLoops(ctx, both)
 	a.noteDisturbances()
-	a.items = slices.Concat(policyItems, tunnelItems, routeItems, bgpItems)
+	a.items = slices.Concat(policyItems, tunnelItems, routeItems, bgpItems, loopItems)
 	a.setFailures(a.items)
 	err := errors.Join(policyErr, routesErr)
 	failed := err != nil
@@ -93,6 +94,9 @@ func (a *Agent) applyTables(ctx context.Context, both bool) bool {
 		if len(bgpItems) > 0 {
 			a.resyncBGP()
 		}
+		if len(loopItems) > 0 {
+			a.resyncLoops()
+		}
 		a.timers.apply.within(backoff(a.attempts, failed))
 	} else {
 		a.attempts = 0
@@ -110,7 +114,7 @@ func (a *Agent) applyTables(ctx context.Context, both bool) bool {
 	return false
 }
 
-func isPolicy(e *tables.ItemError) bool { return !isRoute(e) && !isTunnel(e) && !isSession(e) }
+func isPolicy(e *tables.ItemError) bool { return !isRoute(e) && !isTunnel(e) && !isSession(e) && !isLoop(e) }
 
 func isRoute(e *tables.ItemError) bool { return e.Kind == tables.KindRoute }
 

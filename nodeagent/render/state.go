@@ -54,6 +54,7 @@ type State struct {
 
 	bgp     bgp
 	learned learned
+	loops   tables.ServiceLoops
 	tunnels tunnels
 
 	// waitingForSet, waitingForProgram and hostsWaiting: ID of the missing -> names of those that wait. For programs wait

@@ -23,6 +23,8 @@ const (
 	KindDataplane    = "Dataplane"
 	KindBGPSession   = "BGPSession"
 	KindLearnedRoute = "LearnedRoute"
+	// KindServiceRanges: the ranges of services in which packets could bounce, by family.
+	KindServiceRanges = "ServiceRanges"
 )
 
 // Error says which item and why.
