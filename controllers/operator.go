@@ -61,6 +61,8 @@ type Options struct {
 	DefaultIPv4Pool netip.Prefix
 	// KeepDeniedConnections has nodes let connections go on that policies have come to deny. They are ended otherwise.
 	KeepDeniedConnections bool
+	// UseNodePodCIDRs has nodes give their pods addresses of their own spec.podCIDRs. No block is leased.
+	UseNodePodCIDRs bool
 	// AllowUnmanagedAddresses lets pods have the addresses of their annotation ipAddrsNoIpam.
 	AllowUnmanagedAddresses bool
 	// Version of the operator, for people to read.
@@ -103,6 +105,7 @@ func Run(ctx context.Context, cfg *rest.Config, opts Options) error {
 	}
 	world := live.New()
 	world.KeepDeniedConnections(opts.KeepDeniedConnections)
+	world.UseNodePodCIDRs(opts.UseNodePodCIDRs)
 	world.AllowUnmanagedAddresses(opts.AllowUnmanagedAddresses)
 	if err := register(mgr, world, opts); err != nil {
 		return err
@@ -119,7 +122,12 @@ func register(mgr manager.Manager, world *live.World, opts Options) error {
 		func() error { return inputs.Setup(mgr, world) },
 		func() error { return rendered.Setup(mgr, world) },
 		func() error { return policystatus.Setup(mgr, world) },
-		func() error { return leases.Setup(mgr, world) },
+		func() error {
+			if opts.UseNodePodCIDRs {
+				return nil
+			}
+			return leases.Setup(mgr, world)
+		},
 		func() error { return hostendpoints.Setup(mgr) },
 		func() error { return bgpstatus.Setup(mgr) },
 		func() error { return loadbalancers.Setup(mgr) },
