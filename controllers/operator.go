@@ -33,7 +33,10 @@ import (
 	"github.com/manul-net/manul/controllers/inputs"
 	"github.com/manul-net/manul/controllers/leases"
 	"github.com/manul-net/manul/controllers/loadbalancers"
+	"github.com/manul-net/manul/controllers/nodeannotations"
+	"github.com/manul-net/manul/controllers/podaddresses"
 	"github.com/manul-net/manul/controllers/policystatus"
+	"github.com/manul-net/manul/controllers/poolstatus"
 	"github.com/manul-net/manul/controllers/rendered"
 	"github.com/manul-net/manul/internal/live"
 )
@@ -128,6 +131,9 @@ func register(mgr manager.Manager, world *live.World, opts Options) error {
 			}
 			return leases.Setup(mgr, world)
 		},
+		func() error { return poolstatus.Setup(mgr) },
+		func() error { return podaddresses.Setup(mgr) },
+		func() error { return nodeannotations.Setup(mgr) },
 		func() error { return hostendpoints.Setup(mgr) },
 		func() error { return bgpstatus.Setup(mgr) },
 		func() error { return loadbalancers.Setup(mgr) },

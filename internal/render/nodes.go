@@ -168,16 +168,11 @@ func nodeAddresses(o *corev1.Node) []string {
 			v6 = addr
 		}
 	}
-	for _, annotation := range [2]string{annotationIPv4Address, annotationIPv6Address} {
-		text, _, _ := strings.Cut(o.Annotations[annotation], "/")
-		addr, err := netip.ParseAddr(text)
-		switch {
-		case err != nil || addr.Zone() != "" || addr.Is4In6():
-		case annotation == annotationIPv4Address && addr.Is4():
-			v4 = addr
-		case annotation == annotationIPv6Address && addr.Is6():
-			v6 = addr
-		}
+	if addr, ok := annotatedAddress(o, annotationIPv4Address); ok {
+		v4 = addr
+	}
+	if addr, ok := annotatedAddress(o, annotationIPv6Address); ok {
+		v6 = addr
 	}
 	var out []string
 	for _, addr := range [2]netip.Addr{v4, v6} {
