@@ -31,8 +31,12 @@ func newAttachment(id protocol.Attachment, given protocol.AddResult) attachment 
 	// One address for one attachment, so that ADD has the same result each time: locally administered, unicast.
 	sum := sha256.Sum256([]byte(alias(id)))
 	sum[0] = sum[0]&^1 | 2
+	podMAC := net.HardwareAddr(sum[:6])
+	if mac, err := net.ParseMAC(given.HardwareAddress); err == nil {
+		podMAC = mac // the pod asks for it
+	}
 	return attachment{
-		id: id, hostName: given.InterfaceName, hostMAC: hostMAC(), podMAC: sum[:6],
+		id: id, hostName: given.InterfaceName, hostMAC: hostMAC(), podMAC: podMAC,
 		addrs: given.Addresses, mtu: given.MTU,
 	}
 }
@@ -91,7 +95,7 @@ func (a attachment) make(pod ns.NetNS) (err error) {
 		return fmt.Errorf("opening netlink: %w", err)
 	}
 	defer host.Close()
-	if err := removeLeftover(host, a.hostName); err != nil {
+	if err := removeLeftover(host, a.hostName, a.id); err != nil {
 		return err
 	}
 	veth := netlink.NewVeth(netlink.LinkAttrs{Name: a.hostName, MTU: a.mtu, HardwareAddr: a.hostMAC, TxQLen: -1})
@@ -108,7 +112,7 @@ func (a attachment) make(pod ns.NetNS) (err error) {
 			return
 		}
 		if veth.Index == 0 { // its index could not be read back
-			err = errors.Join(err, removeLeftover(host, a.hostName))
+			err = errors.Join(err, removeLeftover(host, a.hostName, a.id))
 		} else {
 			err = errors.Join(err, deleteLink(host, veth.Index, a.hostName))
 		}

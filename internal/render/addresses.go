@@ -17,14 +17,17 @@ const (
 	annotationIPv6Pools = "cni.projectcalico.org/ipv6pools"
 	annotationAddresses = "cni.projectcalico.org/ipAddrs"
 	annotationFloating  = "cni.projectcalico.org/floatingIPs"
+	annotationUnmanaged = "cni.projectcalico.org/ipAddrsNoIpam"
+	annotationMAC       = "cni.projectcalico.org/hwAddr"
 )
 
 // addressWishes are the values of these annotations.
-type addressWishes struct{ v4Pools, v6Pools, addresses, floating string }
+type addressWishes struct{ v4Pools, v6Pools, addresses, floating, unmanaged, mac string }
 
 func wishesOf(annotations map[string]string) addressWishes {
 	return addressWishes{
 		annotations[annotationIPv4Pools], annotations[annotationIPv6Pools], annotations[annotationAddresses], annotations[annotationFloating],
+		annotations[annotationUnmanaged], annotations[annotationMAC],
 	}
 }
 
@@ -34,8 +37,20 @@ func (c *Cluster) request(e *endpoint) v1alpha1.AddressRequest {
 	if problem := c.floatingMistake(e); problem != "" {
 		return v1alpha1.AddressRequest{Impossible: problem}
 	}
+	if _, problem := e.bandwidth.render(); problem != "" {
+		return v1alpha1.AddressRequest{Impossible: problem}
+	}
+	if _, problem := hardwareAddress(e.wishes.mac); problem != "" {
+		return v1alpha1.AddressRequest{Impossible: problem}
+	}
+	if e.wishes.unmanaged != "" {
+		return c.unmanagedRequest(e)
+	}
 	if e.wishes.addresses != "" {
 		return c.fixed(e.wishes.addresses)
+	}
+	if c.podCIDRs {
+		return c.podCIDRRequest(e)
 	}
 	inherited := wishesOf(e.namespace.annotations())
 	v4, problem := c.namedPools(annotationIPv4Pools, cmp.Or(e.wishes.v4Pools, inherited.v4Pools), true)

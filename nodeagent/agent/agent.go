@@ -66,6 +66,8 @@ type Options struct {
 	// BGP and Learned, which puts into the kernel what BGP learned, go together. Default: neither.
 	BGP     BGP
 	Learned Dataplane[*tables.LearnedRoutes]
+	// Bandwidth limits pods' traffic. Default: nothing does.
+	Bandwidth Dataplane[*tables.Bandwidth]
 	// Loops keeps packets to unused addresses of services from bouncing. Default: nothing does.
 	Loops Dataplane[*tables.ServiceLoops]
 	// KernelRoutes lists the kernel's routes, when somebody asks for them; from a goroutine of its own. Default: none are listed.
@@ -147,9 +149,11 @@ type Agent struct {
 	heldSince      map[render.Item]time.Time
 	pending        pending
 	speaking       speaking
-	asking         asking
-	timers         timers
-	reported       v1alpha1.NodeStateStatus
+	// limitsDue: interfaces with limits came or went.
+	limitsDue bool
+	asking    asking
+	timers    timers
+	reported  v1alpha1.NodeStateStatus
 }
 
 // pending is what the current step has to do at its end.
@@ -219,7 +223,7 @@ func (a *Agent) Run(ctx context.Context) error {
 }
 
 // loop takes what there is to take, at once. While a step runs, news gathers in the mailbox.
-func (a *Agent) loop(ctx context.Context, followed <-chan error) error {
+func (a *Agent) loop(ctx context.Context, followed <-chan error) error { //nolint:gocyclo // one case for each that may have news
 	for {
 		select {
 		case <-ctx.Done():
@@ -247,6 +251,8 @@ func (a *Agent) loop(ctx context.Context, followed <-chan error) error {
 			a.speaking.news = true
 			a.takeLearned(ctx)
 			a.speaking.look = true
+		case <-a.bandwidthChanged():
+			a.limitsDue = true
 		case <-a.learnedChanged():
 			a.speaking.look = true
 		case <-a.timers.bgp.C():
@@ -264,6 +270,7 @@ func (a *Agent) loop(ctx context.Context, followed <-chan error) error {
 			a.Routes.Resync()
 			a.resyncTunnels()
 			a.resyncBGP()
+			a.resyncBandwidth()
 			a.resyncLoops()
 			a.timers.apply.now()
 			a.timers.resync.Reset(jittered(a.ResyncEvery))

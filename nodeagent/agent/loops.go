@@ -15,7 +15,7 @@ func (a *Agent) applyLoops(ctx context.Context, due bool) []*tables.ItemError {
 		return nil
 	}
 	if !due && !a.state.Loops().HasDirty() {
-		return a.itemsOf(isLoop, true)
+		return a.itemsOf(isLoop)
 	}
 	items, err := split(a.Loops.Apply(ctx, a.state.Loops()))
 	if err != nil {

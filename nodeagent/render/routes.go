@@ -103,7 +103,11 @@ func (s *State) setOwnBlocks(blocks []netip.Prefix) {
 // SetNetwork takes news of a node's addresses and blocks.
 func (s *State) SetNetwork(node string, spec *v1alpha1.NodeNetworkSpec) {
 	if node == s.node {
+		was := s.OwnAddresses()
 		s.networks[node] = *spec
+		for _, addr := range append(was, s.OwnAddresses()...) {
+			s.decideNode(netip.PrefixFrom(addr, addr.BitLen()))
+		}
 		s.setOwnNetwork(spec)
 		return
 	}
@@ -156,9 +160,9 @@ func gateways(spec *v1alpha1.NodeNetworkSpec) (map[netip.Prefix]netip.Addr, erro
 	hops := make(map[netip.Prefix]netip.Addr, len(spec.Blocks))
 	blocks, err := prefixes(spec.Blocks)
 	problem = errors.Join(problem, err)
-	floating, err := addresses(spec.Floating)
+	single, err := addresses(spec.Single)
 	problem = errors.Join(problem, err)
-	for _, addr := range floating {
+	for _, addr := range single {
 		blocks = append(blocks, netip.PrefixFrom(addr, addr.BitLen()))
 	}
 	for _, block := range blocks {
