@@ -63,7 +63,7 @@ func (n *node) announces(addr netip.Addr) netip.Prefix {
 func (p *Plan) why(n *node, s *service, v Verdict, single bool, cidrs []netip.Prefix, field string) string {
 	inRange := slices.ContainsFunc(cidrs, func(cidr netip.Prefix) bool { return cidr.Contains(v.Address) })
 	switch {
-	case has(n.Labels, LabelExclude):
+	case excluded(n.Labels):
 		return fmt.Sprintf("the node has the label %s", LabelExclude)
 	case !inRange && !v.Advertised.IsValid():
 		return fmt.Sprintf("the address is in no CIDR of the BGPConfiguration's %s: add one", field)
