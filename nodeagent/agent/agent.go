@@ -66,6 +66,8 @@ type Options struct {
 	// BGP and Learned, which puts into the kernel what BGP learned, go together. Default: neither.
 	BGP     BGP
 	Learned Dataplane[*tables.LearnedRoutes]
+	// Peering gives the node addresses at which pods peer with it. Default: nothing does.
+	Peering Dataplane[*tables.PeeringAddresses]
 	// Loops keeps packets to unused addresses of services from bouncing. Default: nothing does.
 	Loops Dataplane[*tables.ServiceLoops]
 	// KernelRoutes lists the kernel's routes, when somebody asks for them; from a goroutine of its own. Default: none are listed.
@@ -219,7 +221,7 @@ func (a *Agent) Run(ctx context.Context) error {
 }
 
 // loop takes what there is to take, at once. While a step runs, news gathers in the mailbox.
-func (a *Agent) loop(ctx context.Context, followed <-chan error) error {
+func (a *Agent) loop(ctx context.Context, followed <-chan error) error { //nolint:gocyclo // one case for each thing that may happen
 	for {
 		select {
 		case <-ctx.Done():
@@ -264,7 +266,7 @@ func (a *Agent) loop(ctx context.Context, followed <-chan error) error {
 			a.Routes.Resync()
 			a.resyncTunnels()
 			a.resyncBGP()
-			a.resyncLoops()
+			a.resyncBeside()
 			a.timers.apply.now()
 			a.timers.resync.Reset(jittered(a.ResyncEvery))
 		case <-a.timers.apply.C():

@@ -108,7 +108,7 @@ func (a *Agent) applyBGP(ctx context.Context, due bool) []*tables.ItemError {
 		a.speaking.news = true
 		a.takeLearned(ctx)
 	} else {
-		items = append(items, a.itemsOf(isSession, true)...)
+		items = append(items, a.itemsOf(isSession)...)
 	}
 	if due || a.state.Learned().HasDirty() {
 		apply("learned", func() error { return a.Learned.Apply(ctx, a.state.Learned()) })

@@ -82,6 +82,7 @@ func (s *State) SetNodeState(spec *v1alpha1.NodeStateSpec) {
 	problem = errors.Join(problem, s.setPools(spec.Pools), s.setTunnels(spec), s.setBGP(spec))
 	s.setLoops(&spec.Settings)
 	want, err := settings(spec.Settings)
+	s.setPeering(&want)
 	s.problem(KindNodeState, s.node, errors.Join(problem, err))
 	if !want.Equal(s.policy.Settings) {
 		s.policy.Settings, s.policy.SettingsDirty = want, true

@@ -191,6 +191,9 @@ type Settings struct {
 	Dataplane Dataplane
 	// EndpointToHost decides on allowed traffic from a workload to its own node.
 	EndpointToHost HostAction
+	// PeeringPorts are ports of the node that workloads reach whatever EndpointToHost says, where their egress policy lets them. Net is
+	// the address of the node.
+	PeeringPorts []FailsafePort
 	// VXLANPort is the UDP port of VXLAN packets.
 	VXLANPort uint16
 	// AllowVXLAN and AllowIPIP let workloads send encapsulated packets.

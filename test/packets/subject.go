@@ -70,7 +70,7 @@ func RunWorkloads(t *testing.T, subject Subject) {
 		{"Spoofing", spoofing},
 		{"Encapsulation", encapsulation},
 		{"Encapsulated", encapsulated},
-		{"EndpointToHost", endpointToHost},
+		{"EndpointToHost", endpointToHost}, {"PeeringPorts", peeringPorts},
 		{"NeighbourDiscovery", neighbourDiscovery},
 		{"Masquerade", masquerade},
 		{"Hairpin", hairpin},
