@@ -126,9 +126,35 @@ type Endpoint struct {
 	// +optional
 	Floating []FloatingAddress `json:"floating,omitempty"`
 
+	// HardwareAddress is the MAC address that the pod's interface gets. Absent: one that follows from its attachment.
+	// +optional
+	HardwareAddress string `json:"hardwareAddress,omitempty"`
+
+	// Bandwidth limits what goes to the pod and comes from it. Absent: nothing does.
+	// +optional
+	Bandwidth *Bandwidth `json:"bandwidth,omitempty"`
+
 	// Addresses says which addresses the endpoint may get.
 	// +optional
 	Addresses AddressRequest `json:"addresses,omitempty"`
+}
+
+// Bandwidth limits the traffic of a pod, seen from the pod.
+type Bandwidth struct {
+	// Ingress limits what goes to the pod.
+	// +optional
+	Ingress *BandwidthLimit `json:"ingress,omitempty"`
+	// Egress limits what the pod sends.
+	// +optional
+	Egress *BandwidthLimit `json:"egress,omitempty"`
+}
+
+// BandwidthLimit is a limit in one direction.
+type BandwidthLimit struct {
+	// BitsPerSecond that pass in the long run.
+	BitsPerSecond int64 `json:"bitsPerSecond"`
+	// BurstBits that pass at once after a pause.
+	BurstBits int64 `json:"burstBits"`
 }
 
 // FloatingAddress is an address that is translated, one to one, to the endpoint's own address of the same family.
@@ -225,6 +251,10 @@ type AddressRequest struct {
 	// +listType=set
 	// +optional
 	Fixed []string `json:"fixed,omitempty"`
+
+	// Unmanaged: the fixed addresses are taken as they are, whether or not they lie in one of the node's blocks.
+	// +optional
+	Unmanaged bool `json:"unmanaged,omitempty"`
 
 	// Impossible says why the endpoint can get no address at all, with the annotation at fault and what to do.
 	// +optional

@@ -236,7 +236,7 @@ func (s *state) wishes() map[string]wishes {
 }
 
 func (w *wishes) add(r *v1alpha1.AddressRequest) {
-	if len(r.Fixed)+len(r.Pools) == 0 && r.Impossible == "" {
+	if r.Unmanaged || len(r.Fixed)+len(r.Pools) == 0 && r.Impossible == "" {
 		return
 	}
 	w.endpoints++

@@ -69,6 +69,8 @@ type Cluster struct {
 	// felix are the FelixConfigurations that count, by name.
 	felix      map[string]felix
 	keepDenied bool
+	// unmanaged: pods may have addresses without address management.
+	unmanaged bool
 
 	tiers    map[string]tier
 	policies map[PolicyRef]*policyState

@@ -83,7 +83,7 @@ func (c *Cluster) renderNetwork(n *node) v1alpha1.NodeNetworkSpec {
 	for _, b := range n.leased() {
 		spec.Blocks = append(spec.Blocks, b.String())
 	}
-	spec.Floating = c.floatingOn(n)
+	spec.Single = c.singleOn(n)
 	return spec
 }
 
@@ -108,6 +108,8 @@ func (c *Cluster) renderState(n *node) v1alpha1.NodeStateSpec {
 			Ingress: e.ingress, Egress: e.egress, Ports: e.ports, Addresses: c.request(e),
 		}
 		out.Floating = c.renderFloating(e)
+		out.Bandwidth, _ = e.bandwidth.render()
+		out.HardwareAddress, _ = hardwareAddress(e.wishes.mac)
 		if e.sourcePrefixes != "" && felix.letsSpoof() {
 			out.SourcePrefixes = prefixesOf(e.sourcePrefixes)
 		}

@@ -66,6 +66,8 @@ type Options struct {
 	// BGP and Learned, which puts into the kernel what BGP learned, go together. Default: neither.
 	BGP     BGP
 	Learned Dataplane[*tables.LearnedRoutes]
+	// Bandwidth limits pods' traffic. Default: nothing does.
+	Bandwidth Dataplane[*tables.Bandwidth]
 	// Peering gives the node addresses at which pods peer with it. Default: nothing does.
 	Peering Dataplane[*tables.PeeringAddresses]
 	// Loops keeps packets to unused addresses of services from bouncing. Default: nothing does.
@@ -149,9 +151,11 @@ type Agent struct {
 	heldSince      map[render.Item]time.Time
 	pending        pending
 	speaking       speaking
-	asking         asking
-	timers         timers
-	reported       v1alpha1.NodeStateStatus
+	// limitsDue: interfaces with limits came or went.
+	limitsDue bool
+	asking    asking
+	timers    timers
+	reported  v1alpha1.NodeStateStatus
 }
 
 // pending is what the current step has to do at its end.
@@ -221,7 +225,7 @@ func (a *Agent) Run(ctx context.Context) error {
 }
 
 // loop takes what there is to take, at once. While a step runs, news gathers in the mailbox.
-func (a *Agent) loop(ctx context.Context, followed <-chan error) error { //nolint:gocyclo // one case for each thing that may happen
+func (a *Agent) loop(ctx context.Context, followed <-chan error) error { //nolint:gocyclo // one case for each that may have news
 	for {
 		select {
 		case <-ctx.Done():
@@ -249,6 +253,8 @@ func (a *Agent) loop(ctx context.Context, followed <-chan error) error { //nolin
 			a.speaking.news = true
 			a.takeLearned(ctx)
 			a.speaking.look = true
+		case <-a.bandwidthChanged():
+			a.limitsDue = true
 		case <-a.learnedChanged():
 			a.speaking.look = true
 		case <-a.timers.bgp.C():
@@ -267,6 +273,7 @@ func (a *Agent) loop(ctx context.Context, followed <-chan error) error { //nolin
 			a.resyncTunnels()
 			a.resyncBGP()
 			a.resyncBeside()
+			a.resyncBandwidth()
 			a.timers.apply.now()
 			a.timers.resync.Reset(jittered(a.ResyncEvery))
 		case <-a.timers.apply.C():

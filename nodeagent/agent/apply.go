@@ -38,7 +38,7 @@ func (a *Agent) apply(ctx context.Context) {
 		return // a retry is set; trying at every piece of news helps nobody
 	}
 	failed := false
-	if due || a.state.Policy().HasDirty() || a.state.Routes().HasDirty() || a.tunnelsDirty() || a.bgpDirty() || a.besideDirty() {
+	if due || a.state.Policy().HasDirty() || a.state.Routes().HasDirty() || a.tunnelsDirty() || a.bgpDirty() || a.besideDirty() || a.bandwidthDirty() {
 		failed = a.applyTables(ctx, due)
 	}
 	a.endDenied()
@@ -70,8 +70,9 @@ func (a *Agent) applyTables(ctx context.Context, both bool) bool {
 	besideItems := a.applyPeering(ctx, both) // before BGP, which may listen there
 	bgpItems := a.applyBGP(ctx, both)
 	besideItems = append(besideItems, a.applyLoops(ctx, both)...)
+	limitItems := a.applyBandwidth(ctx, both)
 	a.noteDisturbances()
-	a.items = slices.Concat(policyItems, tunnelItems, routeItems, bgpItems, besideItems)
+	a.items = slices.Concat(policyItems, tunnelItems, routeItems, bgpItems, besideItems, limitItems)
 	a.setFailures(a.items)
 	err := errors.Join(policyErr, routesErr)
 	failed := err != nil
@@ -95,6 +96,9 @@ func (a *Agent) applyTables(ctx context.Context, both bool) bool {
 		if len(bgpItems) > 0 {
 			a.resyncBGP()
 		}
+		if len(limitItems) > 0 {
+			a.resyncBandwidth()
+		}
 		a.timers.apply.within(backoff(a.attempts, failed))
 	} else {
 		a.attempts = 0
@@ -113,7 +117,7 @@ func (a *Agent) applyTables(ctx context.Context, both bool) bool {
 }
 
 func isPolicy(e *tables.ItemError) bool {
-	return !isRoute(e) && !isTunnel(e) && !isSession(e) && !isBeside(e)
+	return !isRoute(e) && !isTunnel(e) && !isSession(e) && !isBeside(e) && !isLimit(e)
 }
 
 func isRoute(e *tables.ItemError) bool { return e.Kind == tables.KindRoute }
@@ -206,7 +210,7 @@ func (a *Agent) setFailures(items []*tables.ItemError) {
 	}
 	for _, e := range items {
 		name := e.Name
-		if id, ok := interfaces[name]; ok && e.Kind == render.KindEndpoint {
+		if id, ok := interfaces[name]; ok && (e.Kind == render.KindEndpoint || isLimit(e)) {
 			name = id
 		}
 		if host := a.state.HostEndpoint(name); host != "" && e.Kind == render.KindHostEndpoint {

@@ -77,7 +77,7 @@ func readPrefix(s string) (netip.Prefix, error) {
 
 // Allocate implements agent.Addresses.
 func (a addresses) Allocate(endpoint, uid string, request v1alpha1.AddressRequest) ([]netip.Addr, error) {
-	var r ipam.Request
+	r := ipam.Request{Unmanaged: request.Unmanaged}
 	for _, s := range request.Pools {
 		p, err := netip.ParsePrefix(s)
 		if err != nil {

@@ -25,6 +25,7 @@ import (
 	"github.com/manul-net/manul/nodeagent/checkpoint"
 	"github.com/manul-net/manul/nodeagent/cniserver"
 	"github.com/manul-net/manul/nodeagent/conntrack"
+	"github.com/manul-net/manul/nodeagent/dataplane/bandwidth"
 	"github.com/manul-net/manul/nodeagent/dataplane/routes"
 	"github.com/manul-net/manul/nodeagent/install"
 	"github.com/manul-net/manul/nodeagent/interfaces"
@@ -100,6 +101,11 @@ func run(ctx context.Context, o *options, log *slog.Logger) (err error) {
 	if err != nil {
 		return err
 	}
+	limits, err := bandwidth.New(bandwidth.Options{WorkloadPrefix: protocol.InterfacePrefix, Log: log.With("part", "bandwidth")})
+	if err != nil {
+		return err
+	}
+	resources.add(limits.Close)
 	prevented, err := openLoops(o, &resources)
 	if err != nil {
 		return err
@@ -113,7 +119,8 @@ func run(ctx context.Context, o *options, log *slog.Logger) (err error) {
 		return err
 	}
 	a := agent.New(agent.Options{
-		BGP: speaker, Learned: learned, Tunnels: ends, KernelRoutes: listed, Loops: prevented, Peering: forPods,
+		Bandwidth: limits,
+		BGP:       speaker, Learned: learned, Tunnels: ends, KernelRoutes: listed, Loops: prevented, Peering: forPods,
 		Node: o.node, Version: o.version, Standalone: o.standalone, Dataplane: func() string { return string(policy.Using()) },
 		Source: news, Policy: policy, Routes: routing, Addresses: given, Checkpoint: file, Interfaces: own, Connections: tracked,
 		MTU: nodeMTU, Subnet: own.Subnet, Log: log, Metrics: agent.NewMetrics(), AddWait: o.addWait,

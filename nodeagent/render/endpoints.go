@@ -32,6 +32,7 @@ type list struct {
 	ports           []v1alpha1.NamedPort
 	sourcePrefixes  []netip.Prefix
 	floating        []v1alpha1.FloatingAddress
+	limits          tables.Limits
 }
 
 func (l *list) programs() []string { return programsOf(l.ingress, l.egress) }
@@ -169,6 +170,7 @@ func (s *State) resolve(id string) {
 		s.replaceList(e, nil)
 		s.policy.Endpoints.Delete(InterfaceName(id))
 		s.setFloating(id, e, nil)
+		s.bandwidth.Delete(InterfaceName(id))
 		s.contributeLocal(id, nil, nil)
 		delete(s.endpoints, id)
 		return
@@ -200,6 +202,11 @@ func (s *State) resolve(id string) {
 	e.current = next
 	s.unuseList(old)
 	s.setFloating(id, e, addrs)
+	if e.wanted != nil && e.wanted.limits != (tables.Limits{}) {
+		s.bandwidth.Set(InterfaceName(id), e.wanted.limits)
+	} else {
+		s.bandwidth.Delete(InterfaceName(id))
+	}
 	s.contributeLocal(id, e.wanted, addrs)
 }
 

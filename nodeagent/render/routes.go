@@ -156,9 +156,9 @@ func gateways(spec *v1alpha1.NodeNetworkSpec) (map[netip.Prefix]netip.Addr, erro
 	hops := make(map[netip.Prefix]netip.Addr, len(spec.Blocks))
 	blocks, err := prefixes(spec.Blocks)
 	problem = errors.Join(problem, err)
-	floating, err := addresses(spec.Floating)
+	single, err := addresses(spec.Single)
 	problem = errors.Join(problem, err)
-	for _, addr := range floating {
+	for _, addr := range single {
 		blocks = append(blocks, netip.PrefixFrom(addr, addr.BitLen()))
 	}
 	for _, block := range blocks {

@@ -70,7 +70,7 @@ func Serve(in io.Reader, out io.Writer) error {
 	defer addresses.Close()
 	a := agent.New(agent.Options{
 		KernelRoutes: lister.List, Peering: addresses,
-		Node:         os.Getenv(NodeVariable), Version: "test", Dataplane: func() string { return "" }, Source: told,
+		Node: os.Getenv(NodeVariable), Version: "test", Dataplane: func() string { return "" }, Source: told,
 		Policy: noPolicy{}, Routes: driver, BGP: speaker, Learned: learned, Addresses: told, Checkpoint: noCheckpoint{},
 		Interfaces: noInterfaces{}, MTU: func([]netip.Addr, string) (int, error) { return 1500, nil }, Log: log,
 	})
