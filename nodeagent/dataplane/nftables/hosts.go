@@ -176,6 +176,7 @@ func (l *layout) hostPreroutingRaw() []*ruleBuilder {
 	r.clear()
 	r.notOurs(expr.MetaKeyIIFNAME)
 	r.neighborDiscoveryPasses()
+	r.tunnelsPass()
 	r.failsafe(l.settings.FailsafeInbound, destination, source)
 	r.failsafe(l.settings.FailsafeOutbound, source, source)
 	r.decide(untrackedIn)
@@ -204,6 +205,7 @@ func (l *layout) hostPrerouting() []*ruleBuilder {
 	r.notOurs(expr.MetaKeyIIFNAME)
 	r.connectionsPass()
 	r.neighborDiscoveryPasses()
+	r.tunnelsPass()
 	r.failsafe(l.settings.FailsafeInbound, destination, source)
 	r.decide(preDNAT)
 	return r.list
@@ -225,6 +227,7 @@ func (l *layout) hostForward(h hostHook) []*ruleBuilder {
 // host endpoint for all interfaces.
 func (l *layout) hostInput() []*ruleBuilder {
 	r := &rules{l: l}
+	r.onlyNodesTunnel()
 	if l.hosts.untracked || l.hosts.preDNAT { // policy has allowed it early
 		b := r.add()
 		b.hasMark(earlyMark, false)
@@ -265,6 +268,7 @@ func (l *layout) hostOutputRaw() []*ruleBuilder {
 	r.clear()
 	r.notOurs(expr.MetaKeyOIFNAME)
 	r.neighborDiscoveryPasses()
+	r.tunnelsPass()
 	r.failsafe(l.settings.FailsafeOutbound, destination, destination)
 	r.failsafe(l.settings.FailsafeInbound, source, destination)
 	r.decide(untrackedOut)
@@ -298,6 +302,7 @@ func (l *layout) hostPostrouting() []*ruleBuilder {
 	r.connectionsPass() // sent by a program that uses this bit for itself
 	r.notOurs(expr.MetaKeyOIFNAME)
 	r.neighborDiscoveryPasses()
+	r.tunnelsPass()
 	r.failsafe(l.settings.FailsafeOutbound, destination, destination)
 	r.decide(localOut)
 	return r.list
