@@ -17,7 +17,7 @@ import (
 	"github.com/manul-net/manul/internal/ipam"
 )
 
-// world is a cluster of two nodes with a block each, in which everything fits together.
+// world is a cluster of two nodes with a block each, one of them with a host endpoint, in which everything fits together.
 func world() *Cluster {
 	c := &Cluster{Pools: []v3.IPPool{pool("default", "10.48.0.0/24"), pool("tiny", "10.49.0.0/30")}}
 	for _, name := range []string{"node1", "node2"} {
@@ -30,6 +30,8 @@ func world() *Cluster {
 	c.run("shop/database", "10.48.0.0", 0)
 	c.run("shop/summary", "10.48.0.64", 1)
 	c.run("shop/customer", "10.48.0.65", 1)
+	hosts := &c.Endpoints[1].Spec
+	hosts.Endpoints = append(hosts.Endpoints, v1alpha1.RemoteEndpoint{ID: "node2-auto-hep", Addresses: []string{"192.0.2.12"}})
 	return c
 }
 
@@ -141,6 +143,10 @@ func TestCheck(t *testing.T) {
 		"a pod's address is another's floating one": {func(c *Cluster) {
 			c.NodeStates[0].Spec.Endpoints[0].Floating = []v1alpha1.FloatingAddress{{Address: "10.48.0.64"}}
 		}, []string{"AddressTwice 10.48.0.64"}},
+		"Kubernetes allots CIDRs to nodes": {func(c *Cluster) {
+			c.Nodes[0].Spec.PodCIDRs, c.Nodes[1].Spec.PodCIDRs = []string{"10.48.0.0/26"}, []string{"10.48.0.64/26"}
+			c.Blocks, c.Affinities, c.Pools = nil, nil, nil
+		}, nil},
 		"two pods have one address":                    {func(c *Cluster) { c.run("shop/twin", "10.48.0.64", 1) }, []string{"AddressTwice 10.48.0.64"}},
 		"a pod has an address of another node's block": {func(c *Cluster) { c.run("shop/stray", "10.48.0.70", 0) }, []string{"AddressOutsideBlocks 10.48.0.70"}},
 		"a pod has a borrowed address": {func(c *Cluster) {
