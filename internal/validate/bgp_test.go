@@ -127,3 +127,11 @@ func TestBGPConfiguration(t *testing.T) {
 		expectBGP(t, tc.object, BGPConfiguration(parseBGP[v3.BGPConfiguration](t, tc.object)), tc.want)
 	}
 }
+
+// TestPeerCalledMesh: the sessions of a BGPPeer bear its name, and the mesh has sessions of its own.
+func TestPeerCalledMesh(t *testing.T) {
+	p := parseBGP[v3.BGPPeer](t, "metadata: {name: mesh}\nspec: {peerIP: 192.0.2.1, asNumber: 65001}")
+	expectBGP(t, "a peer called mesh", BGPPeer(p), []string{"metadata.name", "choose another"})
+	p.Name = "mesh-1"
+	expectBGP(t, "a peer called mesh-1", BGPPeer(p), nil)
+}
