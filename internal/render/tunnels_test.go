@@ -31,15 +31,18 @@ func TestTunnelsOfANode(t *testing.T) {
 	}{
 		{"none", poolOfTunnel("p", "10.48.0.0/16", ""), nil, v1alpha1.Pool{CIDR: "10.48.0.0/16"}},
 		{
-			"VXLAN", vxlan, []v1alpha1.Tunnel{{Kind: v1alpha1.TunnelVXLAN, Pools: []string{"10.48.0.0/16"}}},
+			"VXLAN", vxlan,
+			[]v1alpha1.Tunnel{{Kind: v1alpha1.TunnelVXLAN, Pools: []string{"10.48.0.0/16"}}},
 			v1alpha1.Pool{CIDR: "10.48.0.0/16", Encapsulation: v1alpha1.TunnelVXLAN},
 		},
 		{
-			"IPIP between subnets", poolOfTunnel("i", "10.48.0.0/16", ", ipipMode: CrossSubnet"), []v1alpha1.Tunnel{{Kind: v1alpha1.TunnelIPIP, Pools: []string{"10.48.0.0/16"}}},
+			"IPIP between subnets", poolOfTunnel("i", "10.48.0.0/16", ", ipipMode: CrossSubnet"),
+			[]v1alpha1.Tunnel{{Kind: v1alpha1.TunnelIPIP, Pools: []string{"10.48.0.0/16"}}},
 			v1alpha1.Pool{CIDR: "10.48.0.0/16", Encapsulation: v1alpha1.TunnelIPIP, CrossSubnet: true},
 		},
 		{
-			"IPv6", poolOfTunnel("v", "fd00:48::/64", ", vxlanMode: Always"), []v1alpha1.Tunnel{{Kind: v1alpha1.TunnelVXLANv6, Pools: []string{"fd00:48::/64"}}},
+			"IPv6", poolOfTunnel("v", "fd00:48::/64", ", vxlanMode: Always"),
+			[]v1alpha1.Tunnel{{Kind: v1alpha1.TunnelVXLANv6, Pools: []string{"fd00:48::/64"}}},
 			v1alpha1.Pool{CIDR: "fd00:48::/64", Encapsulation: v1alpha1.TunnelVXLANv6},
 		},
 		{
@@ -50,7 +53,8 @@ func TestTunnelsOfANode(t *testing.T) {
 		{"switched off", vxlan + felixWith("{vxlanEnabled: false}"), nil, v1alpha1.Pool{CIDR: "10.48.0.0/16"}},
 		{
 			"switched on without a pool that wants it", poolOfTunnel("p", "10.48.0.0/16", "") + felixWith("{ipipEnabled: true, ipipMTU: 1300}"),
-			[]v1alpha1.Tunnel{{Kind: v1alpha1.TunnelIPIP, MTU: 1300}}, v1alpha1.Pool{CIDR: "10.48.0.0/16"},
+			[]v1alpha1.Tunnel{{Kind: v1alpha1.TunnelIPIP, MTU: 1300}},
+			v1alpha1.Pool{CIDR: "10.48.0.0/16"},
 		},
 		{
 			"a pool for tunnels alone gives the address", poolOfTunnel("v", "10.48.0.0/16", ", vxlanMode: Always") + poolOfTunnel("t", "10.49.0.0/16", ", vxlanMode: Always, allowedUses: [Tunnel]"),
@@ -70,7 +74,8 @@ func TestTunnelsOfANode(t *testing.T) {
 		},
 		{
 			"a disabled pool gives no address, and what has one of it is reached", poolOfTunnel("v", "10.48.0.0/16", ", vxlanMode: Always, disabled: true"),
-			[]v1alpha1.Tunnel{{Kind: v1alpha1.TunnelVXLAN}}, v1alpha1.Pool{CIDR: "10.48.0.0/16", Encapsulation: v1alpha1.TunnelVXLAN},
+			[]v1alpha1.Tunnel{{Kind: v1alpha1.TunnelVXLAN}},
+			v1alpha1.Pool{CIDR: "10.48.0.0/16", Encapsulation: v1alpha1.TunnelVXLAN},
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -55,23 +55,28 @@ func TestWhichRoutesLeadThroughTunnels(t *testing.T) {
 	}{
 		{"no encapsulation", []v1alpha1.Pool{pool("10.48.0.0/16", "", false)}, nil},
 		{
-			"VXLAN always", []v1alpha1.Pool{pool("10.48.0.0/16", v1alpha1.TunnelVXLAN, false)},
+			"VXLAN always",
+			[]v1alpha1.Pool{pool("10.48.0.0/16", v1alpha1.TunnelVXLAN, false)},
 			map[string]string{"10.48.2.0/26": "192.0.2.2 vxlan.manul", "10.48.3.0/26": "198.51.100.3 vxlan.manul"},
 		},
 		{
-			"VXLAN between subnets", []v1alpha1.Pool{pool("10.48.0.0/16", v1alpha1.TunnelVXLAN, true)},
+			"VXLAN between subnets",
+			[]v1alpha1.Pool{pool("10.48.0.0/16", v1alpha1.TunnelVXLAN, true)},
 			map[string]string{"10.48.3.0/26": "198.51.100.3 vxlan.manul"},
 		},
 		{
-			"IPIP for one pool, VXLAN for another", []v1alpha1.Pool{pool("10.48.0.0/16", v1alpha1.TunnelIPIP, true), pool("10.49.0.0/16", v1alpha1.TunnelVXLAN, false)},
+			"IPIP for one pool, VXLAN for another",
+			[]v1alpha1.Pool{pool("10.48.0.0/16", v1alpha1.TunnelIPIP, true), pool("10.49.0.0/16", v1alpha1.TunnelVXLAN, false)},
 			map[string]string{"10.48.3.0/26": "198.51.100.3 ipip.manul", "10.49.2.0/26": "192.0.2.2 vxlan.manul"},
 		},
 		{
-			"the smallest pool counts", []v1alpha1.Pool{pool("10.48.0.0/14", v1alpha1.TunnelVXLAN, false), pool("10.48.0.0/16", "", false)},
+			"the smallest pool counts",
+			[]v1alpha1.Pool{pool("10.48.0.0/14", v1alpha1.TunnelVXLAN, false), pool("10.48.0.0/16", "", false)},
 			map[string]string{"10.49.2.0/26": "192.0.2.2 vxlan.manul"},
 		},
 		{
-			"VXLAN for IPv6", []v1alpha1.Pool{pool("fd00:48::/64", v1alpha1.TunnelVXLANv6, true)},
+			"VXLAN for IPv6",
+			[]v1alpha1.Pool{pool("fd00:48::/64", v1alpha1.TunnelVXLANv6, true)},
 			map[string]string{"fd00:48::300/122": linkLocal("far") + " vxlan-v6.manul"},
 		},
 	} {

@@ -16,7 +16,8 @@ import (
 func TestMembersAreATable(t *testing.T) {
 	prefixes := []netip.Prefix{
 		netip.MustParsePrefix("10.0.0.1/32"), netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("::ffff:10.0.0.1/128"),
-		netip.MustParsePrefix("fd00::1/128"), netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0"), {},
+		netip.MustParsePrefix("fd00::1/128"), netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0"),
+		{},
 	}
 	member := rapid.Custom(func(t *rapid.T) Member {
 		return Member{

@@ -58,7 +58,6 @@ func TestReasons(t *testing.T) {
 // longest time in which none did.
 type stream struct {
 	t        *testing.T
-	counter  *net.UDPConn
 	stop     chan struct{}
 	done     sync.WaitGroup
 	mu       sync.Mutex

@@ -260,6 +260,36 @@ func (tx *transaction) planPools() error {
 	if !tx.full() && !tx.desired.Pools.HasDirty() && !tx.desired.Nodes.HasDirty() {
 		return nil
 	}
+	want := tx.wantedPools()
+	for name, entries := range want {
+		before := tx.state.pools[name]
+		tx.state.pools[name] = entries
+		if tx.full() {
+			fam := ipv4
+			if name == poolSet(ipv6) || name == natSet(ipv6) || name == nodeSet(ipv6) {
+				fam = ipv6
+			}
+			if err := tx.ensureExact(name, setSpec{hashNet, fam}, item{}, slices.Collect(maps.Keys(entries))); err != nil {
+				return err
+			}
+			continue
+		}
+		for e := range entries {
+			if !before[e] {
+				tx.adds[name] = append(tx.adds[name], e)
+			}
+		}
+		for e := range before {
+			if !entries[e] {
+				tx.deletes[name] = append(tx.deletes[name], e)
+			}
+		}
+	}
+	return nil
+}
+
+// wantedPools are the entries of the sets of pools and nodes. A pool that is none is a problem of its own.
+func (tx *transaction) wantedPools() map[string]map[entry]bool {
 	want := map[string]map[entry]bool{}
 	for fam := range tx.d.families {
 		want[poolSet(fam)], want[natSet(fam)], want[nodeSet(fam)] = map[entry]bool{}, map[entry]bool{}, map[entry]bool{}
@@ -289,31 +319,7 @@ func (tx *transaction) planPools() error {
 			}
 		}
 	}
-	for name, entries := range want {
-		before := tx.state.pools[name]
-		tx.state.pools[name] = entries
-		if tx.full() {
-			fam := ipv4
-			if name == poolSet(ipv6) || name == natSet(ipv6) || name == nodeSet(ipv6) {
-				fam = ipv6
-			}
-			if err := tx.ensureExact(name, setSpec{hashNet, fam}, item{}, slices.Collect(maps.Keys(entries))); err != nil {
-				return err
-			}
-			continue
-		}
-		for e := range entries {
-			if !before[e] {
-				tx.adds[name] = append(tx.adds[name], e)
-			}
-		}
-		for e := range before {
-			if !entries[e] {
-				tx.deletes[name] = append(tx.deletes[name], e)
-			}
-		}
-	}
-	return nil
+	return want
 }
 
 // fillSets makes new sets and adds what is to be added to sets.
