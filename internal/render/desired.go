@@ -53,6 +53,7 @@ func (c *Cluster) Settled(key Key) {
 		before := n.named()
 		n.offered = offered{}
 		c.recount(before, n.named(), n.endpointsObject.ResourceVersion)
+	case KindPolicyProgram, KindNodeState, KindNodeNetwork: // nothing waits for what these name
 	}
 }
 
