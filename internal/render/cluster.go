@@ -9,6 +9,7 @@ package render
 import (
 	"net/netip"
 
+	"github.com/manul-net/manul/internal/ipam"
 	"github.com/manul-net/manul/internal/labelindex"
 	"github.com/manul-net/manul/internal/policy"
 	"github.com/manul-net/manul/internal/routing"
@@ -59,7 +60,7 @@ type Cluster struct {
 	endpoints  map[string]*endpoint // pods
 	hosts      map[string]*endpoint // host endpoints
 	nodes      map[string]*node
-	blocks     map[string]block
+	blocks     map[string]ipam.Holding
 	pools      map[string]pool
 	// reservations are the CIDRs of IPReservations; cooldown is in seconds.
 	reservations map[string][]netip.Prefix
@@ -127,7 +128,7 @@ func New() *Cluster {
 		hosts:            map[string]*endpoint{},
 		felix:            map[string]felix{},
 		nodes:            map[string]*node{},
-		blocks:           map[string]block{},
+		blocks:           map[string]ipam.Holding{},
 		pools:            map[string]pool{},
 		reservations:     map[string][]netip.Prefix{},
 		tiers:            map[string]tier{},

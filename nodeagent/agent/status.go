@@ -82,6 +82,7 @@ func (a *Agent) status(ctx context.Context) v1alpha1.NodeStateStatus {
 	status := v1alpha1.NodeStateStatus{
 		ObservedGeneration: a.observed,
 		Endpoints:          a.endpointStatus(),
+		Leases:             a.leaseStatus(),
 		BGPSessions:        a.bgpStatus(ctx),
 		Failures:           a.allFailures(),
 		Dataplane:          a.Dataplane(),

@@ -21,24 +21,70 @@ func openAddresses(path string) (addresses, error) {
 	return addresses{a}, err
 }
 
-// SetBlocks implements agent.Addresses. A block that can't be read does not keep others from use.
-func (a addresses) SetBlocks(leases []v1alpha1.BlockLease, cooldown time.Duration) error {
+// SetLeases implements agent.Addresses. What can't be read does not keep the rest from use.
+func (a addresses) SetLeases(leases []v1alpha1.BlockLease, borrowed []v1alpha1.BorrowedAddress, cooldown time.Duration) error {
 	var problems []error
-	blocks := make([]ipam.Block, 0, len(leases))
-	for i := range leases {
-		b, err := readLease(&leases[i])
+	blocks := make([]ipam.Block, 0, len(leases)+len(borrowed))
+	take := func(b ipam.Block, err error) {
 		if err != nil {
 			problems = append(problems, err)
-			continue
+			return
 		}
 		blocks = append(blocks, b)
 	}
+	for i := range leases {
+		take(readLease(&leases[i]))
+	}
+	for i := range borrowed {
+		take(readBorrowed(&borrowed[i]))
+	}
 	a.SetCooldown(cooldown)
-	return errors.Join(append(problems, a.Allocator.SetBlocks(blocks))...)
+	return errors.Join(append(problems, a.SetBlocks(blocks))...)
+}
+
+// Leases implements agent.Addresses.
+func (a addresses) Leases() (list []v1alpha1.LeaseStatus, cooling bool) {
+	agreements, cooling := a.Agreements()
+	for _, x := range agreements {
+		s := v1alpha1.LeaseStatus{CIDR: x.CIDR.String(), Revision: x.Revision, Released: x.Released}
+		for _, addr := range x.Withheld {
+			s.Withheld = append(s.Withheld, addr.String())
+		}
+		list = append(list, s)
+	}
+	return list, cooling
+}
+
+// Adopt implements agent.Addresses.
+func (a addresses) Adopt(before []v1alpha1.EndpointStatus) error {
+	found := make([]ipam.Allocation, 0, len(before))
+	for i := range before {
+		x := ipam.Allocation{Owner: ipam.Owner{Endpoint: before[i].ID, UID: string(before[i].UID)}}
+		for _, text := range before[i].Addresses {
+			if addr, err := netip.ParseAddr(text); err == nil {
+				x.Addresses = append(x.Addresses, addr)
+			}
+		}
+		found = append(found, x)
+	}
+	return a.Allocator.Adopt(found)
+}
+
+func readBorrowed(l *v1alpha1.BorrowedAddress) (ipam.Block, error) {
+	b := ipam.Block{Borrowed: true, Withdrawn: l.Recalled, Revision: l.Revision}
+	addr, err := netip.ParseAddr(l.Address)
+	if err != nil {
+		return b, fmt.Errorf("reading borrowed address: %w", err)
+	}
+	b.CIDR = netip.PrefixFrom(addr, addr.BitLen())
+	if b.Pool, err = netip.ParsePrefix(l.Pool); err != nil {
+		return b, fmt.Errorf("reading pool of borrowed address %s: %w", l.Address, err)
+	}
+	return b, nil
 }
 
 func readLease(l *v1alpha1.BlockLease) (ipam.Block, error) {
-	var b ipam.Block
+	b := ipam.Block{Withdrawn: l.Withdrawn, Revision: l.Revision}
 	var err error
 	if b.CIDR, err = netip.ParsePrefix(l.CIDR); err != nil {
 		return b, fmt.Errorf("reading block: %w", err)
@@ -52,6 +98,13 @@ func readLease(l *v1alpha1.BlockLease) (ipam.Block, error) {
 			return b, fmt.Errorf("reading reservation in block %s: %w", l.CIDR, err)
 		}
 		b.Reserved = append(b.Reserved, p)
+	}
+	for _, text := range l.Lent {
+		addr, err := netip.ParseAddr(text)
+		if err != nil {
+			return b, fmt.Errorf("reading lent address of block %s: %w", l.CIDR, err)
+		}
+		b.Lent = append(b.Lent, addr)
 	}
 	return b, nil
 }
@@ -123,8 +176,19 @@ type noAddresses struct{}
 
 var _ agent.Addresses = noAddresses{}
 
-// SetBlocks implements agent.Addresses.
-func (noAddresses) SetBlocks([]v1alpha1.BlockLease, time.Duration) error { return nil }
+// SetLeases implements agent.Addresses.
+func (noAddresses) SetLeases([]v1alpha1.BlockLease, []v1alpha1.BorrowedAddress, time.Duration) error {
+	return nil
+}
+
+// Leases implements agent.Addresses.
+func (noAddresses) Leases() ([]v1alpha1.LeaseStatus, bool) { return nil, false }
+
+// NeedsAdoption implements agent.Addresses.
+func (noAddresses) NeedsAdoption() (bool, error) { return false, nil }
+
+// Adopt implements agent.Addresses.
+func (noAddresses) Adopt([]v1alpha1.EndpointStatus) error { return nil }
 
 // Allocate implements agent.Addresses.
 func (noAddresses) Allocate(string, string, v1alpha1.AddressRequest) ([]netip.Addr, error) {

@@ -74,13 +74,10 @@ func (a *Allocator) choose(request Request) ([]netip.Addr, error) {
 	if len(request.Fixed) > 0 {
 		return a.chooseFixed(request.Fixed)
 	}
-	candidates := a.blocks
-	if len(request.Pools) > 0 {
-		candidates = nil
-		for _, b := range a.blocks {
-			if slices.Contains(request.Pools, b.Pool) {
-				candidates = append(candidates, b)
-			}
+	var candidates []*block
+	for _, b := range a.blocks {
+		if !b.Withdrawn && (len(request.Pools) == 0 || slices.Contains(request.Pools, b.Pool)) {
+			candidates = append(candidates, b)
 		}
 	}
 	var addrs []netip.Addr
@@ -98,7 +95,10 @@ func (a *Allocator) choose(request Request) ([]netip.Addr, error) {
 			}
 			continue
 		}
-		addr, ok := a.longestFree(family)
+		addr, ok := a.longestFree(family, false)
+		if !ok {
+			addr, ok = a.longestFree(family, true)
+		}
 		if !ok {
 			return nil, &ExhaustedError{Blocks: a.uses(family)}
 		}
@@ -110,12 +110,16 @@ func (a *Allocator) choose(request Request) ([]netip.Addr, error) {
 	return addrs, nil
 }
 
-// longestFree is the address that has been free for the longest time, the lowest among equals; never used is longest.
-func (a *Allocator) longestFree(blocks []*block) (netip.Addr, bool) {
+// longestFree is the address that has been free for the longest time, the lowest among equals; never used is longest. It is
+// one of the borrowed ones or of the others.
+func (a *Allocator) longestFree(blocks []*block, borrowed bool) (netip.Addr, bool) {
 	now := a.now()
 	var best netip.Addr
 	var bestAt int64
 	for _, b := range blocks {
+		if b.Borrowed != borrowed {
+			continue
+		}
 		for offset, at := range b.state {
 			if at == inUse {
 				continue
@@ -129,7 +133,7 @@ func (a *Allocator) longestFree(blocks []*block) (netip.Addr, bool) {
 				continue
 			}
 			addr := b.at(offset)
-			if b.reserved(addr) {
+			if b.reserved(addr) || b.lends(addr) {
 				continue
 			}
 			if best, bestAt = addr, at; at == neverUsed {
@@ -155,7 +159,7 @@ func (a *Allocator) chooseFixed(fixed []netip.Addr) ([]netip.Addr, error) {
 		if key, taken := a.used[addr]; taken {
 			return nil, &InUseError{Address: addr, By: a.owners[key].Owner}
 		}
-		if a.blockOf(addr) == nil {
+		if b := a.blockOf(addr); b == nil || b.Withdrawn || b.lends(addr) {
 			err := &OutsideError{Address: addr}
 			for _, b := range a.blocks {
 				if b.CIDR.Addr().BitLen() == addr.BitLen() {

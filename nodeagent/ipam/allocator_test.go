@@ -256,7 +256,7 @@ func TestLifeOfAnAddress(t *testing.T) {
 	if found, err := h.Detach("sandbox-2"); found || err != nil {
 		t.Fatalf("Detach of what is gone: %v, %v", found, err)
 	}
-	if diff := cmp.Diff([]BlockUse{{CIDR: small().CIDR, Size: 4, Cooling: 1, Free: 3}}, h.Blocks(), compareAddrs()); diff != "" {
+	if diff := cmp.Diff([]BlockUse{{CIDR: small().CIDR, Pool: small().Pool, Size: 4, Cooling: 1, Free: 3}}, h.Blocks(), compareAddrs()); diff != "" {
 		t.Fatalf("use of blocks (-want +got):\n%s", diff)
 	}
 	if err := h.Attach(pod("a"), "sandbox-3"); !isA[*NotAllocatedError](err) {
@@ -348,7 +348,7 @@ func TestWithdrawnBlock(t *testing.T) {
 	h.ok(h.SetLive([]string{"uid-a", "uid-c"}))
 	// The block comes back: what is in use is known, and so is the cooldown.
 	h.ok(h.SetBlocks([]Block{small()}))
-	if diff := cmp.Diff([]BlockUse{{CIDR: small().CIDR, Size: 4, InUse: 1, Cooling: 1, Free: 2}}, h.Blocks(), compareAddrs()); diff != "" {
+	if diff := cmp.Diff([]BlockUse{{CIDR: small().CIDR, Pool: small().Pool, Size: 4, InUse: 1, Cooling: 1, Free: 2}}, h.Blocks(), compareAddrs()); diff != "" {
 		t.Errorf("use of blocks (-want +got):\n%s", diff)
 	}
 }

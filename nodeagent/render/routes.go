@@ -14,7 +14,8 @@ import (
 type destination struct {
 	workloads map[string]int        // interfaces
 	own       bool                  // a block of this node
-	gateways  map[string]netip.Addr // node -> its address
+	gateways  map[string]netip.Addr // node that has the block -> its address
+	borrowers map[string]netip.Addr // node that borrowed the address -> its own
 }
 
 // route decides. Two claims to one block, while it moves, are decided the same way on every node.
@@ -22,6 +23,8 @@ func (d *destination) route() (tables.Route, bool) {
 	switch {
 	case len(d.workloads) > 0:
 		return tables.Route{Type: tables.Workload, Interface: least(d.workloads)}, true
+	case len(d.borrowers) > 0: // counts before a block of one address
+		return tables.Route{Type: tables.Gateway, NextHop: d.borrowers[least(d.borrowers)]}, true
 	case d.own:
 		return tables.Route{Type: tables.Blackhole}, true
 	case len(d.gateways) > 0:
@@ -44,7 +47,7 @@ func least[V any](m map[string]V) string {
 func (s *State) claim(prefix netip.Prefix, change func(*destination)) {
 	d := s.dests[prefix]
 	if d == nil {
-		d = &destination{workloads: map[string]int{}, gateways: map[string]netip.Addr{}}
+		d = &destination{workloads: map[string]int{}, gateways: map[string]netip.Addr{}, borrowers: map[string]netip.Addr{}}
 		s.dests[prefix] = d
 	}
 	change(d)
@@ -100,13 +103,13 @@ func (s *State) SetNetwork(node string, spec *v1alpha1.NodeNetworkSpec) {
 	s.problem(KindNodeNetwork, node, err)
 	old, _ := gateways(new(s.networks[node])) // its problem was noted when it came
 	s.networks[node] = *spec
+	for block, hop := range next {
+		s.claim(block, func(d *destination) { hop.put(d, node) })
+	}
 	for block := range old {
 		if _, stays := next[block]; !stays {
-			s.claim(block, func(d *destination) { delete(d.gateways, node) })
+			s.claim(block, func(d *destination) { hop{}.put(d, node) })
 		}
-	}
-	for block, hop := range next {
-		s.claim(block, func(d *destination) { d.gateways[node] = hop })
 	}
 	s.setMeshSessions(node)
 }
@@ -124,19 +127,49 @@ func (s *State) OwnAddresses() []netip.Addr {
 	return addrs
 }
 
-// gateways gives the next hop for each block of a node: its address of the block's family.
-func gateways(spec *v1alpha1.NodeNetworkSpec) (map[netip.Prefix]netip.Addr, error) {
+// hop is how a node's block, or an address that it borrowed, is reached: by its address for one or the other.
+type hop struct{ block, borrowed netip.Addr }
+
+// put says it of a destination.
+func (h hop) put(d *destination, node string) {
+	for _, x := range []struct {
+		hops map[string]netip.Addr
+		via  netip.Addr
+	}{{d.gateways, h.block}, {d.borrowers, h.borrowed}} {
+		if x.via.IsValid() {
+			x.hops[node] = x.via
+		} else {
+			delete(x.hops, node)
+		}
+	}
+}
+
+// gateways gives the way to each block of a node and each address that it borrowed: by its address of the family.
+func gateways(spec *v1alpha1.NodeNetworkSpec) (map[netip.Prefix]hop, error) {
 	addrs, problem := addresses(spec.Addresses)
-	hops := make(map[netip.Prefix]netip.Addr, len(spec.Blocks))
+	hops := make(map[netip.Prefix]hop, len(spec.Blocks)+len(spec.Borrowed))
 	blocks, err := prefixes(spec.Blocks)
 	problem = errors.Join(problem, err)
-	for _, block := range blocks {
-		i := slices.IndexFunc(addrs, func(a netip.Addr) bool { return a.Is4() == block.Addr().Is4() })
+	borrowed, err := addresses(spec.Borrowed)
+	problem = errors.Join(problem, err)
+	via := func(cidr netip.Prefix) (netip.Addr, bool) {
+		i := slices.IndexFunc(addrs, func(a netip.Addr) bool { return a.Is4() == cidr.Addr().Is4() })
 		if i < 0 {
-			problem = errors.Join(problem, fmt.Errorf("block %s: the node has no address of its family", block))
-			continue
+			problem = errors.Join(problem, fmt.Errorf("block %s: the node has no address of its family", cidr))
+			return netip.Addr{}, false
 		}
-		hops[block] = addrs[i]
+		return addrs[i], true
+	}
+	for _, block := range blocks {
+		if addr, ok := via(block); ok {
+			hops[block] = hop{block: addr}
+		}
+	}
+	for _, single := range borrowed {
+		cidr := netip.PrefixFrom(single, single.BitLen())
+		if addr, ok := via(cidr); ok {
+			hops[cidr] = hop{block: hops[cidr].block, borrowed: addr}
+		}
 	}
 	return hops, problem
 }
