@@ -21,6 +21,7 @@ import (
 
 	"github.com/manul-net/manul/cni/conflist"
 	"github.com/manul-net/manul/cni/protocol"
+	"github.com/manul-net/manul/nodeagent/addresses"
 	"github.com/manul-net/manul/nodeagent/agent"
 	"github.com/manul-net/manul/nodeagent/checkpoint"
 	"github.com/manul-net/manul/nodeagent/cniserver"
@@ -28,6 +29,7 @@ import (
 	"github.com/manul-net/manul/nodeagent/dataplane/routes"
 	"github.com/manul-net/manul/nodeagent/install"
 	"github.com/manul-net/manul/nodeagent/interfaces"
+	"github.com/manul-net/manul/nodeagent/ipam"
 	"github.com/manul-net/manul/nodeagent/source"
 )
 
@@ -64,9 +66,9 @@ func run(ctx context.Context, o *options, log *slog.Logger) (err error) {
 		return err
 	}
 	resources.add(file.Close)
-	var given agent.Addresses = noAddresses{}
+	var given agent.Addresses = addresses.None{}
 	if !o.standalone {
-		journal, err := openAddresses(filepath.Join(o.state, "addresses.db"))
+		journal, err := addresses.Open(filepath.Join(o.state, "addresses.db"), ipam.Options{})
 		if err != nil {
 			return err
 		}

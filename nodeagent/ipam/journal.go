@@ -19,7 +19,18 @@ const lockWait = time.Second
 
 // journal keeps owners and the times at which addresses were freed in a bbolt file. Each write is one transaction,
 // synced to disk.
-type journal struct{ db *bbolt.DB }
+type journal struct {
+	db *bbolt.DB
+	// around, if set, is called in place of each write, which it may carry out. It is for tests that cut the process off.
+	around func(write func() error) error
+}
+
+func (j *journal) update(do func(*bbolt.Tx) error) error {
+	if j.around != nil {
+		return j.around(func() error { return j.db.Update(do) })
+	}
+	return j.db.Update(do)
+}
 
 // entry is a record on disk. Its key is the owner's.
 type entry struct {
@@ -123,7 +134,7 @@ func (j *journal) read() (change, error) {
 
 // write makes a change durable.
 func (j *journal) write(c change) error {
-	err := j.db.Update(func(tx *bbolt.Tx) error {
+	err := j.update(func(tx *bbolt.Tx) error {
 		owners, freed := tx.Bucket(bucketOwners()), tx.Bucket(bucketFreed())
 		for key, r := range c.owners {
 			if err := putOwner(owners, key, r); err != nil {
@@ -189,5 +200,5 @@ func (j *journal) fresh() (fresh bool, err error) {
 
 // known notes that what was in use before the journal was made is in it.
 func (j *journal) known() error {
-	return j.db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(bucketMeta()).Delete(keyFresh()) })
+	return j.update(func(tx *bbolt.Tx) error { return tx.Bucket(bucketMeta()).Delete(keyFresh()) })
 }

@@ -76,6 +76,7 @@ func rooms() []room {
 		{path: "nodeagent/ipam", project: []string{"internal/ipam"}, never: append(ours("api"), both()...)},
 		{path: "nodeagent/cniserver", project: []string{"cni/protocol"}, never: cluster()},
 		{path: "nodeagent/checkpoint", project: []string{"nodeagent/source"}, never: kernel()},
+		{path: "nodeagent/addresses", project: []string{"api/v1alpha1", "nodeagent/ipam"}, never: both()},
 		{
 			path:    "nodeagent/agent",
 			project: []string{"api/v1alpha1", "cni/protocol", "nodeagent/cniserver", "nodeagent/render", "nodeagent/source", "nodeagent/tables", "nodeagent/connections", "nodeagent/verdict"},

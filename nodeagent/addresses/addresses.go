@@ -1,4 +1,5 @@
-package daemon
+// Package addresses is the node's allocator in the terms of rendered state.
+package addresses
 
 import (
 	"errors"
@@ -7,22 +8,20 @@ import (
 	"time"
 
 	"github.com/manul-net/manul/api/v1alpha1"
-	"github.com/manul-net/manul/nodeagent/agent"
 	"github.com/manul-net/manul/nodeagent/ipam"
 )
 
-// addresses is the allocator in the terms of rendered state.
-type addresses struct{ *ipam.Allocator }
+// Given are the addresses that the node gives to its pods.
+type Given struct{ *ipam.Allocator }
 
-var _ agent.Addresses = addresses{}
-
-func openAddresses(path string) (addresses, error) {
-	a, err := ipam.Open(path, ipam.Options{})
-	return addresses{a}, err
+// Open opens the journal at path, or makes it.
+func Open(path string, options ipam.Options) (Given, error) {
+	a, err := ipam.Open(path, options)
+	return Given{a}, err
 }
 
-// SetLeases implements agent.Addresses. What can't be read does not keep the rest from use.
-func (a addresses) SetLeases(leases []v1alpha1.BlockLease, borrowed []v1alpha1.BorrowedAddress, cooldown time.Duration) error {
+// SetLeases is part of agent.Addresses. What can't be read does not keep the rest from use.
+func (a Given) SetLeases(leases []v1alpha1.BlockLease, borrowed []v1alpha1.BorrowedAddress, cooldown time.Duration) error {
 	var problems []error
 	blocks := make([]ipam.Block, 0, len(leases)+len(borrowed))
 	take := func(b ipam.Block, err error) {
@@ -42,8 +41,8 @@ func (a addresses) SetLeases(leases []v1alpha1.BlockLease, borrowed []v1alpha1.B
 	return errors.Join(append(problems, a.SetBlocks(blocks))...)
 }
 
-// Leases implements agent.Addresses.
-func (a addresses) Leases() (list []v1alpha1.LeaseStatus, cooling bool) {
+// Leases is part of agent.Addresses.
+func (a Given) Leases() (list []v1alpha1.LeaseStatus, cooling bool) {
 	agreements, cooling := a.Agreements()
 	for _, x := range agreements {
 		s := v1alpha1.LeaseStatus{CIDR: x.CIDR.String(), Revision: x.Revision, Released: x.Released}
@@ -55,8 +54,8 @@ func (a addresses) Leases() (list []v1alpha1.LeaseStatus, cooling bool) {
 	return list, cooling
 }
 
-// Adopt implements agent.Addresses.
-func (a addresses) Adopt(before []v1alpha1.EndpointStatus) error {
+// Adopt is part of agent.Addresses.
+func (a Given) Adopt(before []v1alpha1.EndpointStatus) error {
 	found := make([]ipam.Allocation, 0, len(before))
 	for i := range before {
 		x := ipam.Allocation{Owner: ipam.Owner{Endpoint: before[i].ID, UID: string(before[i].UID)}}
@@ -118,8 +117,8 @@ func readPrefix(s string) (netip.Prefix, error) {
 	return p.Masked(), err
 }
 
-// Allocate implements agent.Addresses.
-func (a addresses) Allocate(endpoint, uid string, request v1alpha1.AddressRequest) ([]netip.Addr, error) {
+// Allocate is part of agent.Addresses.
+func (a Given) Allocate(endpoint, uid string, request v1alpha1.AddressRequest) ([]netip.Addr, error) {
 	var r ipam.Request
 	for _, s := range request.Pools {
 		p, err := netip.ParsePrefix(s)
@@ -138,31 +137,31 @@ func (a addresses) Allocate(endpoint, uid string, request v1alpha1.AddressReques
 	return a.Allocator.Allocate(ipam.Owner{Endpoint: endpoint, UID: uid}, r)
 }
 
-// Attach implements agent.Addresses.
-func (a addresses) Attach(endpoint, uid, attachment string) error {
+// Attach is part of agent.Addresses.
+func (a Given) Attach(endpoint, uid, attachment string) error {
 	return a.Allocator.Attach(ipam.Owner{Endpoint: endpoint, UID: uid}, attachment)
 }
 
-// Detach implements agent.Addresses.
-func (a addresses) Detach(attachment string) error {
+// Detach is part of agent.Addresses.
+func (a Given) Detach(attachment string) error {
 	_, err := a.Allocator.Detach(attachment)
 	return err
 }
 
-// Retain implements agent.Addresses.
-func (a addresses) Retain(uids []string) error { return a.SetLive(uids) }
+// Retain is part of agent.Addresses.
+func (a Given) Retain(uids []string) error { return a.SetLive(uids) }
 
-// KeepAttachments implements agent.Addresses.
-func (a addresses) KeepAttachments(attachments []string) error { return a.GC(attachments) }
+// KeepAttachments is part of agent.Addresses.
+func (a Given) KeepAttachments(attachments []string) error { return a.GC(attachments) }
 
-// Attached implements agent.Addresses.
-func (a addresses) Attached(attachment string) (endpoint, uid string, ok bool) {
+// Attached is part of agent.Addresses.
+func (a Given) Attached(attachment string) (endpoint, uid string, ok bool) {
 	o, ok := a.Allocator.Attached(attachment)
 	return o.Endpoint, o.UID, ok
 }
 
-// Held implements agent.Addresses.
-func (a addresses) Held(each func(endpoint, uid string, addrs []netip.Addr)) error {
+// Held is part of agent.Addresses.
+func (a Given) Held(each func(endpoint, uid string, addrs []netip.Addr)) error {
 	for _, x := range a.Allocations() {
 		each(x.Owner.Endpoint, x.Owner.UID, x.Addresses)
 	}
@@ -171,44 +170,42 @@ func (a addresses) Held(each func(endpoint, uid string, addrs []netip.Addr)) err
 
 var errNoPods = errors.New("this host runs without pods (--standalone)")
 
-// noAddresses are those of a host without pods.
-type noAddresses struct{}
+// None are the addresses of a host without pods.
+type None struct{}
 
-var _ agent.Addresses = noAddresses{}
-
-// SetLeases implements agent.Addresses.
-func (noAddresses) SetLeases([]v1alpha1.BlockLease, []v1alpha1.BorrowedAddress, time.Duration) error {
+// SetLeases is part of agent.Addresses.
+func (None) SetLeases([]v1alpha1.BlockLease, []v1alpha1.BorrowedAddress, time.Duration) error {
 	return nil
 }
 
-// Leases implements agent.Addresses.
-func (noAddresses) Leases() ([]v1alpha1.LeaseStatus, bool) { return nil, false }
+// Leases is part of agent.Addresses.
+func (None) Leases() ([]v1alpha1.LeaseStatus, bool) { return nil, false }
 
-// NeedsAdoption implements agent.Addresses.
-func (noAddresses) NeedsAdoption() (bool, error) { return false, nil }
+// NeedsAdoption is part of agent.Addresses.
+func (None) NeedsAdoption() (bool, error) { return false, nil }
 
-// Adopt implements agent.Addresses.
-func (noAddresses) Adopt([]v1alpha1.EndpointStatus) error { return nil }
+// Adopt is part of agent.Addresses.
+func (None) Adopt([]v1alpha1.EndpointStatus) error { return nil }
 
-// Allocate implements agent.Addresses.
-func (noAddresses) Allocate(string, string, v1alpha1.AddressRequest) ([]netip.Addr, error) {
+// Allocate is part of agent.Addresses.
+func (None) Allocate(string, string, v1alpha1.AddressRequest) ([]netip.Addr, error) {
 	return nil, errNoPods
 }
 
-// Attach implements agent.Addresses.
-func (noAddresses) Attach(string, string, string) error { return errNoPods }
+// Attach is part of agent.Addresses.
+func (None) Attach(string, string, string) error { return errNoPods }
 
-// Detach implements agent.Addresses.
-func (noAddresses) Detach(string) error { return nil }
+// Detach is part of agent.Addresses.
+func (None) Detach(string) error { return nil }
 
-// Retain implements agent.Addresses.
-func (noAddresses) Retain([]string) error { return nil }
+// Retain is part of agent.Addresses.
+func (None) Retain([]string) error { return nil }
 
-// KeepAttachments implements agent.Addresses.
-func (noAddresses) KeepAttachments([]string) error { return nil }
+// KeepAttachments is part of agent.Addresses.
+func (None) KeepAttachments([]string) error { return nil }
 
-// Attached implements agent.Addresses.
-func (noAddresses) Attached(string) (endpoint, uid string, ok bool) { return "", "", false }
+// Attached is part of agent.Addresses.
+func (None) Attached(string) (endpoint, uid string, ok bool) { return "", "", false }
 
-// Held implements agent.Addresses.
-func (noAddresses) Held(func(endpoint, uid string, addrs []netip.Addr)) error { return nil }
+// Held is part of agent.Addresses.
+func (None) Held(func(endpoint, uid string, addrs []netip.Addr)) error { return nil }
