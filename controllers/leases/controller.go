@@ -31,6 +31,7 @@ import (
 
 	"github.com/manul-net/manul/api/v1alpha1"
 	v3 "github.com/manul-net/manul/api/v3"
+	"github.com/manul-net/manul/internal/blocks"
 	"github.com/manul-net/manul/internal/ipam"
 	"github.com/manul-net/manul/internal/live"
 )
@@ -152,11 +153,11 @@ func (l *Lessor) Reconcile(ctx context.Context, _ plan) (reconcile.Result, error
 func (l *Lessor) gather(ctx context.Context) (*state, error) {
 	var pools v3.IPPoolList
 	var nodes corev1.NodeList
-	var blocks v3.IPAMBlockList
+	var blockList v3.IPAMBlockList
 	var affinities v3.BlockAffinityList
 	var nodeStates v1alpha1.NodeStateList
 	var reservations v3.IPReservationList
-	for _, list := range []client.ObjectList{&pools, &nodes, &blocks, &affinities, &nodeStates, &reservations} {
+	for _, list := range []client.ObjectList{&pools, &nodes, &blockList, &affinities, &nodeStates, &reservations} {
 		// They are read only, and may be many.
 		if err := l.Client.List(ctx, list, client.UnsafeDisableDeepCopy); err != nil {
 			return nil, fmt.Errorf("listing %T: %w", list, err)
@@ -166,11 +167,11 @@ func (l *Lessor) gather(ctx context.Context) (*state, error) {
 	if err := l.Client.Get(ctx, types.NamespacedName{Name: SettingsName}, &settings); client.IgnoreNotFound(err) != nil {
 		return nil, fmt.Errorf("reading IPAMConfiguration %q: %w", SettingsName, err)
 	}
-	for i := range blocks.Items {
-		delete(l.made, blocks.Items[i].Name)
+	for i := range blockList.Items {
+		delete(l.made, blockList.Items[i].Name)
 	}
 	s := &state{
-		pools: pools.Items, nodes: nodes.Items, blocks: blocks.Items, affinities: affinities.Items, reservations: reservations.Items,
+		pools: pools.Items, nodes: nodes.Items, blocks: blockList.Items, affinities: affinities.Items, reservations: reservations.Items,
 		nodeStates: nodeStates.Items, settings: settings.Spec, demand: l.World.Demand(),
 		now: l.Now(), idle: l.idle,
 	}
@@ -235,7 +236,7 @@ func (l *Lessor) change(ctx context.Context, s *state, h ipam.Holding) error {
 		return nil
 	}
 	block := known.DeepCopy()
-	ipam.WriteBlock(h, &block.Spec)
+	blocks.Write(h, &block.Spec)
 	if err := l.Client.Update(ctx, block); apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
 		return nil
 	} else if err != nil {

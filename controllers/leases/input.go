@@ -14,6 +14,7 @@ import (
 
 	"github.com/manul-net/manul/api/v1alpha1"
 	v3 "github.com/manul-net/manul/api/v3"
+	"github.com/manul-net/manul/internal/blocks"
 	"github.com/manul-net/manul/internal/ipam"
 	"github.com/manul-net/manul/internal/selector"
 	"github.com/manul-net/manul/internal/validate"
@@ -308,7 +309,7 @@ func (s *state) leases(pools []ipam.Pool) []ipam.Lease {
 // leaseOf reads the lease that a block's object stands for. A block that belongs to no node is a lease all the same, to
 // nobody: it must not be given out again while it is there.
 func leaseOf(b *v3.IPAMBlock, pools []ipam.Pool) (ipam.Lease, bool) {
-	h, err := ipam.ReadBlock(b)
+	h, err := blocks.Read(b)
 	if err != nil {
 		return ipam.Lease{}, false
 	}
@@ -326,7 +327,7 @@ func (s *state) holdings() map[netip.Prefix]ipam.Holding {
 	out := make(map[netip.Prefix]ipam.Holding, len(s.blocks))
 	for i := range s.blocks {
 		// An object of another name would be no lease: only the name makes it the only one.
-		if h, err := ipam.ReadBlock(&s.blocks[i]); err == nil && h.Node != "" && s.blocks[i].Name == ipam.Name(h.Block) {
+		if h, err := blocks.Read(&s.blocks[i]); err == nil && h.Node != "" && s.blocks[i].Name == ipam.Name(h.Block) {
 			out[h.Block] = h
 		}
 	}

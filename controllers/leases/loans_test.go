@@ -13,6 +13,7 @@ import (
 
 	"github.com/manul-net/manul/api/v1alpha1"
 	v3 "github.com/manul-net/manul/api/v3"
+	"github.com/manul-net/manul/internal/blocks"
 	"github.com/manul-net/manul/internal/ipam"
 )
 
@@ -55,7 +56,9 @@ func (c *cluster) hold(name string, addrs ...string) {
 }
 
 // need has further pods of a node wait for addresses.
-func (c *cluster) need(name string, pods int) { c.demand[name] = len(c.node(name).Spec.Endpoints) + pods }
+func (c *cluster) need(name string, pods int) {
+	c.demand[name] = len(c.node(name).Spec.Endpoints) + pods
+}
 
 // step carries out one decision, and tells whether there was anything to do.
 func (c *cluster) step() bool {
@@ -64,7 +67,7 @@ func (c *cluster) step() bool {
 		given(c.state, l)
 	}
 	for _, h := range d.change {
-		ipam.WriteBlock(h, &c.object(h.Block).Spec)
+		blocks.Write(h, &c.object(h.Block).Spec)
 	}
 	for _, l := range d.release {
 		c.blocks = slices.DeleteFunc(c.blocks, func(b v3.IPAMBlock) bool { return b.Name == ipam.Name(l.Block) })

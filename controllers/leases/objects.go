@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	v3 "github.com/manul-net/manul/api/v3"
+	"github.com/manul-net/manul/internal/blocks"
 	"github.com/manul-net/manul/internal/ipam"
 )
 
@@ -24,7 +25,7 @@ const maxName = 253
 func blockObject(lease ipam.Lease, now time.Time) *v3.IPAMBlock {
 	o := &v3.IPAMBlock{ObjectMeta: metav1.ObjectMeta{Name: ipam.Name(lease.Block)}}
 	o.Spec.AffinityClaimTime = &metav1.Time{Time: now}
-	ipam.WriteBlock(ipam.Holding{Block: lease.Block, Node: lease.Node, Revision: now.UnixMicro()}, &o.Spec)
+	blocks.Write(ipam.Holding{Block: lease.Block, Node: lease.Node, Revision: now.UnixMicro()}, &o.Spec)
 	return o
 }
 

@@ -1,14 +1,9 @@
 package ipam
 
 import (
-	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
-	"strconv"
-	"strings"
-
-	v3 "github.com/manul-net/manul/api/v3"
 )
 
 // Holding is a block that is given out, with the single addresses of it that are handed over to other nodes: the content
@@ -48,67 +43,6 @@ const (
 	// LoanRecalled: the borrower is to take the address out of its choice. The owner knows nothing of it yet.
 	LoanRecalled LoanState = "Recalled"
 )
-
-// Names of what an IPAMBlock says about a loan.
-const (
-	attributeNode = "node"
-	attributeLoan = "manul.dev/loan"
-)
-
-// AffinityHost introduces, in an IPAMBlock's affinity, the name of the node that has the block.
-const AffinityHost = "host:"
-
-// ReadBlock reads a block's object. The lists of single addresses hold the loans; what else they say is passed over.
-func ReadBlock(o *v3.IPAMBlock) (Holding, error) {
-	cidr, err := netip.ParsePrefix(o.Spec.CIDR)
-	if err != nil {
-		return Holding{}, fmt.Errorf("spec.cidr: %w", err)
-	}
-	h := Holding{Block: cidr.Masked(), Withdrawn: o.Spec.Deleted, Revision: o.Spec.SequenceNumber}
-	if o.Spec.Affinity != nil {
-		if node, ok := strings.CutPrefix(*o.Spec.Affinity, AffinityHost); ok {
-			h.Node = node
-		}
-	}
-	for ordinal, at := range o.Spec.Allocations {
-		if at == nil || *at < 0 || *at >= len(o.Spec.Attributes) || uint64(ordinal) >= Size(h.Block) {
-			continue
-		}
-		attrs := o.Spec.Attributes[*at].ActiveOwnerAttrs
-		loan := Loan{Address: AddrAt(h.Block, uint64(ordinal)), Node: attrs[attributeNode], State: LoanState(attrs[attributeLoan])}
-		loan.Revision = o.Spec.SequenceNumberForAllocation[strconv.Itoa(ordinal)]
-		if loan.Node != "" && slices.Contains([]LoanState{LoanAsked, LoanGiven, LoanRecalled}, loan.State) {
-			h.Loans = append(h.Loans, loan)
-		}
-	}
-	return h, nil
-}
-
-// WriteBlock puts a holding into the spec of its object.
-func WriteBlock(h Holding, spec *v3.IPAMBlockSpec) {
-	affinity := AffinityHost + h.Node
-	spec.CIDR, spec.Affinity, spec.Deleted, spec.SequenceNumber = h.Block.String(), &affinity, h.Withdrawn, h.Revision
-	spec.Allocations, spec.Unallocated, spec.Attributes, spec.SequenceNumberForAllocation = []*int{}, []int{}, []v3.AllocationAttribute{}, nil
-	if len(h.Loans) == 0 {
-		return
-	}
-	spec.Allocations = make([]*int, Size(h.Block))
-	spec.SequenceNumberForAllocation = map[string]int64{}
-	for _, loan := range h.Loans {
-		at := slices.IndexFunc(spec.Attributes, func(a v3.AllocationAttribute) bool {
-			return a.ActiveOwnerAttrs[attributeNode] == loan.Node && a.ActiveOwnerAttrs[attributeLoan] == string(loan.State)
-		})
-		if at < 0 {
-			at = len(spec.Attributes)
-			spec.Attributes = append(spec.Attributes, v3.AllocationAttribute{
-				ActiveOwnerAttrs: map[string]string{attributeNode: loan.Node, attributeLoan: string(loan.State)},
-			})
-		}
-		ordinal := Offset(h.Block, loan.Address)
-		spec.Allocations[ordinal] = &at
-		spec.SequenceNumberForAllocation[strconv.FormatUint(ordinal, 10)] = loan.Revision
-	}
-}
 
 // Equal tells whether two holdings say the same.
 func (h Holding) Equal(o Holding) bool {

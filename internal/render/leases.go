@@ -6,12 +6,13 @@ import (
 
 	"github.com/manul-net/manul/api/v1alpha1"
 	v3 "github.com/manul-net/manul/api/v3"
+	"github.com/manul-net/manul/internal/blocks"
 	"github.com/manul-net/manul/internal/ipam"
 )
 
 // setBlock takes in a block. One that belongs to no node is none here.
 func (c *Cluster) setBlock(o *v3.IPAMBlock) {
-	h, err := ipam.ReadBlock(o)
+	h, err := blocks.Read(o)
 	if err != nil || h.Node == "" {
 		c.deleteBlock(o.Name)
 		return

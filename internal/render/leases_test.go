@@ -1,6 +1,7 @@
 package render
 
 import (
+	"net/netip"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/manul-net/manul/api/v1alpha1"
 	v3 "github.com/manul-net/manul/api/v3"
+	"github.com/manul-net/manul/internal/blocks"
 	"github.com/manul-net/manul/internal/ipam"
 )
 
@@ -21,26 +23,26 @@ metadata: {name: x}
 ---
 apiVersion: v1
 kind: Node
-metadata: {name: y}
+metadata: {name: z}
 ---
 apiVersion: projectcalico.org/v3
 kind: IPPool
 metadata: {name: one}
 spec: {cidr: 10.1.0.0/16}`)...)
-	h := ipam.Holding{Block: prefix("10.1.0.0/26"), Node: "x", Revision: 9, Withdrawn: true, Loans: []ipam.Loan{
-		{Address: prefix("10.1.0.1/32").Addr(), Node: "y", State: ipam.LoanAsked, Revision: 9},
-		{Address: prefix("10.1.0.2/32").Addr(), Node: "y", State: ipam.LoanGiven, Revision: 7},
-		{Address: prefix("10.1.0.3/32").Addr(), Node: "y", State: ipam.LoanRecalled, Revision: 8},
+	h := ipam.Holding{Block: netip.MustParsePrefix("10.1.0.0/26"), Node: "x", Revision: 9, Withdrawn: true, Loans: []ipam.Loan{
+		{Address: netip.MustParsePrefix("10.1.0.1/32").Addr(), Node: "z", State: ipam.LoanAsked, Revision: 9},
+		{Address: netip.MustParsePrefix("10.1.0.2/32").Addr(), Node: "z", State: ipam.LoanGiven, Revision: 7},
+		{Address: netip.MustParsePrefix("10.1.0.3/32").Addr(), Node: "z", State: ipam.LoanRecalled, Revision: 8},
 	}}
 	set := func() {
 		o := &v3.IPAMBlock{ObjectMeta: metav1.ObjectMeta{Name: ipam.Name(h.Block)}}
-		ipam.WriteBlock(h, &o.Spec)
+		blocks.Write(h, &o.Spec)
 		give(t, c, o)
 	}
 	check := func(when string, blocks []v1alpha1.BlockLease, borrowed []v1alpha1.BorrowedAddress, behind []string) {
 		t.Helper()
-		x, y := c.Desired(Key{KindNodeState, "x"}).(*v1alpha1.NodeState), c.Desired(Key{KindNodeState, "y"}).(*v1alpha1.NodeState)
-		network := c.Desired(Key{KindNodeNetwork, "y"}).(*v1alpha1.NodeNetwork)
+		x, y := c.Desired(Key{KindNodeState, "x"}).(*v1alpha1.NodeState), c.Desired(Key{KindNodeState, "z"}).(*v1alpha1.NodeState)
+		network := c.Desired(Key{KindNodeNetwork, "z"}).(*v1alpha1.NodeNetwork)
 		if diff := cmp.Diff(blocks, x.Spec.Blocks); diff != "" {
 			t.Errorf("%s: blocks of the owner (-want +got):\n%s", when, diff)
 		}
@@ -67,7 +69,7 @@ spec: {cidr: 10.1.0.0/16}`)...)
 	for _, key := range c.Dirty() {
 		dirty[key] = true
 	}
-	for _, key := range []Key{{KindNodeState, "x"}, {KindNodeState, "y"}, {KindNodeNetwork, "y"}} {
+	for _, key := range []Key{{KindNodeState, "x"}, {KindNodeState, "z"}, {KindNodeNetwork, "z"}} {
 		if !dirty[key] {
 			t.Errorf("%v is not rendered anew", key)
 		}

@@ -28,7 +28,7 @@ func lending(b Block, revision int64, lent ...string) Block {
 	return b
 }
 
-func TestWithdrawnBlock(t *testing.T) {
+func TestBlockOnItsWayBack(t *testing.T) {
 	h := newHarness(t, time.Minute, small())
 	h.expect(pod("a"), Request{}, "10.48.0.64")
 	h.ok(h.SetLive([]string{"uid-a"}))
@@ -95,6 +95,7 @@ func TestBorrowedAddresses(t *testing.T) {
 		h.expect(pod(fmt.Sprint(i)), Request{}, fmt.Sprintf("10.48.0.%d", 64+i))
 	}
 	h.expect(pod("b"), Request{}, "10.48.0.3")
+	h.ok(h.SetLive([]string{"uid-0", "uid-1", "uid-2", "uid-3", "uid-b"}))
 	h.refuse(pod("late"), Request{}, "no free address in")
 	// Recalled, it stays with its pod, and goes back after it.
 	single.Withdrawn, single.Revision = true, 4
