@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # images.sh VERSION product|samples: writes images as OCI archives to out/images/, without Docker.
 #   product  the operator, and the node agent with the CNI plugin, from bin/; the agent's has iptables and ipset of this machine's
-#            Debian packages
+#            Debian packages, and the CNI project's plugins of hack/cniplugins
 #   samples  YAO Bank and the prober, for the demo and the tests
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -37,6 +37,15 @@ iptables() {
   done
 }
 
+# Plugins of the CNI project, and the terms under which they come.
+cniplugins() {
+  local module=github.com/containernetworking/plugins name
+  mkdir -p "$work/cni"
+  CGO_ENABLED=0 go -C hack/cniplugins build -trimpath -ldflags '-s -w' -o "$work/cni/" $module/plugins/meta/{portmap,tuning,bandwidth}
+  for name in portmap tuning bandwidth; do echo "$work/cni/$name:/opt/manul/cni/$name"; done
+  echo "$(go -C hack/cniplugins list -m -f '{{.Dir}}' $module)/LICENSE:/usr/share/doc/containernetworking-plugins/copyright"
+}
+
 # Bytes of the files among SOURCE:DEST...
 size() {
   local file
@@ -57,7 +66,10 @@ product)
   image manul-operator /manul-operator bin/manul-operator:/manul-operator
   mapfile -t tools < <(iptables | sort -u)
   echo "manul-node: iptables, ipset and their libraries add $(size "${tools[@]}")"
-  image manul-node /manul-node bin/manul-node:/manul-node bin/manul:/opt/manul/bin/manul "${tools[@]}"
+  plugins=$(cniplugins) # an error of the function is one of the script
+  mapfile -t plugins <<<"$plugins"
+  echo "manul-node: portmap, tuning and bandwidth add $(size "${plugins[@]}")"
+  image manul-node /manul-node bin/manul-node:/manul-node bin/manul:/opt/manul/bin/manul "${plugins[@]}" "${tools[@]}"
   ;;
 samples)
   for program in yaobank/customer yaobank/summary yaobank/database prober; do

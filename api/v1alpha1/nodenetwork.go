@@ -37,7 +37,8 @@ type NodeNetworkSpec struct {
 	// +optional
 	Blocks []string `json:"blocks,omitempty"`
 
-	// Subnets of the addresses, in the same order: "192.0.2.0/24". Absent: not known, and on no subnet with any other.
+	// Subnets of the addresses, as far as they are known, in the same order: "192.0.2.0/24". A node whose subnet is not known is
+	// on none with any other.
 	// +listType=atomic
 	// +optional
 	Subnets []string `json:"subnets,omitempty"`
@@ -46,6 +47,11 @@ type NodeNetworkSpec struct {
 	// +listType=set
 	// +optional
 	Borrowed []string `json:"borrowed,omitempty"`
+
+	// Floating are addresses that the node translates to those of its pods, in order.
+	// +listType=set
+	// +optional
+	Floating []string `json:"floating,omitempty"`
 
 	// Tunnels are the node's ends of tunnels, in order of their kind.
 	// +listType=map
@@ -64,7 +70,7 @@ type TunnelEnd struct {
 	// Address of the tunnel's device, from a pool.
 	// +optional
 	Address string `json:"address,omitempty"`
-	// MAC address of a VXLAN device.
+	// MAC address of a VXLAN device. It follows from the node's name: see docs/design/tunnels.md.
 	// +optional
 	MAC string `json:"mac,omitempty"`
 }

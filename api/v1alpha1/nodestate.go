@@ -116,9 +116,24 @@ type Endpoint struct {
 	// +optional
 	SourcePrefixes []string `json:"sourcePrefixes,omitempty"`
 
+	// Floating are addresses by which the endpoint is reached beside its own, in order.
+	// +listType=map
+	// +listMapKey=address
+	// +optional
+	Floating []FloatingAddress `json:"floating,omitempty"`
+
 	// Addresses says which addresses the endpoint may get.
 	// +optional
 	Addresses AddressRequest `json:"addresses,omitempty"`
+}
+
+// FloatingAddress is an address that is translated, one to one, to the endpoint's own address of the same family.
+type FloatingAddress struct {
+	// Address without prefix length.
+	Address string `json:"address"`
+	// Problem says why the address is not the endpoint's. Absent: it is.
+	// +optional
+	Problem string `json:"problem,omitempty"`
 }
 
 // HostEndpoint is an interface of the node, or all of them, and the policies that apply to it. Ingress is what comes in by
@@ -222,6 +237,9 @@ type BlockLease struct {
 	// +listType=set
 	// +optional
 	Reserved []string `json:"reserved,omitempty"`
+	// TunnelsOnly: the addresses are for the node's ends of tunnels, and no pod gets one.
+	// +optional
+	TunnelsOnly bool `json:"tunnelsOnly,omitempty"`
 	// Lent are addresses of the block that other nodes may use and this one must not give out.
 	// +listType=set
 	// +optional
@@ -269,7 +287,7 @@ const (
 // Tunnel is a device that encapsulates packets to pods on other nodes.
 type Tunnel struct {
 	Kind TunnelKind `json:"kind"`
-	// MTU of the device, bytes. 0: that of the node's own interface less the encapsulation.
+	// MTU of the device, bytes. 0: that of the node's own interface (see settings.mtuInterfaces) less the encapsulation.
 	// +optional
 	MTU int32 `json:"mtu,omitempty"`
 	// VNI of VXLAN (RFC 7348).
@@ -278,7 +296,7 @@ type Tunnel struct {
 	// Port of VXLAN, UDP.
 	// +optional
 	Port int32 `json:"port,omitempty"`
-	// Pools are the CIDRs of the pools that the device's own address may come from.
+	// Pools are the CIDRs of the pools that the device's own address may come from, the preferred first.
 	// +listType=atomic
 	// +optional
 	Pools []string `json:"pools,omitempty"`
@@ -300,9 +318,19 @@ type BorrowedAddress struct {
 
 // AgentSettings are the settings of a node agent.
 type AgentSettings struct {
-	// MTU of pod interfaces, bytes. 0: the MTU of the node's own interface.
+	// MTU of pod interfaces, bytes. 0: the MTU of the node's own interface, less the encapsulation of the tunnel that takes most.
 	// +optional
 	MTU int32 `json:"mtu,omitempty"`
+
+	// MTUInterfaces is a regular expression (RE2) of the interfaces whose least MTU is that of the node's own. Empty: that of the
+	// interface with the node's address counts.
+	// +optional
+	MTUInterfaces string `json:"mtuInterfaces,omitempty"`
+
+	// ExternalNodes are addresses and CIDRs outside the cluster that may send encapsulated packets to the node, in order.
+	// +listType=atomic
+	// +optional
+	ExternalNodes []string `json:"externalNodes,omitempty"`
 
 	// EndpointToHostAction is applied to traffic from a pod to its own node that the pod's egress policy allowed.
 	// Absent: Drop.
@@ -450,7 +478,7 @@ type LeaseStatus struct {
 
 // Failure is one item that could not be put into effect.
 type Failure struct {
-	// Kind of the item: a rendered kind, "Endpoint", "HostEndpoint", "Route", or "Address" (a pod that could not be given one).
+	// Kind of the item: a rendered kind, "Endpoint", "HostEndpoint", "Route", "Tunnel", or "Address" (a pod that could not be given one).
 	Kind string `json:"kind"`
 	// Name of the item.
 	Name string `json:"name"`

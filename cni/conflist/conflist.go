@@ -31,6 +31,8 @@ type Options struct {
 	LogLevel string
 	// WithoutPortMap leaves the portmap plugin out: pods have no host ports.
 	WithoutPortMap bool
+	// Sysctls of every pod, by name: "net.core.somaxconn". The tuning plugin sets them; none: it is left out.
+	Sysctls map[string]string
 }
 
 type list struct {
@@ -47,6 +49,20 @@ type plugin struct {
 	MTU          int             `json:"mtu,omitempty"`
 	LogLevel     string          `json:"logLevel,omitempty"`
 	Capabilities map[string]bool `json:"capabilities,omitempty"`
+
+	Sysctl map[string]string `json:"sysctl,omitempty"`
+}
+
+// CheckSysctl tells why a sysctl can't be set for pods: only those under net are a pod's own.
+func CheckSysctl(name, value string) error {
+	parts := strings.Split(name, ".")
+	if len(parts) < 2 || parts[0] != "net" || slices.Contains(parts, "") || strings.ContainsAny(name, "/ \t\n") {
+		return fmt.Errorf("sysctl: got %q, want a name like net.core.somaxconn: pods have only those under net for themselves", name)
+	}
+	if value == "" || strings.ContainsAny(value, "\n\x00") {
+		return fmt.Errorf("sysctl %s: got %q, want a value in one line", name, value)
+	}
+	return nil
 }
 
 // Render gives the file's content. The same options give the same bytes.
@@ -78,6 +94,14 @@ func Render(o Options) ([]byte, error) {
 		Plugins: []plugin{{
 			Type: PluginName, Socket: o.Socket, StateDir: o.StateDir, MTU: o.MTU, LogLevel: o.LogLevel,
 		}},
+	}
+	for name, value := range o.Sysctls {
+		if err := CheckSysctl(name, value); err != nil {
+			return nil, fmt.Errorf("rendering network configuration: %w", err)
+		}
+	}
+	if len(o.Sysctls) > 0 {
+		l.Plugins = append(l.Plugins, plugin{Type: "tuning", Sysctl: o.Sysctls})
 	}
 	if !o.WithoutPortMap {
 		l.Plugins = append(l.Plugins, plugin{Type: "portmap", Capabilities: map[string]bool{"portMappings": true}})

@@ -52,6 +52,28 @@ func TestRender(t *testing.T) {
   ]
 }
 `},
+		{"sysctls of pods", Options{Sysctls: map[string]string{"net.core.somaxconn": "4096", "net.ipv4.tcp_keepalive_time": "600"}, WithoutPortMap: true}, `{
+  "cniVersion": "1.0.0",
+  "cniVersions": [
+    "1.0.0",
+    "1.1.0"
+  ],
+  "name": "manul",
+  "plugins": [
+    {
+      "type": "manul",
+      "logLevel": "info"
+    },
+    {
+      "type": "tuning",
+      "sysctl": {
+        "net.core.somaxconn": "4096",
+        "net.ipv4.tcp_keepalive_time": "600"
+      }
+    }
+  ]
+}
+`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got, err := Render(c.o)
@@ -67,9 +89,12 @@ func TestRender(t *testing.T) {
 
 func TestRenderRefuses(t *testing.T) {
 	for want, o := range map[string]Options{
-		"log level": {LogLevel: "loud"},
-		"MTU":       {MTU: -1},
-		"path":      {Socket: "run/x"},
+		"log level":                   {LogLevel: "loud"},
+		"MTU":                         {MTU: -1},
+		"path":                        {Socket: "run/x"},
+		`sysctl: got "vm.swappiness"`: {Sysctls: map[string]string{"vm.swappiness": "1"}},
+		`sysctl: got "net/core"`:      {Sysctls: map[string]string{"net/core": "1"}},
+		"sysctl net.core.somaxconn":   {Sysctls: map[string]string{"net.core.somaxconn": ""}},
 	} {
 		if _, err := Render(o); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got error %v, want %q", err, want)

@@ -103,6 +103,19 @@ func TestDecideGivesEveryNodeABlock(t *testing.T) {
 	}
 }
 
+// A pool for tunnels gives every node a block, if a mode says of which tunnels.
+func TestDecideGivesTunnelsTheirBlocks(t *testing.T) {
+	for mode, want := range map[v3.EncapMode]int{v3.EncapAlways: 2, v3.EncapCrossSubnet: 2, v3.EncapNever: 0} {
+		ends := pool("ends", "10.48.0.0/16", func(s *v3.IPPoolSpec) {
+			s.VXLANMode, s.AllowedUses = mode, []v3.IPPoolAllowedUse{v3.IPPoolAllowedUseTunnel}
+		})
+		d := decide(&state{pools: []v3.IPPool{ends}, nodes: nodes("n1", "n2"), settings: standardSettings(), demand: map[string]int{"n1": 500}})
+		if len(d.lease) != want || d.findings["ends"].reason != ReasonNotForPods {
+			t.Errorf("vxlanMode %s: leases %v, finding %+v; want %d leases", mode, d.lease, d.findings["ends"], want)
+		}
+	}
+}
+
 func TestDecideFollowsDemand(t *testing.T) {
 	s := &state{
 		pools: []v3.IPPool{pool("a", "10.48.0.0/16", nil)}, nodes: nodes("n1"), settings: standardSettings(),

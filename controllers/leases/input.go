@@ -155,11 +155,22 @@ func usablePool(p *v3.IPPool) (ipam.Pool, finding) {
 	case p.Spec.Disabled:
 		pool.Disabled = true
 		return pool, finding{reason: ReasonDisabled, message: "the pool is disabled: no new addresses are given out, those in use stay"}
+	case isForTunnels(p):
+		pool.TunnelsOnly = true
+		return pool, finding{reason: ReasonNotForPods, message: "spec.allowedUses leaves out Workload: only the nodes' ends of tunnels get addresses from the pool"}
 	case len(p.Spec.AllowedUses) > 0 && !slices.Contains(p.Spec.AllowedUses, v3.IPPoolAllowedUseWorkload):
 		pool.Disabled = true
 		return pool, finding{reason: ReasonNotForPods, message: "spec.allowedUses leaves out Workload: pods get no addresses from the pool"}
 	}
 	return pool, finding{allocatable: true, reason: ReasonAllocatable, message: "pods can get addresses from the pool"}
+}
+
+// isForTunnels tells whether a pool is for the nodes' ends of tunnels alone. Which tunnels that are, its mode says; without one,
+// none are.
+func isForTunnels(p *v3.IPPool) bool {
+	encapsulates := func(mode v3.EncapMode) bool { return mode != "" && mode != v3.EncapNever }
+	return slices.Contains(p.Spec.AllowedUses, v3.IPPoolAllowedUseTunnel) && !slices.Contains(p.Spec.AllowedUses, v3.IPPoolAllowedUseWorkload) &&
+		(encapsulates(p.Spec.IPIPMode) || encapsulates(p.Spec.VXLANMode))
 }
 
 // input makes the planner's input, and says what became of each pool.
@@ -190,7 +201,7 @@ func (s *state) input() (ipam.Input, map[string]finding) {
 // families tells for which families pods get addresses unasked.
 func families(pools []ipam.Pool) (v4, v6 bool) {
 	for _, p := range pools {
-		if !p.Manual && !p.Disabled && !p.Namespaced {
+		if !p.Manual && !p.Disabled && !p.Namespaced && !p.TunnelsOnly {
 			v4 = v4 || p.CIDR.Addr().Is4()
 			v6 = v6 || p.CIDR.Addr().Is6()
 		}
@@ -245,6 +256,11 @@ func (s *state) wishes() map[string]wishes {
 					w.used = append(w.used, addr)
 					holders[e.ID] = e.UID
 				}
+			}
+		}
+		for _, end := range s.nodeStates[i].Status.Tunnels {
+			if addr, err := netip.ParseAddr(end.Address); err == nil {
+				w.used = append(w.used, addr)
 			}
 		}
 		for j := range s.nodeStates[i].Spec.Endpoints {

@@ -20,7 +20,7 @@ func (p *planner) wants(n *nodeState, h *held) bool {
 	if i < 0 || p.pools[i].Disabled {
 		return false
 	}
-	return p.pools[i].mayServe(n.Node) || n.names(h) ||
+	return p.pools[i].mayServe(n.Node) || p.pools[i].servesTunnels(n.Node) || n.names(h) ||
 		slices.ContainsFunc(n.Asked, func(a Ask) bool { return slices.Contains(a.Pools, h.Pool) })
 }
 
@@ -60,7 +60,7 @@ func (p *planner) canMiss(h *held, margin func(demand) uint64) bool {
 		return false
 	}
 	for _, pool := range p.pools {
-		if pool.CIDR == h.Pool && pool.mayServe(n.Node) && n.blocksOf(h.Pool) < 2 {
+		if pool.CIDR == h.Pool && (pool.mayServe(n.Node) || pool.servesTunnels(n.Node)) && n.blocksOf(h.Pool) < 2 {
 			return false
 		}
 	}

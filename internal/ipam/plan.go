@@ -49,6 +49,8 @@ type Pool struct {
 	Manual bool
 	// Namespaced: only for endpoints of some namespaces, so that a node leases it when an endpoint asks.
 	Namespaced bool
+	// TunnelsOnly: only for the nodes' ends of tunnels, of which one block holds enough.
+	TunnelsOnly bool
 	// Nodes that may use the pool. Nil: all.
 	Nodes *selector.Selector
 }
@@ -138,7 +140,7 @@ type Shortage struct {
 
 // MakePlan decides which nodes lease further blocks, which leases are given back, and which single addresses go to other nodes.
 //
-// A node leases its first block of every automatic pool that it may use at once, whether it has endpoints or not, so that
+// A node leases its first block of every automatic pool that it may use, and of every pool for tunnels, at once, whether it has endpoints or not, so that
 // its first pod does not wait. It leases a further one when fewer than minFree addresses, or fewer than a quarter of a block,
 // are free. Nodes take turns, one block each, and needs come before what is ahead of need, so that one node cannot empty a pool
 // before another has what it needs. When no block is left, what others do not need goes to those who lack it: first blocks of which
@@ -371,7 +373,14 @@ func count(n int) uint64 { return uint64(max(n, 0)) }
 
 // mayServe tells whether a node may lease blocks of the pool without being asked.
 func (p Pool) mayServe(n Node) bool {
-	return !p.Disabled && !p.Manual && !p.Namespaced && (p.Nodes == nil || p.Nodes.Match(selector.Map(n.Labels)))
+	return !p.Manual && !p.Namespaced && !p.TunnelsOnly && p.admits(n)
+}
+
+// servesTunnels tells whether the node's ends of tunnels may get addresses from the pool, and pods may not.
+func (p Pool) servesTunnels(n Node) bool { return p.TunnelsOnly && p.admits(n) }
+
+func (p Pool) admits(n Node) bool {
+	return !p.Disabled && (p.Nodes == nil || p.Nodes.Match(selector.Map(n.Labels)))
 }
 
 // namedBlocks leases the blocks of addresses that endpoints ask for by name, if nobody has them; if somebody has, the
@@ -412,8 +421,13 @@ func (p *planner) add(n *nodeState, pool Pool, block netip.Prefix) {
 	p.plan.Lease = append(p.plan.Lease, lease)
 }
 
-// firstBlocks leases one block of each automatic pool of which the node has none.
+// firstBlocks leases one block of each automatic pool, and of each pool for tunnels, of which the node has none.
 func (p *planner) firstBlocks(n *nodeState) {
+	for _, pool := range p.pools {
+		if pool.servesTunnels(n.Node) && n.blocksOf(pool.CIDR) == 0 {
+			p.lease(n, family(pool.CIDR), []Pool{pool})
+		}
+	}
 	for f := range n.blocks {
 		for _, pool := range n.demands[f].pools {
 			if n.blocksOf(pool.CIDR) == 0 {

@@ -38,6 +38,7 @@ func TestPlan(t *testing.T) {
 	}
 	main4, main6 := pool("10.48.0.0/16", 26), pool("fd00:10::/112", 122)
 	manual := Pool{CIDR: prefix("10.49.0.0/24"), BlockBits: 26, Manual: true}
+	tunnels := Pool{CIDR: prefix("10.50.0.0/24"), BlockBits: 26, TunnelsOnly: true}
 	tests := []struct {
 		name  string
 		in    Input
@@ -55,6 +56,12 @@ func TestPlan(t *testing.T) {
 		{
 			name: "what is leased is not leased again",
 			in:   Input{Pools: []Pool{main4}, Nodes: nodes("a"), Leases: []Lease{{prefix("10.48.3.0/26"), main4.CIDR, "a"}}},
+		},
+		{
+			name:  "a pool for tunnels gives each node one block, and none to its pods",
+			in:    Input{Pools: []Pool{tunnels}, Nodes: []Node{{Name: "a", Endpoints4: 100}, {Name: "b"}}, Leases: []Lease{{prefix("10.50.0.0/26"), tunnels.CIDR, "b"}}},
+			lease: map[string]int{"a 10.50.0.0/24": 1},
+			short: []Shortage{{Node: "a", Missing: 100, Reason: NoPool}},
 		},
 		{
 			name:  "48 of 64 addresses in use leave a quarter free",

@@ -16,18 +16,24 @@ const (
 	annotationIPv4Pools = "cni.projectcalico.org/ipv4pools"
 	annotationIPv6Pools = "cni.projectcalico.org/ipv6pools"
 	annotationAddresses = "cni.projectcalico.org/ipAddrs"
+	annotationFloating  = "cni.projectcalico.org/floatingIPs"
 )
 
 // addressWishes are the values of these annotations.
-type addressWishes struct{ v4Pools, v6Pools, addresses string }
+type addressWishes struct{ v4Pools, v6Pools, addresses, floating string }
 
 func wishesOf(annotations map[string]string) addressWishes {
-	return addressWishes{annotations[annotationIPv4Pools], annotations[annotationIPv6Pools], annotations[annotationAddresses]}
+	return addressWishes{
+		annotations[annotationIPv4Pools], annotations[annotationIPv6Pools], annotations[annotationAddresses], annotations[annotationFloating],
+	}
 }
 
 // request says which addresses an endpoint may get: what the pod asks for counts before what its namespace does, for each
 // family on its own, and both before the pools that serve every pod.
 func (c *Cluster) request(e *endpoint) v1alpha1.AddressRequest {
+	if problem := c.floatingMistake(e); problem != "" {
+		return v1alpha1.AddressRequest{Impossible: problem}
+	}
 	if e.wishes.addresses != "" {
 		return c.fixed(e.wishes.addresses)
 	}

@@ -62,6 +62,8 @@ type Cluster struct {
 	nodes      map[string]*node
 	blocks     map[string]ipam.Holding
 	pools      map[string]pool
+	// floating are the addresses that pods ask for as floating ones.
+	floating map[netip.Addr]*floatingAddress
 	// reservations are the CIDRs of IPReservations; cooldown is in seconds.
 	reservations map[string][]netip.Prefix
 	cooldown     int32
@@ -130,6 +132,7 @@ func New() *Cluster {
 		nodes:            map[string]*node{},
 		blocks:           map[string]ipam.Holding{},
 		pools:            map[string]pool{},
+		floating:         map[netip.Addr]*floatingAddress{},
 		reservations:     map[string][]netip.Prefix{},
 		tiers:            map[string]tier{},
 		policies:         map[PolicyRef]*policyState{},

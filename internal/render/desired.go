@@ -81,13 +81,14 @@ func (n *node) renderEndpoints() v1alpha1.NodeEndpointsSpec {
 }
 
 func (c *Cluster) renderNetwork(n *node) v1alpha1.NodeNetworkSpec {
-	spec := v1alpha1.NodeNetworkSpec{Addresses: n.addresses, BGP: c.routes.Member(n.name)}
+	spec := v1alpha1.NodeNetworkSpec{Addresses: n.addresses, Subnets: n.subnets(), Tunnels: n.tunnelEnds(), BGP: c.routes.Member(n.name)}
 	for _, b := range n.leased() {
 		spec.Blocks = append(spec.Blocks, b.Block.String())
 	}
 	for _, loan := range n.loans() {
 		spec.Borrowed = append(spec.Borrowed, loan.Address.String())
 	}
+	spec.Floating = c.floatingOn(n)
 	return spec
 }
 
@@ -95,6 +96,10 @@ func (c *Cluster) renderState(n *node) v1alpha1.NodeStateSpec {
 	felix := c.felixFor(n)
 	spec := v1alpha1.NodeStateSpec{Pools: c.renderPools(), BGP: c.routes.BGP(n.name), Settings: c.agentSettings(n, &felix)}
 	spec.Settings.IPAMCooldownSeconds = c.cooldown
+	if n.exists {
+		c.encapsulate(spec.Pools, &felix.tunnels)
+		spec.Tunnels = c.tunnelsFor(n, &felix.tunnels, spec.Settings.VXLANPort)
+	}
 	for _, b := range n.leased() {
 		spec.Blocks = append(spec.Blocks, c.lease(b))
 	}
@@ -113,6 +118,7 @@ func (c *Cluster) renderState(n *node) v1alpha1.NodeStateSpec {
 			ID: e.id, UID: e.uid, Identity: e.identity.id,
 			Ingress: e.ingress, Egress: e.egress, Ports: e.ports, Addresses: c.request(e),
 		}
+		out.Floating = c.renderFloating(e)
 		if e.sourcePrefixes != "" && felix.letsSpoof() {
 			out.SourcePrefixes = prefixesOf(e.sourcePrefixes)
 		}

@@ -29,6 +29,8 @@ type endpoint struct {
 	wishes addressWishes
 	// sourcePrefixes is the annotation with the prefixes that the pod wants to send from.
 	sourcePrefixes string
+	// floating are the addresses of the annotation that asks for floating ones.
+	floating []netip.Addr
 
 	// policies that apply, in either direction.
 	policies map[*policyState]struct{}
@@ -113,6 +115,7 @@ func (c *Cluster) setPod(p *corev1.Pod) {
 	}
 	if e.wishes != wishes {
 		e.wishes = wishes
+		c.claimFloating(e)
 		c.touch(KindNodeState, e.node.name)
 	}
 	if text := p.Annotations[annotationSourcePrefixes]; text != e.sourcePrefixes {
@@ -138,6 +141,7 @@ func (c *Cluster) addEndpoint(e *endpoint, p *corev1.Pod) {
 	e.account.endpoints[e] = struct{}{}
 	c.demandChanged = true
 	c.touchEndpoint(e)
+	c.claimFloating(e)
 	c.relabel(e)
 	c.pending.identities[e] = struct{}{}
 }
@@ -148,6 +152,7 @@ func (c *Cluster) deletePod(id string) {
 		return
 	}
 	c.dropEndpoint(e)
+	c.releaseFloating(e)
 	delete(c.endpoints, id)
 	delete(e.node.endpoints, id)
 	c.routes.PodsChanged(e.node.name)

@@ -100,7 +100,8 @@ func (n *node) usable() []netip.Prefix {
 	return out
 }
 
-// lease is a block as the node gets to know it. Of a pool that is disabled, or is not for pods, all addresses are kept back.
+// lease is a block as the node gets to know it. Of a pool that is disabled, or is neither for pods nor for tunnels, all addresses
+// are kept back.
 func (c *Cluster) lease(h ipam.Holding) v1alpha1.BlockLease {
 	l := v1alpha1.BlockLease{
 		CIDR: h.Block.String(), Pool: c.poolOf(h.Block), Reserved: c.reservedIn(h.Block), Withdrawn: h.Withdrawn, Revision: h.Revision,
@@ -109,9 +110,13 @@ func (c *Cluster) lease(h ipam.Holding) v1alpha1.BlockLease {
 		l.Lent = append(l.Lent, loan.Address.String())
 	}
 	for _, p := range c.pools {
-		if (p.disabled || !p.forPods) && p.cidr.String() == l.Pool {
+		if p.cidr.String() != l.Pool {
+			continue
+		}
+		if p.disabled || !p.forPods && !p.forTunnels {
 			l.Reserved = []string{l.CIDR}
 		}
+		l.TunnelsOnly = l.TunnelsOnly || p.forTunnels && !p.forPods
 	}
 	return l
 }

@@ -27,6 +27,8 @@ type node struct {
 	// exists: there is a Node object.
 	exists    bool
 	addresses []string
+	// annotated are the addresses with prefix lengths that annotations give.
+	annotated []string
 	// status are all addresses that the Node object names, by which policies find the node.
 	status    []netip.Addr
 	labels    map[string]string
@@ -109,9 +111,11 @@ func (c *Cluster) setNode(o *corev1.Node) {
 		}
 	}
 	c.nodeSets.SetItem(n, o.Labels)
-	if addresses := nodeAddresses(o); !slices.Equal(addresses, n.addresses) {
-		n.addresses = addresses
+	annotated := annotatedAddresses(o)
+	if addresses := nodeAddresses(o); !slices.Equal(addresses, n.addresses) || !slices.Equal(annotated, n.annotated) {
+		n.addresses, n.annotated = addresses, annotated
 		c.touch(KindNodeNetwork, n.name)
+		c.touch(KindNodeState, n.name) // ends of tunnels are of the families that the node has
 	}
 	c.routes.SetNode(routing.Node{
 		Name: n.name, Labels: o.Labels, Addresses: parseAddresses(n.addresses),
@@ -128,7 +132,7 @@ func (c *Cluster) deleteNode(name string) {
 		c.nodeSets.DeleteItem(n)
 	}
 	n.exists = false
-	n.addresses, n.labels, n.status = nil, nil, nil
+	n.addresses, n.annotated, n.labels, n.status = nil, nil, nil, nil
 	c.routes.DeleteNode(name)
 	c.touchNode(n)
 	c.nodeCounts(n)
@@ -181,6 +185,17 @@ func nodeAddresses(o *corev1.Node) []string {
 	return out
 }
 
+// annotatedAddresses are the addresses with a prefix length that a node's annotations give.
+func annotatedAddresses(o *corev1.Node) []string {
+	var out []string
+	for _, annotation := range [2]string{annotationIPv4Address, annotationIPv6Address} {
+		if p, err := netip.ParsePrefix(o.Annotations[annotation]); err == nil {
+			out = append(out, p.String())
+		}
+	}
+	return out
+}
+
 // statusAddresses are all addresses of a node, in order.
 func statusAddresses(o *corev1.Node) []netip.Addr {
 	var out []netip.Addr
@@ -210,8 +225,16 @@ func (c *Cluster) observeNodeState(o *v1alpha1.NodeState) {
 		return a.UID == b.UID && slices.Equal(a.Addresses, b.Addresses)
 	}) {
 		c.touch(KindNodeEndpoints, n.name)
+		c.floatingHeld(n, n.holds, holds)
 	}
 	n.holds = holds
+	var told v1alpha1.NodeStateStatus
+	if before != nil {
+		told = before.Status
+	}
+	if !slices.Equal(told.NodeAddresses, o.Status.NodeAddresses) || !slices.Equal(told.Tunnels, o.Status.Tunnels) {
+		c.touch(KindNodeNetwork, n.name)
+	}
 	if !slices.Equal(n.failures, o.Status.Failures) {
 		c.failuresChanged(n, n.failures, o.Status.Failures)
 		n.failures = o.Status.Failures
@@ -228,11 +251,11 @@ func (c *Cluster) forgetNodeState(name string) {
 	if n == nil {
 		return
 	}
+	c.floatingHeld(n, n.holds, nil)
 	n.state, n.listed, n.listedHosts, n.holds = nil, nil, nil, nil
 	c.failuresChanged(n, n.failures, nil)
 	n.failures = nil
-	c.touch(KindNodeState, name)
-	c.touch(KindNodeEndpoints, name)
+	c.touchNode(n)
 	c.nodeCounts(n)
 	c.dropNode(n)
 }

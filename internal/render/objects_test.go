@@ -120,7 +120,9 @@ bgp:
   port: 179
 blocks:
 - 10.48.2.0/26
-- 10.48.10.0/26`,
+- 10.48.10.0/26
+subnets:
+- 192.0.2.0/24`,
 		KindNodeEndpoints: fmt.Sprintf(`
 count: 1
 endpoints:

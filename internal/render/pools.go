@@ -21,11 +21,13 @@ type poolSpec struct {
 	cidr netip.Prefix
 	nat  bool
 	// ipip, vxlan: packets between nodes are encapsulated so. unexported: disableBGPExport.
-	ipip, vxlan, unexported bool
-	// disabled: no new addresses. manual: addresses only for pods that name the pool. forPods: allowedUses has Workload.
-	disabled, manual, forPods bool
-	nodeSelector              string
-	namespaceSelector         string
+	// crossSubnet: only between subnets.
+	ipip, vxlan, crossSubnet, unexported bool
+	// disabled: no new addresses. manual: addresses only for pods that name the pool. forPods, forTunnels: allowedUses has Workload,
+	// Tunnel.
+	disabled, manual, forPods, forTunnels bool
+	nodeSelector                          string
+	namespaceSelector                     string
 }
 
 // setPool takes in a pool. One whose selectors can't be read serves nobody unasked; its condition says why.
@@ -38,6 +40,8 @@ func (c *Cluster) setPool(o *v3.IPPool) {
 	p := pool{poolSpec: poolSpec{
 		cidr: cidr.Masked(), nat: o.Spec.NATOutgoing, disabled: o.Spec.Disabled,
 		ipip: encapsulates(o.Spec.IPIPMode), vxlan: encapsulates(o.Spec.VXLANMode), unexported: o.Spec.DisableBGPExport,
+		crossSubnet:  o.Spec.VXLANMode == v3.EncapCrossSubnet || o.Spec.IPIPMode == v3.EncapCrossSubnet,
+		forTunnels:   len(o.Spec.AllowedUses) == 0 || slices.Contains(o.Spec.AllowedUses, v3.IPPoolAllowedUseTunnel),
 		manual:       o.Spec.AssignmentMode == v3.AssignmentManual,
 		forPods:      len(o.Spec.AllowedUses) == 0 || slices.Contains(o.Spec.AllowedUses, v3.IPPoolAllowedUseWorkload),
 		nodeSelector: o.Spec.NodeSelector, namespaceSelector: o.Spec.NamespaceSelector,
@@ -53,12 +57,14 @@ func (c *Cluster) setPool(o *v3.IPPool) {
 	}
 	c.pools[o.Name] = p
 	c.touchNodeStates()
+	c.touchFloating()
 }
 
 func (c *Cluster) deletePool(name string) {
 	if _, ok := c.pools[name]; ok {
 		delete(c.pools, name)
 		c.touchNodeStates()
+		c.touchFloating()
 	}
 }
 
@@ -157,6 +163,7 @@ func (c *Cluster) reservedIn(block netip.Prefix) []string {
 			}
 		}
 	}
+	found = append(found, c.floatingIn(block)...)
 	slices.SortFunc(found, netip.Prefix.Compare)
 	var out []string
 	last := netip.Prefix{}

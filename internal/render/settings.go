@@ -26,6 +26,8 @@ type felix struct {
 	inbound, outbound []v3.ProtoPort
 	nftables          string
 	spoofing          string
+	tunnels           felixTunnels
+	floating          string
 }
 
 func felixOf(spec *v3.FelixConfigurationSpec) felix {
@@ -38,6 +40,8 @@ func felixOf(spec *v3.FelixConfigurationSpec) felix {
 		outbound:       spec.FailsafeOutboundHostPorts,
 		nftables:       spec.NftablesMode,
 		spoofing:       spec.WorkloadSourceSpoofing,
+		tunnels:        felixTunnelsOf(spec),
+		floating:       spec.FloatingIPs,
 	}
 }
 
@@ -56,11 +60,16 @@ func (f felix) over(general felix) felix {
 		outbound:       orPorts(f.outbound, general.outbound),
 		nftables:       cmp.Or(f.nftables, general.nftables),
 		spoofing:       cmp.Or(f.spoofing, general.spoofing),
+		tunnels:        f.tunnels.over(&general.tunnels),
+		floating:       cmp.Or(f.floating, general.floating),
 	}
 }
 
 // letsSpoof tells whether pods may send from the prefixes that their annotation asks for.
 func (f *felix) letsSpoof() bool { return strings.EqualFold(f.spoofing, "Any") }
+
+// floats tells whether pods are reached by the floating addresses of their annotation.
+func (f *felix) floats() bool { return strings.EqualFold(f.floating, "Enabled") }
 
 func orPorts(a, b []v3.ProtoPort) []v3.ProtoPort {
 	if a != nil {
@@ -87,6 +96,7 @@ func (c *Cluster) setFelix(name string, spec *v3.FelixConfigurationSpec) {
 	if spec == nil {
 		delete(c.felix, name)
 	}
+	c.touchFloating()
 	switch {
 	case !ofNode:
 		c.touchNodeStates()
@@ -128,6 +138,7 @@ func (c *Cluster) agentSettings(n *node, f *felix) v1alpha1.AgentSettings {
 	if f.vxlanPort != nil {
 		out.VXLANPort = int32(*f.vxlanPort)
 	}
+	out.MTUInterfaces, out.ExternalNodes = f.tunnels.mtuInterfaces, externalNodes(f.tunnels.externalNodes)
 	switch {
 	case strings.EqualFold(f.nftables, "Enabled"):
 		out.Dataplane = "nftables"

@@ -83,7 +83,7 @@ func readBorrowed(l *v1alpha1.BorrowedAddress) (ipam.Block, error) {
 }
 
 func readLease(l *v1alpha1.BlockLease) (ipam.Block, error) {
-	b := ipam.Block{Withdrawn: l.Withdrawn, Revision: l.Revision}
+	b := ipam.Block{TunnelsOnly: l.TunnelsOnly, Withdrawn: l.Withdrawn, Revision: l.Revision}
 	var err error
 	if b.CIDR, err = netip.ParsePrefix(l.CIDR); err != nil {
 		return b, fmt.Errorf("reading block: %w", err)
@@ -135,6 +135,19 @@ func (a Given) Allocate(endpoint, uid string, request v1alpha1.AddressRequest) (
 		r.Fixed = append(r.Fixed, addr.Unmap())
 	}
 	return a.Allocator.Allocate(ipam.Owner{Endpoint: endpoint, UID: uid}, r)
+}
+
+// AllocateTunnel is part of agent.Addresses.
+func (a Given) AllocateTunnel(owner, pool string) (netip.Addr, error) {
+	cidr, err := netip.ParsePrefix(pool)
+	if err != nil {
+		return netip.Addr{}, fmt.Errorf("reading the pool of a tunnel: %w", err)
+	}
+	addrs, err := a.Allocator.Allocate(ipam.Owner{Endpoint: owner, UID: owner}, ipam.Request{Pools: []netip.Prefix{cidr.Masked()}, Tunnel: true})
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	return addrs[0], nil
 }
 
 // Attach is part of agent.Addresses.
@@ -191,6 +204,9 @@ func (None) Adopt([]v1alpha1.EndpointStatus) error { return nil }
 func (None) Allocate(string, string, v1alpha1.AddressRequest) ([]netip.Addr, error) {
 	return nil, errNoPods
 }
+
+// AllocateTunnel is part of agent.Addresses.
+func (None) AllocateTunnel(string, string) (netip.Addr, error) { return netip.Addr{}, errNoPods }
 
 // Attach is part of agent.Addresses.
 func (None) Attach(string, string, string) error { return errNoPods }

@@ -24,6 +24,9 @@ type Addresses interface {
 	Adopt(before []v1alpha1.EndpointStatus) error
 	// Allocate gives a pod its addresses: the same for the same UID.
 	Allocate(endpoint, uid string, request v1alpha1.AddressRequest) ([]netip.Addr, error)
+	// AllocateTunnel gives an end of a tunnel its address out of the blocks of one pool: the same for the same owner, which no pod
+	// is named like.
+	AllocateTunnel(owner, pool string) (netip.Addr, error)
 	// Attach notes that an attachment uses the pod's addresses.
 	Attach(endpoint, uid, attachment string) error
 	// Detach notes that an attachment is no more. One that is not known is no error.
@@ -71,6 +74,7 @@ func (a *Agent) giveAddresses() {
 		}
 		a.pending.urgent = true
 	}
+	uids = a.giveTunnelAddresses(uids)
 	// A checkpoint may be older than the newest pods: their addresses must not be let go of.
 	if a.synced[source.NodeState] {
 		if err := a.Addresses.Retain(uids); err != nil {
@@ -142,8 +146,12 @@ func (e impossibleError) Error() string { return string(e) }
 
 // lookAtAddresses brings the addresses that pods hold into the tables.
 func (a *Agent) lookAtAddresses() error {
-	held := map[owner][]netip.Addr{}
+	held, ends := map[owner][]netip.Addr{}, map[string]netip.Addr{}
 	err := a.Addresses.Held(func(endpoint, uid string, addrs []netip.Addr) {
+		if isTunnelOwner(endpoint) {
+			ends[endpoint] = addrs[0]
+			return
+		}
 		addrs = slices.Clone(addrs)
 		slices.SortFunc(addrs, func(x, y netip.Addr) int {
 			if x.BitLen() != y.BitLen() {
@@ -167,6 +175,7 @@ func (a *Agent) lookAtAddresses() error {
 		}
 	}
 	a.held = held
+	a.setTunnelEnds(ends)
 	return nil
 }
 

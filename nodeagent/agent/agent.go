@@ -61,14 +61,19 @@ type Options struct {
 	Source source.Source
 	Policy Dataplane[*tables.Policy]
 	Routes Dataplane[*tables.Routes]
+	// Tunnels between nodes. Default: none are made.
+	Tunnels Dataplane[*tables.Tunnels]
 	// BGP and Learned, which puts into the kernel what BGP learned, go together. Default: neither.
 	BGP        BGP
 	Learned    Dataplane[*tables.LearnedRoutes]
 	Addresses  Addresses
 	Checkpoint Checkpoint
 	Interfaces Interfaces
-	// MTU gives the MTU of the interface that bears one of the node's addresses.
-	MTU func(own []netip.Addr) (int, error)
+	// MTU gives the MTU of the interface that bears one of the node's addresses, or the least of those whose names match pattern, if
+	// that is not empty.
+	MTU func(own []netip.Addr, pattern string) (int, error)
+	// Subnet gives an address of the node with the prefix length of its subnet; false when no interface has it. Default: never known.
+	Subnet func(netip.Addr) (netip.Prefix, bool)
 	Log *slog.Logger
 	// Connections of the node, of which those are ended that policy comes to deny. Default: all go on.
 	Connections Connections
@@ -121,6 +126,7 @@ type Agent struct {
 
 	held          map[owner][]netip.Addr // addresses that pods hold, as last seen
 	addressErrors map[string]error       // endpoint -> why it got none
+	tunnelEnds    tunnelEnds
 	waiters       map[*waiter]struct{}
 
 	started     bool                // the kernel may be written
@@ -228,6 +234,9 @@ func (a *Agent) loop(ctx context.Context, followed <-chan error) error {
 			a.timers.apply.now()
 		case <-a.Routes.Changed():
 			a.timers.apply.now()
+		case <-a.tunnelsChanged():
+			a.Routes.Resync()
+			a.timers.apply.now()
 		case <-a.bgpChanged():
 			a.speaking.news = true
 			a.takeLearned(ctx)
@@ -245,6 +254,7 @@ func (a *Agent) loop(ctx context.Context, followed <-chan error) error {
 		case <-a.timers.resync.C:
 			a.Policy.Resync()
 			a.Routes.Resync()
+			a.resyncTunnels()
 			a.resyncBGP()
 			a.timers.apply.now()
 			a.timers.resync.Reset(jittered(a.ResyncEvery))

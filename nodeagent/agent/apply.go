@@ -28,7 +28,7 @@ const (
 //
 // Policy comes before routes. A pod that arrives gets its route when its policy is there. Of one that departs, the
 // policy goes first: an interface without policy drops everything, so there is no packet that a route could bring to it
-// unjudged.
+// unjudged. Tunnels come before the routes that lead through them.
 func (a *Agent) apply(ctx context.Context) {
 	if !a.started {
 		return
@@ -38,7 +38,7 @@ func (a *Agent) apply(ctx context.Context) {
 		return // a retry is set; trying at every piece of news helps nobody
 	}
 	failed := false
-	if due || a.state.Policy().HasDirty() || a.state.Routes().HasDirty() || a.bgpDirty() {
+	if due || a.state.Policy().HasDirty() || a.state.Routes().HasDirty() || a.tunnelsDirty() || a.bgpDirty() {
 		failed = a.applyTables(ctx, due)
 	}
 	a.endDenied()
@@ -60,14 +60,16 @@ func (a *Agent) applyTables(ctx context.Context, both bool) bool {
 	} else {
 		policyItems = a.itemsOf(isPolicy, true)
 	}
-	if both || a.state.Routes().HasDirty() {
+	devices := both || a.tunnelsDirty()
+	tunnelItems := a.applyTunnels(ctx, devices)
+	if devices || a.state.Routes().HasDirty() {
 		a.Metrics.timed("routes", func() { routeItems, routesErr = split(a.Routes.Apply(ctx, a.state.Routes())) })
 	} else {
 		routeItems = a.itemsOf(isRoute, true)
 	}
 	bgpItems := a.applyBGP(ctx, both)
 	a.noteDisturbances()
-	a.items = slices.Concat(policyItems, routeItems, bgpItems)
+	a.items = slices.Concat(policyItems, tunnelItems, routeItems, bgpItems)
 	a.setFailures(a.items)
 	err := errors.Join(policyErr, routesErr)
 	failed := err != nil
@@ -84,6 +86,9 @@ func (a *Agent) applyTables(ctx context.Context, both bool) bool {
 		}
 		if routesErr != nil || len(routeItems) > 0 {
 			a.Routes.Resync()
+		}
+		if len(tunnelItems) > 0 {
+			a.resyncTunnels()
 		}
 		if len(bgpItems) > 0 {
 			a.resyncBGP()
@@ -105,7 +110,7 @@ func (a *Agent) applyTables(ctx context.Context, both bool) bool {
 	return false
 }
 
-func isPolicy(e *tables.ItemError) bool { return !isRoute(e) && !isSession(e) }
+func isPolicy(e *tables.ItemError) bool { return !isRoute(e) && !isTunnel(e) && !isSession(e) }
 
 func isRoute(e *tables.ItemError) bool { return e.Kind == tables.KindRoute }
 

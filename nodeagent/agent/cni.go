@@ -246,9 +246,13 @@ func (a *Agent) mtu() (int, error) {
 	if a.nodeState != nil && a.nodeState.Spec.Settings.MTU > 0 {
 		return int(a.nodeState.Spec.Settings.MTU), nil
 	}
-	mtu, err := a.MTU(a.state.OwnAddresses())
+	pattern := ""
+	if a.nodeState != nil {
+		pattern = a.nodeState.Spec.Settings.MTUInterfaces
+	}
+	mtu, err := a.MTU(a.state.OwnAddresses(), pattern)
 	if err != nil {
 		return 0, fmt.Errorf("finding the MTU of the node's interface: %w", err)
 	}
-	return mtu, nil
+	return a.insideTunnels(mtu), nil
 }

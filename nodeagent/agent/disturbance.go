@@ -22,19 +22,27 @@ const disturbedFor = 10 * time.Minute
 
 // disturbance is what others have done to the kernel's part that is the agent's.
 type disturbance struct {
-	policy, routes         int64 // as the drivers count
-	policyLast, routesLast time.Time
+	policy, routes, tunnels             int64 // as the drivers count
+	policyLast, routesLast, tunnelsLast time.Time
 }
 
 // noteDisturbances has to be called after the drivers were.
 func (a *Agent) noteDisturbances() {
 	d, now := &a.disturbance, time.Now()
+	tunnels := int64(0)
+	if a.Tunnels != nil {
+		tunnels = a.Tunnels.Disturbances()
+	}
 	for _, part := range []struct {
 		name  string
 		count int64
 		known *int64
 		last  *time.Time
-	}{{"policy", a.Policy.Disturbances(), &d.policy, &d.policyLast}, {"routes", a.Routes.Disturbances(), &d.routes, &d.routesLast}} {
+	}{
+		{"policy", a.Policy.Disturbances(), &d.policy, &d.policyLast},
+		{"routes", a.Routes.Disturbances(), &d.routes, &d.routesLast},
+		{"tunnels", tunnels, &d.tunnels, &d.tunnelsLast},
+	} {
 		if more := part.count - *part.known; more > 0 {
 			*part.known, *part.last = part.count, now
 			a.Metrics.disturbed.WithLabelValues(part.name).Add(float64(more))
@@ -49,7 +57,7 @@ func (a *Agent) disturbedCondition() metav1.Condition {
 	for _, part := range []struct {
 		what string
 		last time.Time
-	}{{"policy rules or sets", a.disturbance.policyLast}, {"routes", a.disturbance.routesLast}} {
+	}{{"policy rules or sets", a.disturbance.policyLast}, {"routes", a.disturbance.routesLast}, {"tunnels", a.disturbance.tunnelsLast}} {
 		if rest := disturbedFor - now.Sub(part.last); rest > 0 {
 			parts = append(parts, part.what)
 			a.timers.quiet.within(rest)

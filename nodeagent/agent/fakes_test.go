@@ -195,6 +195,14 @@ func (f *fakeAddresses) Adopt(before []v1alpha1.EndpointStatus) error {
 	return nil
 }
 
+func (f *fakeAddresses) AllocateTunnel(owner, _ string) (netip.Addr, error) {
+	addrs, err := f.Allocate(owner, owner, v1alpha1.AddressRequest{})
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	return addrs[0], nil
+}
+
 func (f *fakeAddresses) Allocate(endpoint, uid string, _ v1alpha1.AddressRequest) ([]netip.Addr, error) {
 	o := owner{endpoint, uid}
 	if addrs, ok := f.held[o]; ok {
@@ -319,7 +327,7 @@ func newLab(t *testing.T, checkpoint *fakeCheckpoint, addresses *fakeAddresses, 
 	o := Options{
 		Node: node, Version: "test", Dataplane: func() string { return "fake" },
 		Source: l.source, Policy: l.policy, Routes: l.routes, Addresses: l.addresses, Checkpoint: checkpoint, Interfaces: l.interfaces, Connections: l.connections,
-		MTU: func([]netip.Addr) (int, error) { return 1450, nil },
+		MTU: func([]netip.Addr, string) (int, error) { return 1450, nil },
 		Log: slog.New(slog.DiscardHandler),
 	}
 	for _, f := range change {

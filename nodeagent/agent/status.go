@@ -14,6 +14,7 @@ import (
 	"github.com/manul-net/manul/api/v1alpha1"
 	"github.com/manul-net/manul/nodeagent/render"
 	"github.com/manul-net/manul/nodeagent/source"
+	"github.com/manul-net/manul/nodeagent/tables"
 )
 
 // ConditionReady says whether the node serves pods: its kernel is equal to the rendered state.
@@ -83,6 +84,8 @@ func (a *Agent) status(ctx context.Context) v1alpha1.NodeStateStatus {
 		ObservedGeneration: a.observed,
 		Endpoints:          a.endpointStatus(),
 		Leases:             a.leaseStatus(),
+		NodeAddresses:      a.nodeAddresses(),
+		Tunnels:            a.tunnelStatus(),
 		BGPSessions:        a.bgpStatus(ctx),
 		Failures:           a.allFailures(),
 		Dataplane:          a.Dataplane(),
@@ -153,6 +156,9 @@ func (a *Agent) allFailures() []v1alpha1.Failure {
 	for id, err := range a.addressErrors {
 		// Not the endpoint's own failure: its policies are in effect.
 		out = append(out, v1alpha1.Failure{Kind: kindAddress, Name: id, Message: err.Error()})
+	}
+	for name, err := range a.tunnelEnds.errors {
+		out = append(out, v1alpha1.Failure{Kind: tables.KindTunnel, Name: name, Message: err.Error()})
 	}
 	out = append(out, a.overdue()...)
 	slices.SortFunc(out, func(x, y v1alpha1.Failure) int {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/manul-net/manul/cni/conflist"
 	"github.com/manul-net/manul/cni/protocol"
 )
 
@@ -34,6 +35,8 @@ type options struct {
 	cniBin     string
 	cniConf    string
 	addWait    time.Duration
+	standard   string
+	sysctls    map[string]string
 	dataplane  string
 }
 
@@ -73,6 +76,8 @@ func Command(version string) *cobra.Command {
 	f.StringVar(&o.plugin, "plugin", "/opt/manul/bin/manul", "the CNI plugin's program, to be installed; empty: install nothing")
 	f.StringVar(&o.cniBin, "cni-bin-dir", "/opt/cni/bin", "folder in which the container runtime looks for plugins")
 	f.StringVar(&o.cniConf, "cni-conf-dir", "/etc/cni/net.d", "folder in which the container runtime looks for networks")
+	f.StringVar(&o.standard, "standard-plugins", "/opt/manul/cni", "folder with plugins of the CNI project (portmap, tuning, bandwidth), which are installed unless the node has its own")
+	f.StringToStringVar(&o.sysctls, "pod-sysctl", nil, "sysctl under net that every pod has, as name=value; repeat for more")
 	f.StringVar(&o.dataplane, "dataplane", cmp.Or(os.Getenv("DATAPLANE"), autoDataplane), "nftables, iptables, or auto: as FelixConfiguration nftablesMode says, else that of kube-proxy [DATAPLANE]")
 	f.DurationVar(&o.addWait, "add-wait", 10*time.Second, "how long an ADD may wait for the pod's policies")
 	return c
@@ -93,6 +98,11 @@ func (o *options) validate() error {
 	for flag, path := range paths {
 		if !filepath.IsAbs(path) {
 			problems = append(problems, fmt.Errorf("%s: got %q, want an absolute path", flag, path))
+		}
+	}
+	for name, value := range o.sysctls {
+		if err := conflist.CheckSysctl(name, value); err != nil {
+			problems = append(problems, fmt.Errorf("--pod-sysctl: %w", err))
 		}
 	}
 	// The plugin waits 30 s for an answer.

@@ -118,7 +118,7 @@ func (n *testNode) start(follow source.Source) (stop func()) {
 	a := agent.New(agent.Options{
 		Node: nodeName, Version: "test", Dataplane: func() string { return "nftables" },
 		Source: follow, Policy: policy, Routes: routing, Addresses: given, Checkpoint: file, Interfaces: own, Connections: tracked,
-		MTU: func([]netip.Addr) (int, error) { return 1500, nil }, Log: n.log,
+		MTU: func([]netip.Addr, string) (int, error) { return 1500, nil }, Log: n.log,
 	})
 	o := &options{
 		node: nodeName, address: "127.0.0.1:0", socket: n.socket(), state: filepath.Join(n.dir, "state"),

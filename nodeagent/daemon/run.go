@@ -88,6 +88,10 @@ func run(ctx context.Context, o *options, log *slog.Logger) (err error) {
 	}
 	resources.add(own.Close)
 
+	ends, err := openTunnels(o, &resources, log)
+	if err != nil {
+		return err
+	}
 	tracked, err := conntrack.Open()
 	if err != nil {
 		return err
@@ -99,10 +103,10 @@ func run(ctx context.Context, o *options, log *slog.Logger) (err error) {
 		return err
 	}
 	a := agent.New(agent.Options{
-		BGP: speaker, Learned: learned,
+		BGP: speaker, Learned: learned, Tunnels: ends,
 		Node: o.node, Version: o.version, Standalone: o.standalone, Dataplane: func() string { return string(policy.Using()) },
 		Source: news, Policy: policy, Routes: routing, Addresses: given, Checkpoint: file, Interfaces: own, Connections: tracked,
-		MTU: nodeMTU, Log: log, Metrics: agent.NewMetrics(), AddWait: o.addWait,
+		MTU: nodeMTU, Subnet: own.Subnet, Log: log, Metrics: agent.NewMetrics(), AddWait: o.addWait,
 	})
 	return serve(ctx, o, a, log)
 }
@@ -201,12 +205,19 @@ func installWhenReady(ctx context.Context, o *options, ready <-chan struct{}, lo
 	if err := install.Plugin(o.plugin, o.cniBin); err != nil {
 		return err
 	}
+	left, err := install.StandardPlugins(o.standard, o.cniBin, filepath.Join(o.state, "cni", "installed.json"))
+	if err != nil {
+		return err
+	}
+	if len(left) > 0 {
+		log.Info("the node has CNI plugins of its own, which stay", "plugins", left)
+	}
 	select {
 	case <-ctx.Done():
 		return nil
 	case <-ready:
 	}
-	network := conflist.Options{}
+	network := conflist.Options{Sysctls: o.sysctls}
 	if o.socket != protocol.DefaultSocket {
 		network.Socket = o.socket
 	}

@@ -35,10 +35,13 @@ func Plugin(from, dir string) error {
 }
 
 // Configuration writes the network configuration. With it the kubelet finds the node ready, so it comes last. Host ports
-// need a plugin of the CNI project, which not every node has: without it they are left out, or no pod would start.
+// and sysctls need plugins of the CNI project: without one it is left out, or no pod would start.
 func Configuration(dir, plugins string, o conflist.Options) error {
 	if _, err := os.Stat(filepath.Join(plugins, "portmap")); errors.Is(err, fs.ErrNotExist) {
 		o.WithoutPortMap = true
+	}
+	if _, err := os.Stat(filepath.Join(plugins, "tuning")); errors.Is(err, fs.ErrNotExist) && len(o.Sysctls) > 0 {
+		return errors.New("writing the network configuration: pods are to have sysctls, and there is no plugin tuning in " + plugins)
 	}
 	content, err := conflist.Render(o)
 	if err != nil {

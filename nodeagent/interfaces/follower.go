@@ -46,7 +46,9 @@ type Follower struct {
 
 	mu    sync.Mutex
 	known map[string][]netip.Addr
-	links links
+	// subnets of the addresses.
+	subnets map[netip.Addr]netip.Prefix
+	links   links
 }
 
 // New makes a Follower in the calling thread's network namespace. It knows all interfaces when it returns.
@@ -102,6 +104,14 @@ func (f *Follower) Addresses() map[string][]netip.Addr {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.known
+}
+
+// Subnet gives an address of the node with the prefix length of its subnet; false when no interface has it.
+func (f *Follower) Subnet(addr netip.Addr) (netip.Prefix, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	subnet, ok := f.subnets[addr]
+	return subnet, ok
 }
 
 // Changed yields a value when Addresses gives something new.
@@ -173,15 +183,16 @@ func (f *Follower) list() (bool, error) {
 	var err error
 	for range listAttempts {
 		var known map[string][]netip.Addr
+		var subnets map[netip.Addr]netip.Prefix
 		var found links
-		if known, found, err = f.read(); err == nil {
+		if known, subnets, found, err = f.read(); err == nil {
 			f.mu.Lock()
 			defer f.mu.Unlock()
 			f.links = found
-			if maps.EqualFunc(f.known, known, slices.Equal) {
+			if maps.EqualFunc(f.known, known, slices.Equal) && maps.Equal(f.subnets, subnets) {
 				return false, nil
 			}
-			f.known = known
+			f.known, f.subnets = known, subnets
 			return true, nil
 		}
 		if !errors.Is(err, netlink.ErrDumpInterrupted) {
@@ -192,16 +203,16 @@ func (f *Follower) list() (bool, error) {
 }
 
 // read asks the kernel for all interfaces and addresses.
-func (f *Follower) read() (map[string][]netip.Addr, links, error) {
+func (f *Follower) read() (map[string][]netip.Addr, map[netip.Addr]netip.Prefix, links, error) {
 	list, err := f.handle.LinkList()
 	if err != nil {
-		return nil, links{}, fmt.Errorf("listing interfaces: %w", err)
+		return nil, nil, links{}, fmt.Errorf("listing interfaces: %w", err)
 	}
 	addrs, err := f.handle.AddrList(nil, netlink.FAMILY_ALL)
 	if err != nil {
-		return nil, links{}, fmt.Errorf("listing addresses: %w", err)
+		return nil, nil, links{}, fmt.Errorf("listing addresses: %w", err)
 	}
-	known, found := map[string][]netip.Addr{}, newLinks()
+	known, subnets, found := map[string][]netip.Addr{}, map[netip.Addr]netip.Prefix{}, newLinks()
 	for _, link := range list {
 		attrs := link.Attrs()
 		if isWorkload(attrs.Name, f.options.WorkloadPrefix) {
@@ -216,11 +227,13 @@ func (f *Follower) read() (map[string][]netip.Addr, links, error) {
 		name, others := found.names[addrs[i].LinkIndex]
 		if ok && others {
 			known[name] = append(known[name], addr.Unmap())
+			ones, _ := addrs[i].Mask.Size()
+			subnets[addr.Unmap()] = netip.PrefixFrom(addr.Unmap(), ones)
 		}
 	}
 	for name := range known {
 		slices.SortFunc(known[name], netip.Addr.Compare)
 		known[name] = slices.Compact(known[name])
 	}
-	return known, found, nil
+	return known, subnets, found, nil
 }

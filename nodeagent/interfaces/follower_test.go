@@ -117,7 +117,7 @@ func TestInterfacesAreFollowed(t *testing.T) {
 func TestWorkloadsAreNoNews(t *testing.T) {
 	ns, other := netns.New(t), netns.New(t)
 	f := follow(t, ns)
-	_, seen, err := f.read()
+	_, _, seen, err := f.read()
 	if err != nil {
 		t.Fatal(err)
 	}

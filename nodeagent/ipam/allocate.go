@@ -76,7 +76,8 @@ func (a *Allocator) choose(request Request) ([]netip.Addr, error) {
 	}
 	var candidates []*block
 	for _, b := range a.blocks {
-		if !b.Withdrawn && (len(request.Pools) == 0 || slices.Contains(request.Pools, b.Pool)) {
+		asked := len(request.Pools) == 0 || slices.Contains(request.Pools, b.Pool)
+		if asked && !b.Withdrawn && (request.Tunnel || !b.TunnelsOnly) {
 			candidates = append(candidates, b)
 		}
 	}

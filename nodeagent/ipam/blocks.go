@@ -27,6 +27,8 @@ type Block struct {
 	Lent []netip.Addr
 	// Revision of the lease: of two that differ the higher counts, whichever comes last.
 	Revision int64
+	// TunnelsOnly: only the node's ends of tunnels get addresses, but for pods that ask for one by name.
+	TunnelsOnly bool
 }
 
 // BlockUse tells how full a block is. The parts sum up to Size.
@@ -99,7 +101,8 @@ func (a *Allocator) SetBlocks(blocks []Block) error {
 		return fmt.Errorf("taking over address blocks: %w", err)
 	}
 	same := slices.EqualFunc(a.blocks, next, func(a, b *block) bool {
-		return a.CIDR == b.CIDR && a.Pool == b.Pool && slices.Equal(a.Reserved, b.Reserved) && a.Borrowed == b.Borrowed && a.stance().equal(b.stance())
+		return a.CIDR == b.CIDR && a.Pool == b.Pool && a.TunnelsOnly == b.TunnelsOnly && a.Borrowed == b.Borrowed &&
+			slices.Equal(a.Reserved, b.Reserved) && a.stance().equal(b.stance())
 	})
 	if !same {
 		a.fillBlocks(next)

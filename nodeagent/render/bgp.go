@@ -196,7 +196,7 @@ func (s *State) setExports() {
 		add(block)
 	}
 	for p, d := range s.dests {
-		if len(d.workloads) > 0 && !anyContains(s.ownBlocks, p) {
+		if d.here() && !anyContains(s.ownBlocks, p) {
 			add(p)
 		}
 	}

@@ -69,6 +69,7 @@ func newList(e *v1alpha1.Endpoint) (*list, error) {
 		ingress:  tiers(e.Ingress),
 		egress:   tiers(e.Egress),
 		ports:    e.Ports,
+		floating: e.Floating,
 	}
 	var err error
 	if l.sourcePrefixes, err = prefixes(e.SourcePrefixes); err != nil {

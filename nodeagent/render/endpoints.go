@@ -20,6 +20,8 @@ type endpoint struct {
 	locals map[string][]netip.Addr
 	// waits names the programs that wanted waits for.
 	waits []string
+	// floating are the addresses that are translated to the endpoint's.
+	floating []netip.Addr
 }
 
 // list is what applies to an endpoint.
@@ -29,6 +31,7 @@ type list struct {
 	ingress, egress []tables.Tier
 	ports           []v1alpha1.NamedPort
 	sourcePrefixes  []netip.Prefix
+	floating        []v1alpha1.FloatingAddress
 }
 
 func (l *list) programs() []string { return programsOf(l.ingress, l.egress) }
@@ -76,7 +79,7 @@ func (s *State) SetNodeState(spec *v1alpha1.NodeStateSpec) {
 		blocks = append(blocks, block.Masked())
 	}
 	s.setOwnBlocks(blocks)
-	problem = errors.Join(problem, s.setPools(spec.Pools), s.setBGP(spec))
+	problem = errors.Join(problem, s.setPools(spec.Pools), s.setTunnels(spec), s.setBGP(spec))
 	want, err := settings(spec.Settings)
 	s.problem(KindNodeState, s.node, errors.Join(problem, err))
 	if !want.Equal(s.policy.Settings) {
@@ -163,6 +166,7 @@ func (s *State) resolve(id string) {
 	if e.wanted == nil && len(e.locals) == 0 {
 		s.replaceList(e, nil)
 		s.policy.Endpoints.Delete(InterfaceName(id))
+		s.setFloating(id, e, nil)
 		s.contributeLocal(id, nil, nil)
 		delete(s.endpoints, id)
 		return
@@ -193,6 +197,7 @@ func (s *State) resolve(id string) {
 	s.policy.Endpoints.Set(InterfaceName(id), desired)
 	e.current = next
 	s.unuseList(old)
+	s.setFloating(id, e, addrs)
 	s.contributeLocal(id, e.wanted, addrs)
 }
 

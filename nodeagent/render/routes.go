@@ -13,9 +13,10 @@ import (
 // destination is all that is said about one destination. What is most local wins.
 type destination struct {
 	workloads map[string]int        // interfaces
+	floating  string                // interface of the workload whose floating address it is
 	own       bool                  // a block of this node
 	gateways  map[string]netip.Addr // node that has the block -> its address
-	borrowers map[string]netip.Addr // node that borrowed the address -> its own
+	singles   map[string]netip.Addr // node behind which the single address is -> the node's own
 }
 
 // route decides. Two claims to one block, while it moves, are decided the same way on every node.
@@ -23,8 +24,10 @@ func (d *destination) route() (tables.Route, bool) {
 	switch {
 	case len(d.workloads) > 0:
 		return tables.Route{Type: tables.Workload, Interface: least(d.workloads)}, true
-	case len(d.borrowers) > 0: // counts before a block of one address
-		return tables.Route{Type: tables.Gateway, NextHop: d.borrowers[least(d.borrowers)]}, true
+	case d.floating != "":
+		return tables.Route{Type: tables.Workload, Interface: d.floating}, true
+	case len(d.singles) > 0: // counts before a block of one address
+		return tables.Route{Type: tables.Gateway, NextHop: d.singles[least(d.singles)]}, true
 	case d.own:
 		return tables.Route{Type: tables.Blackhole}, true
 	case len(d.gateways) > 0:
@@ -32,6 +35,9 @@ func (d *destination) route() (tables.Route, bool) {
 	}
 	return tables.Route{}, false
 }
+
+// here tells whether the destination is a workload of this node.
+func (d *destination) here() bool { return len(d.workloads) > 0 || d.floating != "" }
 
 func least[V any](m map[string]V) string {
 	first, found := "", false
@@ -47,7 +53,7 @@ func least[V any](m map[string]V) string {
 func (s *State) claim(prefix netip.Prefix, change func(*destination)) {
 	d := s.dests[prefix]
 	if d == nil {
-		d = &destination{workloads: map[string]int{}, gateways: map[string]netip.Addr{}, borrowers: map[string]netip.Addr{}}
+		d = &destination{workloads: map[string]int{}, gateways: map[string]netip.Addr{}, singles: map[string]netip.Addr{}}
 		s.dests[prefix] = d
 	}
 	change(d)
@@ -59,12 +65,16 @@ func (s *State) claim(prefix netip.Prefix, change func(*destination)) {
 
 // decideRoute makes the route to a destination what is said about it.
 func (s *State) decideRoute(prefix netip.Prefix, d *destination) {
-	if r, ok := d.route(); ok && (r.Type != tables.Gateway || !s.isByBGP(prefix)) {
+	r, ok := d.route()
+	if r.Type == tables.Gateway {
+		r = s.encapsulated(prefix, r) // of the ends of tunnels BGP knows nothing
+	}
+	if ok && (r.Type != tables.Gateway || !s.isByBGP(prefix)) {
 		s.routes.Set(prefix, r)
 	} else {
 		s.routes.Delete(prefix)
 	}
-	s.exportWorkload(prefix, len(d.workloads) > 0)
+	s.exportWorkload(prefix, d.here())
 	s.decideLearned(prefix)
 }
 
@@ -97,8 +107,10 @@ func (s *State) setOwnBlocks(blocks []netip.Prefix) {
 func (s *State) SetNetwork(node string, spec *v1alpha1.NodeNetworkSpec) {
 	if node == s.node {
 		s.networks[node] = *spec
+		s.setOwnNetwork(spec)
 		return
 	}
+	s.setTunnelNode(node, s.networks[node].Addresses, spec.Addresses)
 	next, err := gateways(spec)
 	s.problem(KindNodeNetwork, node, err)
 	old, _ := gateways(new(s.networks[node])) // its problem was noted when it came
@@ -114,6 +126,19 @@ func (s *State) SetNetwork(node string, spec *v1alpha1.NodeNetworkSpec) {
 	s.setMeshSessions(node)
 }
 
+// setOwnNetwork takes over the node's own addresses, which tunnels begin at, and subnets.
+func (s *State) setOwnNetwork(spec *v1alpha1.NodeNetworkSpec) {
+	subnets, err := prefixes(spec.Subnets)
+	s.problem(KindNodeNetwork, s.node, err)
+	for _, kind := range tables.TunnelKinds() {
+		s.decideDevice(kind)
+	}
+	if !slices.Equal(s.ownSubnets, subnets) {
+		s.ownSubnets = subnets
+		s.decideGateways()
+	}
+}
+
 // DeleteNetwork takes the news that a node is gone.
 func (s *State) DeleteNetwork(node string) {
 	s.SetNetwork(node, &v1alpha1.NodeNetworkSpec{})
@@ -127,15 +152,15 @@ func (s *State) OwnAddresses() []netip.Addr {
 	return addrs
 }
 
-// hop is how a node's block, or an address that it borrowed, is reached: by its address for one or the other.
-type hop struct{ block, borrowed netip.Addr }
+// hop is how a node's block, or a single address behind it, is reached: by its address for one or the other.
+type hop struct{ block, single netip.Addr }
 
 // put says it of a destination.
 func (h hop) put(d *destination, node string) {
 	for _, x := range []struct {
 		hops map[string]netip.Addr
 		via  netip.Addr
-	}{{d.gateways, h.block}, {d.borrowers, h.borrowed}} {
+	}{{d.gateways, h.block}, {d.singles, h.single}} {
 		if x.via.IsValid() {
 			x.hops[node] = x.via
 		} else {
@@ -144,31 +169,32 @@ func (h hop) put(d *destination, node string) {
 	}
 }
 
-// gateways gives the way to each block of a node and each address that it borrowed: by its address of the family.
+// gateways gives the way to each block of a node, and to each single address that lies behind it, borrowed or floating: the node's
+// address of the same family.
 func gateways(spec *v1alpha1.NodeNetworkSpec) (map[netip.Prefix]hop, error) {
 	addrs, problem := addresses(spec.Addresses)
-	hops := make(map[netip.Prefix]hop, len(spec.Blocks)+len(spec.Borrowed))
+	hops := make(map[netip.Prefix]hop, len(spec.Blocks)+len(spec.Borrowed)+len(spec.Floating))
 	blocks, err := prefixes(spec.Blocks)
 	problem = errors.Join(problem, err)
-	borrowed, err := addresses(spec.Borrowed)
+	singles, err := addresses(slices.Concat(spec.Borrowed, spec.Floating))
 	problem = errors.Join(problem, err)
-	via := func(cidr netip.Prefix) (netip.Addr, bool) {
+	via := func(cidr netip.Prefix) netip.Addr {
 		i := slices.IndexFunc(addrs, func(a netip.Addr) bool { return a.Is4() == cidr.Addr().Is4() })
 		if i < 0 {
 			problem = errors.Join(problem, fmt.Errorf("block %s: the node has no address of its family", cidr))
-			return netip.Addr{}, false
+			return netip.Addr{}
 		}
-		return addrs[i], true
+		return addrs[i]
 	}
 	for _, block := range blocks {
-		if addr, ok := via(block); ok {
+		if addr := via(block); addr.IsValid() {
 			hops[block] = hop{block: addr}
 		}
 	}
-	for _, single := range borrowed {
+	for _, single := range singles {
 		cidr := netip.PrefixFrom(single, single.BitLen())
-		if addr, ok := via(cidr); ok {
-			hops[cidr] = hop{block: hops[cidr].block, borrowed: addr}
+		if addr := via(cidr); addr.IsValid() {
+			hops[cidr] = hop{block: hops[cidr].block, single: addr}
 		}
 	}
 	return hops, problem

@@ -21,6 +21,8 @@ const (
 	KindSetCatalog    = "SetCatalog"
 	KindEndpoint      = "Endpoint"
 	KindHostEndpoint  = "HostEndpoint"
+	// KindFloatingAddress is an endpoint's floating addresses: what is wrong with them does not concern its policies.
+	KindFloatingAddress = "FloatingAddress"
 )
 
 // State is what one node knows, and the tables that follow from it. It is not safe for concurrent use.
@@ -44,9 +46,15 @@ type State struct {
 	members   members
 	dests     map[netip.Prefix]*destination
 	ownBlocks []netip.Prefix
+	// ownSubnets are the subnets of the node's addresses.
+	ownSubnets []netip.Prefix
+
+	// floating tells to which endpoint a floating address belongs.
+	floating map[netip.Addr]string
 
 	bgp     bgp
 	learned learned
+	tunnels tunnels
 
 	// waitingForSet, waitingForProgram and hostsWaiting: ID of the missing -> names of those that wait. For programs wait
 	// endpoints and, by themselves, host endpoints.
@@ -105,12 +113,14 @@ func New(node string) *State {
 		networks:          map[string]v1alpha1.NodeNetworkSpec{},
 		members:           newMembers(policy.Members),
 		dests:             map[netip.Prefix]*destination{},
+		floating:          map[netip.Addr]string{},
 		waitingForSet:     index{},
 		waitingForProgram: index{},
 		hostsWaiting:      index{},
 		problems:          map[Item]string{},
 		bgp:               newBGP(),
 		learned:           newLearned(),
+		tunnels:           newTunnels(),
 	}
 }
 

@@ -6,7 +6,7 @@ import "fmt"
 type ItemError struct {
 	// Kind of the item: one of the kinds below.
 	Kind string
-	// Name of the item: a program's name, a set's ID, an endpoint's interface, a pool's or a route's CIDR, a dataplane.
+	// Name of the item: a program's name, a set's ID, an endpoint's interface, a pool's or a route's CIDR, a kind of tunnel, a dataplane.
 	Name string
 	Err  error
 }
@@ -19,6 +19,7 @@ const (
 	KindSet          = "Set"
 	KindPool         = "Pool"
 	KindRoute        = "Route"
+	KindTunnel       = "Tunnel"
 	KindDataplane    = "Dataplane"
 	KindBGPSession   = "BGPSession"
 	KindLearnedRoute = "LearnedRoute"

@@ -24,6 +24,9 @@ type Policy struct {
 	Members *delta.Table[Member, struct{}]
 	// Pools of addresses, for masquerading.
 	Pools *delta.Table[netip.Prefix, Pool]
+	// Floating are addresses that are translated, one to one, to a workload's own address of the same family, whoever sends to
+	// them. Policy sees the workload's own. A workload that sends to its own floating address appears with it to itself.
+	Floating *delta.Table[netip.Addr, netip.Addr]
 	// Settings; SettingsDirty is set when they changed and cleared by the driver.
 	Settings      Settings
 	SettingsDirty bool
@@ -38,13 +41,14 @@ func NewPolicy() *Policy {
 		Sets:          delta.NewTable[string](func(a, b SetType) bool { return a == b }),
 		Members:       delta.NewTable[Member](func(_, _ struct{}) bool { return true }),
 		Pools:         delta.NewTable[netip.Prefix](func(a, b Pool) bool { return a == b }),
+		Floating:      delta.NewTable[netip.Addr](func(a, b netip.Addr) bool { return a == b }),
 	}
 }
 
 // HasDirty tells whether anything changed since the driver last made the kernel equal to the tables.
 func (p *Policy) HasDirty() bool {
 	return p.SettingsDirty || p.Endpoints.HasDirty() || p.HostEndpoints.HasDirty() || p.Programs.HasDirty() || p.Sets.HasDirty() ||
-		p.Members.HasDirty() || p.Pools.HasDirty()
+		p.Members.HasDirty() || p.Pools.HasDirty() || p.Floating.HasDirty()
 }
 
 // Clean forgets what changed.
@@ -56,6 +60,7 @@ func (p *Policy) Clean() {
 	p.Sets.Clean()
 	p.Members.Clean()
 	p.Pools.Clean()
+	p.Floating.Clean()
 }
 
 // Endpoint is a workload interface and what applies to it.

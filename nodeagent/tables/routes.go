@@ -25,13 +25,16 @@ const (
 	Gateway
 	// Blackhole: nowhere. Keeps packets to unused addresses of a block from leaving the node.
 	Blackhole
+	// Encapsulated: to another node, through a tunnel's device.
+	Encapsulated
 )
 
 // Route to one destination.
 type Route struct {
 	Type RouteType
-	// Interface of a Workload route. While no such interface exists, the route waits and is no failure.
+	// Interface of a Workload or Encapsulated route. While no such interface exists, the route waits and is no failure.
 	Interface string
-	// NextHop of a Gateway route.
+	// NextHop of a Gateway route; of an Encapsulated one the address that stands for the other node's end, which need not be on
+	// a network of the device.
 	NextHop netip.Addr
 }

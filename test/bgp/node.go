@@ -60,7 +60,7 @@ func Serve(in io.Reader, out io.Writer) error {
 	a := agent.New(agent.Options{
 		Node: os.Getenv(NodeVariable), Version: "test", Dataplane: func() string { return "" }, Source: told,
 		Policy: noPolicy{}, Routes: driver, BGP: speaker, Learned: learned, Addresses: told, Checkpoint: noCheckpoint{},
-		Interfaces: noInterfaces{}, MTU: func([]netip.Addr) (int, error) { return 1500, nil }, Log: log,
+		Interfaces: noInterfaces{}, MTU: func([]netip.Addr, string) (int, error) { return 1500, nil }, Log: log,
 	})
 	return a.Run(ctx)
 }
@@ -172,6 +172,9 @@ func (*told) Adopt([]v1alpha1.EndpointStatus) error { return nil }
 func (*told) Allocate(string, string, v1alpha1.AddressRequest) ([]netip.Addr, error) {
 	return nil, errNone
 }
+
+// AllocateTunnel implements agent.Addresses.
+func (*told) AllocateTunnel(string, string) (netip.Addr, error) { return netip.Addr{}, errNone }
 
 // Attach implements agent.Addresses.
 func (*told) Attach(string, string, string) error { return errNone }

@@ -102,6 +102,14 @@ func change(t *rapid.T, p *tables.Policy) {
 			failsafe := rapid.SliceOfN(rapid.Custom(randomFailsafe), 0, 3)
 			p.Settings.FailsafeInbound, p.Settings.FailsafeOutbound = failsafe.Draw(t, "inbound"), failsafe.Draw(t, "outbound")
 			p.SettingsDirty = true
+		case rapid.Bool().Draw(t, "floating"):
+			fam := Family(rapid.IntRange(0, 1).Draw(t, "family"))
+			address := [Families]netip.Addr{netip.MustParseAddr("10.50.0.1"), netip.MustParseAddr("fd00:50::1")}[fam]
+			if gone {
+				p.Floating.Delete(address)
+			} else {
+				p.Floating.Set(address, Address(rapid.SampledFrom(Pods()).Draw(t, "floating to"), fam))
+			}
 		case gone:
 			p.Pools.Delete(RandomNet().Draw(t, "pool"))
 		default:

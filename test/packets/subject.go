@@ -74,6 +74,7 @@ func RunWorkloads(t *testing.T, subject Subject) {
 		{"NeighbourDiscovery", neighbourDiscovery},
 		{"Masquerade", masquerade},
 		{"Hairpin", hairpin},
+		{"FloatingAddresses", floatingAddresses},
 		{"Fragments", fragments},
 		{"ICMPErrors", icmpErrors},
 		{"Associations", associations},

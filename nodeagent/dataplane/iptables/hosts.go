@@ -61,6 +61,8 @@ type use struct {
 	hosts, untracked, preDNAT, forward bool
 	// prefixes: workloads may send from others than their addresses.
 	prefixes bool
+	// floating: workloads have floating addresses.
+	floating bool
 }
 
 func (s *state) use() use {

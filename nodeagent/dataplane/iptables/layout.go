@@ -53,6 +53,7 @@ const (
 	inputChain       = chainPrefix + "input"
 	preroutingChain  = chainPrefix + "prerouting"
 	postroutingChain = chainPrefix + "postrouting"
+	floatingChain    = chainPrefix + "floating"
 	allowChain       = chainPrefix + "allow"
 	passChain        = chainPrefix + "pass"
 )
@@ -84,6 +85,8 @@ func hooks() []hook {
 		{mangleTable, "PREROUTING", hostPreChain},
 		{mangleTable, "POSTROUTING", hostPostChain},
 		{natTable, "POSTROUTING", postroutingChain},
+		{natTable, "PREROUTING", floatingChain},
+		{natTable, "OUTPUT", floatingChain},
 	}
 }
 
@@ -96,6 +99,8 @@ func (h hook) needed(u use) bool {
 		return u.untracked
 	case hostPreChain:
 		return u.preDNAT
+	case floatingChain:
+		return u.floating
 	default:
 		return true
 	}
@@ -107,6 +112,7 @@ type layout struct {
 	prefix   string
 	settings tables.Settings
 	use      use
+	floating []floating
 }
 
 // chains of one of the kernel's tables.
@@ -142,7 +148,11 @@ func (l layout) chains(table string) []*chain {
 		}
 		return list
 	default:
-		return []*chain{l.postrouting()}
+		list := []*chain{l.postrouting()}
+		if l.use.floating {
+			list = append(list, l.floatingDestination())
+		}
+		return list
 	}
 }
 
@@ -284,6 +294,7 @@ func (l layout) prerouting() *chain {
 // postrouting gives what leaves the pods' network the node's address.
 func (l layout) postrouting() *chain {
 	c := newChain(postroutingChain)
+	l.floatingHairpin(c)
 	// Ports at random: two flows that choose the same port at the same time would lose a packet.
 	c.add(inSet(natSet(l.fam), "src"), notInSet(poolSet(l.fam), "dst"), "-j MASQUERADE --random-fully")
 	return c

@@ -435,14 +435,16 @@ func (tx *transaction) setType(id string) (tables.SetType, bool) { return tx.des
 // planLayout makes the chains that belong to no single item, and the hooks.
 func (tx *transaction) planLayout() {
 	inUse := tx.state.use()
-	if !tx.full() && !tx.desired.SettingsDirty && inUse == tx.state.inUse {
+	floating := floatingOf(tx.desired)
+	inUse.floating = len(floating) > 0
+	if !tx.full() && !tx.desired.SettingsDirty && !tx.desired.Floating.HasDirty() && inUse == tx.state.inUse {
 		return
 	}
 	tx.state.inUse = inUse
 	for _, table := range kernelTables() {
 		wanted := map[string]bool{}
 		for fam := range tx.d.families {
-			l := layout{fam: fam, prefix: tx.d.options.WorkloadPrefix, settings: tx.desired.Settings, use: inUse}
+			l := layout{fam: fam, prefix: tx.d.options.WorkloadPrefix, settings: tx.desired.Settings, use: inUse, floating: floating}
 			for _, c := range l.chains(table) {
 				wanted[c.name] = true
 				tx.ensureChain(place{fam, table}, c)

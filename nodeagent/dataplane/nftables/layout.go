@@ -57,7 +57,7 @@ type baseChain struct {
 	hook  *hook
 	rules func(*layout) []*ruleBuilder
 	// when tells whether the chain is needed; nil: always.
-	when func(*hostUse) bool
+	when func(*layout) bool
 }
 
 // Priorities of the hooks.
@@ -67,7 +67,9 @@ const (
 	priorityEgress  = -2   // before the host's own filter chains, egress policy first
 	priorityIngress = -1
 	priorityNAT     = 100
-	priorityLast    = 300 // behind whoever may change a packet's mark or route
+
+	priorityFloating = -101 // before the host's own translation of destinations
+	priorityLast     = 300  // behind whoever may change a packet's mark or route
 )
 
 // The chains for host endpoints that base chains go to.
@@ -81,10 +83,11 @@ const (
 func baseChains() []baseChain {
 	at := func(number uint32, priority int32, kind string) *hook { return &hook{number, priority, kind} }
 	const pre, in, forward, out, post = unix.NF_INET_PRE_ROUTING, unix.NF_INET_LOCAL_IN, unix.NF_INET_FORWARD, unix.NF_INET_LOCAL_OUT, unix.NF_INET_POST_ROUTING
-	hosts := func(u *hostUse) bool { return u.any }
-	untracked := func(u *hostUse) bool { return u.untracked }
-	early := func(u *hostUse) bool { return u.preDNAT }
-	forwarded := func(u *hostUse) bool { return u.forward }
+	hosts := func(l *layout) bool { return l.hosts.any }
+	untracked := func(l *layout) bool { return l.hosts.untracked }
+	early := func(l *layout) bool { return l.hosts.preDNAT }
+	floating := func(l *layout) bool { return len(l.floating) > 0 }
+	forwarded := func(l *layout) bool { return l.hosts.forward }
 	return []baseChain{
 		{hostForwardInChain, nil, (*layout).hostForwardIn, forwarded},
 		{hostForwardOutChain, nil, (*layout).hostForwardOut, forwarded},
@@ -92,6 +95,9 @@ func baseChains() []baseChain {
 		{"host-prerouting-raw", at(pre, priorityRaw+1, "filter"), (*layout).hostPreroutingRaw, untracked},
 		{"host-prerouting-notrack", at(pre, priorityRaw+2, "filter"), (*layout).hostNotrack, untracked},
 		{"host-prerouting", at(pre, priorityMangle, "filter"), (*layout).hostPrerouting, early},
+		{"floating-prerouting", at(pre, priorityFloating, "nat"), (*layout).floatingDestination, floating},
+		{"floating-output", at(out, priorityFloating, "nat"), (*layout).floatingDestination, floating},
+		{"floating-postrouting", at(post, priorityNAT-1, "nat"), (*layout).floatingHairpin, floating},
 		{"forward-egress", at(forward, priorityEgress, "filter"), (*layout).forwardEgress, nil},
 		{"forward-ingress", at(forward, priorityIngress, "filter"), (*layout).forwardIngress, nil},
 		{"input-egress", at(in, priorityEgress, "filter"), (*layout).inputEgress, nil},
@@ -110,6 +116,7 @@ type layout struct {
 	settings tables.Settings
 	inUse    inUse
 	hosts    hostUse
+	floating []floating
 	setID    *uint32
 }
 

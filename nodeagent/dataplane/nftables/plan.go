@@ -380,14 +380,14 @@ func (tx *transaction) setType(id string) (tables.SetType, bool) { return tx.des
 
 // planBaseChains makes the base chains, and gives up those that no host endpoint needs any more.
 func (tx *transaction) planBaseChains(ctx context.Context) error {
-	if !tx.full() && !tx.desired.SettingsDirty && !tx.desired.HostEndpoints.HasDirty() {
+	if !tx.full() && !tx.desired.SettingsDirty && !tx.desired.HostEndpoints.HasDirty() && !tx.desired.Floating.HasDirty() {
 		return nil
 	}
 	l := &layout{
-		prefix: tx.d.options.WorkloadPrefix, settings: tx.desired.Settings, inUse: tx.state.inUse, hosts: useOf(tx.state.hosts), setID: &tx.setID,
+		prefix: tx.d.options.WorkloadPrefix, settings: tx.desired.Settings, inUse: tx.state.inUse, hosts: useOf(tx.state.hosts), floating: floatingOf(tx.desired), setID: &tx.setID,
 	}
 	for _, base := range baseChains() {
-		if base.when != nil && !base.when(&l.hosts) {
+		if base.when != nil && !base.when(l) {
 			if tx.hasChain(base.name) && !tx.full() {
 				tx.lateBases = append(tx.lateBases, base.name)
 			}

@@ -77,6 +77,12 @@ func (c *changer) request(message, flags int, p netip.Prefix, r route) error {
 		request.AddData(nl.NewRtAttr(unix.RTA_OIF, nl.Uint32Attr(uint32(r.link))))
 	case tables.Gateway:
 		request.AddData(nl.NewRtAttr(unix.RTA_GATEWAY, r.nextHop.AsSlice()))
+	case tables.Encapsulated:
+		if p.Addr().Is4() {
+			header.Flags |= unix.RTNH_F_ONLINK // the other node's address is on no network of the device
+		}
+		request.AddData(nl.NewRtAttr(unix.RTA_OIF, nl.Uint32Attr(uint32(r.link))))
+		request.AddData(nl.NewRtAttr(unix.RTA_GATEWAY, r.nextHop.AsSlice()))
 	case tables.Blackhole:
 		header.Type = unix.RTN_BLACKHOLE
 	}

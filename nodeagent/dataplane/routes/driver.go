@@ -55,7 +55,7 @@ type Driver struct {
 // route is what the driver compares of a route in the kernel.
 type route struct {
 	kind    tables.RouteType // 0: none that the driver makes
-	link    int              // of Workload routes
+	link    int              // of Workload and Encapsulated routes
 	nextHop netip.Addr
 }
 
@@ -212,7 +212,7 @@ func (d *Driver) applyOne(desired *tables.Routes, p netip.Prefix) (waits bool, e
 	case err == nil:
 		d.have[p] = next
 		return false, nil
-	case wish.Type == tables.Workload && (errors.Is(err, unix.ENETDOWN) || errors.Is(err, unix.ENODEV)):
+	case wish.Interface != "" && (errors.Is(err, unix.ENETDOWN) || errors.Is(err, unix.ENODEV)):
 		return true, nil
 	case errors.Is(err, unix.EEXIST):
 		return false, errors.New("adding the route: there is one to the same destination that is not ours")
@@ -250,8 +250,9 @@ func (d *Driver) resolve(p netip.Prefix, wish tables.Route) (route, error) {
 	if !p.IsValid() || p != p.Masked() || p.Addr().Is4In6() {
 		return route{}, fmt.Errorf("%v is not a canonical CIDR", p)
 	}
+	out := route{kind: wish.Type}
 	switch wish.Type {
-	case tables.Workload:
+	case tables.Workload, tables.Encapsulated:
 		link, err := d.handle.LinkByName(wish.Interface)
 		if errors.As(err, &netlink.LinkNotFoundError{}) {
 			return route{}, errNoInterface
@@ -259,16 +260,18 @@ func (d *Driver) resolve(p netip.Prefix, wish tables.Route) (route, error) {
 		if err != nil {
 			return route{}, fmt.Errorf("looking for interface %q: %w", wish.Interface, err)
 		}
-		return route{kind: tables.Workload, link: link.Attrs().Index}, nil
-	case tables.Gateway:
+		out.link = link.Attrs().Index
+	case tables.Gateway, tables.Blackhole:
+	default:
+		return route{}, fmt.Errorf("route type %d is none of Workload, Gateway, Blackhole, Encapsulated", wish.Type)
+	}
+	if wish.Type == tables.Gateway || wish.Type == tables.Encapsulated {
 		if !wish.NextHop.IsValid() || wish.NextHop.Is4() != p.Addr().Is4() {
 			return route{}, fmt.Errorf("the next hop %v is not an address of the destination's family", wish.NextHop)
 		}
-		return route{kind: tables.Gateway, nextHop: wish.NextHop}, nil
-	case tables.Blackhole:
-		return route{kind: tables.Blackhole}, nil
+		out.nextHop = wish.NextHop
 	}
-	return route{}, fmt.Errorf("route type %d is none of Workload, Gateway, Blackhole", wish.Type)
+	return out, nil
 }
 
 // list reads the driver's routes; foreign are those that bear its protocol and are nothing that it makes.
@@ -312,7 +315,11 @@ func parse(r *netlink.Route, family int) (netip.Prefix, route, bool) {
 		return p, route{}, false
 	case r.Gw != nil:
 		gateway, _ := netip.AddrFromSlice(r.Gw)
-		return p, route{kind: tables.Gateway, nextHop: gateway.Unmap()}, true
+		gateway = gateway.Unmap()
+		if r.Flags&unix.RTNH_F_ONLINK != 0 || gateway.IsLinkLocalUnicast() { // see changer.request
+			return p, route{kind: tables.Encapsulated, link: r.LinkIndex, nextHop: gateway}, true
+		}
+		return p, route{kind: tables.Gateway, nextHop: gateway}, true
 	}
 	return p, route{kind: tables.Workload, link: r.LinkIndex}, true
 }

@@ -172,11 +172,12 @@ func readProcess(path string) (procfs.Process, error) {
 	return p, nil
 }
 
-// healthy reports whether every host's first process runs.
-func (c *Cluster) healthy() error {
-	for _, h := range c.Hosts() {
-		if _, err := c.process(h.Name); err != nil {
-			return err
+// healthy reports whether every host's first process runs and answers: one that was killed stays among the processes, with
+// its socket closed, until the kernel has ended all others of its host.
+func (c *Cluster) healthy(ctx context.Context) error {
+	for _, h := range c.Status(ctx) {
+		if h.Err != nil {
+			return fmt.Errorf("host %s: %w", h.Name, h.Err)
 		}
 	}
 	return nil

@@ -67,7 +67,7 @@ func Up(ctx context.Context, o Options) (*Cluster, error) {
 
 	old, err := Open(o)
 	switch {
-	case err == nil && old.healthy() == nil:
+	case err == nil && old.healthy(ctx) == nil:
 		return again(ctx, old, o)
 	case err == nil || !errors.Is(err, ErrNotUp):
 		o.Say("removing what an earlier run left")

@@ -67,5 +67,33 @@ func addressPools() Lab {
 			Expect: []Expectation{Matches(`^fixed-twice\s+\S+\s+10\.48\.2\.200\s+Running`, "the address that has become free")},
 			Within: rollout,
 		},
+		{
+			Say:    "An address that does not belong to one pod for good is a floating one: it is translated to the own address of the pod that names it. That is for the operator of the cluster to allow.",
+			Run:    `kubectl patch felixconfiguration default --type=merge -p '{"spec":{"floatingIPs":"Enabled"}}' && kubectl apply -f ` + manifests + "floating-address.yaml && kubectl wait -n external --for=condition=Ready pod/front --timeout=60s",
+			Expect: []Expectation{Succeeds(), Shows("pod/front condition met")},
+			Within: rollout,
+		},
+		floating("The pod's own node reaches the pod by it ...", "worker1"),
+		floating("... and so does another node, which has a route for it ...", "worker2"),
+		{
+			Say:    "... to the node of the pod.",
+			Run:    "on worker2 ip route get 10.48.3.7",
+			Expect: []Expectation{Succeeds(), Shows("via 10.0.0.11")},
+			Within: soon,
+		},
+		{
+			Say:    "When the pod goes, so does its floating address.",
+			Run:    "kubectl delete pod -n external front --ignore-not-found --wait && on worker2 ip route get 10.48.3.7",
+			Expect: []Expectation{ShowsNot("via 10.0.0.11")},
+			Within: soon,
+		},
 	}}
+}
+
+// floating shows that a host reaches the pod with the floating address.
+func floating(say, host string) Step {
+	return Step{
+		Say: say, Run: "on " + host + ` timeout 3 bash -c '</dev/tcp/10.48.3.7/8080' && echo the pod answers`,
+		Expect: []Expectation{Succeeds(), Shows("the pod answers")}, Within: soon,
+	}
 }

@@ -1,0 +1,340 @@
+package tunnels
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/manul-net/manul/test/netns"
+)
+
+// The pools of the tests.
+const (
+	pool4, other4 = "10.48.0.0/16", "10.49.0.0/16"
+	pool6         = "fd00:48::/64"
+)
+
+// poolWith is the manifest of a pool.
+func poolWith(name, cidr, more string) string {
+	return fmt.Sprintf("apiVersion: projectcalico.org/v3\nkind: IPPool\nmetadata: {name: %s}\nspec: {cidr: %q, natOutgoing: true%s}", name, cidr, more)
+}
+
+// needs skips a test of a kind of tunnel that the kernel does not know. On a machine of its own the kernel knows all.
+func needs(t *testing.T, kind string) {
+	t.Helper()
+	if kind != "IPIP" {
+		return
+	}
+	ns := netns.New(t)
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = "try"
+	err := ns.LinkAdd(&netlink.Iptun{LinkAttrs: attrs, Local: []byte{192, 0, 2, 1}})
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		t.Skip("this kernel knows no IPIP; TestOnAMachineOfItsOwn has one that does")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// talk has pods exchange something over TCP, each seeing the other's address.
+func talk(t *testing.T, from, to *Pod, is4 bool) {
+	t.Helper()
+	source, addr := from.V4, to.V4
+	if !is4 {
+		source, addr = from.V6, to.V6
+	}
+	at := netip.AddrPortFrom(addr, 8080)
+	echo := to.Echo(at)
+	defer echo.Close()
+	c := from.Connect(at)
+	defer c.Close()
+	c.Exchange("hello")
+	if got := echo.Peer(); got != source {
+		t.Errorf("%s sees %s at the other end of a connection from %s, want %s", to.ID, got, from.ID, source)
+	}
+}
+
+// TestEveryMode: pods on two nodes of one subnet and one of another, with packets encapsulated where the mode says so. The router
+// between the subnets does not know the pods' addresses.
+func TestEveryMode(t *testing.T) {
+	const direct = "eth0"
+	for _, test := range []struct {
+		name, cidr, mode string
+		// near, far are the devices by which a node sends to pods of nodes on its subnet and on another.
+		near, far string
+	}{
+		{"none", pool4, "", direct, ""},
+		{"VXLAN Always", pool4, ", vxlanMode: Always", "vxlan.manul", "vxlan.manul"},
+		{"VXLAN CrossSubnet", pool4, ", vxlanMode: CrossSubnet", direct, "vxlan.manul"},
+		{"IPIP Always", pool4, ", ipipMode: Always", "ipip.manul", "ipip.manul"},
+		{"IPIP CrossSubnet", pool4, ", ipipMode: CrossSubnet", direct, "ipip.manul"},
+		{"IPv6 none", pool6, "", direct, ""},
+		{"IPv6 VXLAN Always", pool6, ", vxlanMode: Always", "vxlan-v6.manul", "vxlan-v6.manul"},
+		{"IPv6 VXLAN CrossSubnet", pool6, ", vxlanMode: CrossSubnet", direct, "vxlan-v6.manul"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			needs(t, test.name[:4])
+			w := NewWorld(t)
+			w.give(poolWith("pool", test.cidr, test.mode))
+			is4 := test.cidr == pool4
+			near, other := w.Node("w1", "a", test.cidr), w.Node("w2", "a", test.cidr)
+			pods := []*Pod{near.Pod("p1"), other.Pod("p2")}
+			address := func(p *Pod) netip.Addr {
+				if is4 {
+					return p.V4
+				}
+				return p.V6
+			}
+			near.sends(address(pods[1]), test.near)
+			other.sends(address(pods[0]), test.near)
+			if test.far != "" {
+				far := w.Node("w3", "b", test.cidr)
+				pods = append(pods, far.Pod("p3"))
+				for _, n := range []*Node{near, other} {
+					n.sends(address(pods[2]), test.far)
+				}
+				far.sends(address(pods[0]), test.far)
+				far.sends(address(pods[1]), test.far)
+			}
+			for _, from := range pods {
+				for _, to := range pods {
+					if from != to {
+						talk(t, from, to, is4)
+					}
+				}
+			}
+			// A node's own traffic bears the address that the others send to through the tunnel.
+			last := pods[len(pods)-1]
+			at := netip.AddrPortFrom(address(last), 8081)
+			echo := last.Echo(at)
+			defer echo.Close()
+			c := near.Connect(at)
+			defer c.Close()
+			c.Exchange("probe")
+			want := near.V4
+			if !is4 {
+				want = near.V6
+			}
+			if test.far != "" {
+				status := w.status("w1")
+				if len(status.Tunnels) != 1 || status.Tunnels[0].Address == "" {
+					t.Fatalf("the node reports tunnels %v, want one with an address", status.Tunnels)
+				}
+				want = netip.MustParseAddr(status.Tunnels[0].Address)
+				if !netip.MustParsePrefix(test.cidr).Contains(want) {
+					t.Errorf("the tunnel's address %s is not of the pool", want)
+				}
+			}
+			if got := echo.Peer(); got != want {
+				t.Errorf("a pod sees node w1 as %s, want %s", got, want)
+			}
+		})
+	}
+}
+
+// TestTwoModesInOneCluster: each pool goes its own way, and so does each family.
+func TestTwoModesInOneCluster(t *testing.T) {
+	w := NewWorld(t)
+	w.give(poolWith("plain", pool4, ", assignmentMode: Manual"))
+	w.give(poolWith("tunnelled", other4, ", vxlanMode: Always"))
+	w.give(poolWith("six", pool6, ", vxlanMode: CrossSubnet"))
+	n1, n2, n3 := w.Node("w1", "a", pool4, other4, pool6), w.Node("w2", "a", pool4, other4, pool6), w.Node("w3", "b", pool4, other4, pool6)
+	p1, p2, p3 := n1.Pod("p1"), n2.Pod("p2"), n3.Pod("p3")
+	n1.sends(netip.MustParseAddr("10.48.2.1"), "eth0")
+	n1.sends(p2.V4, "vxlan.manul")
+	n1.sends(p2.V6, "eth0")
+	n1.sends(p3.V6, "vxlan-v6.manul")
+	n3.sends(p1.V4, "vxlan.manul")
+	n3.sends(p1.V6, "vxlan-v6.manul")
+	for _, is4 := range []bool{true, false} {
+		talk(t, p1, p2, is4)
+		talk(t, p1, p3, is4)
+		talk(t, p3, p2, is4)
+	}
+}
+
+// TestChangeOfModeAtRunTime: pods go on talking while the pool's mode changes.
+func TestChangeOfModeAtRunTime(t *testing.T) {
+	modes := []string{"", ", vxlanMode: Always", ", vxlanMode: CrossSubnet", ", vxlanMode: Always", ""}
+	w := NewWorld(t)
+	w.give(poolWith("pool", pool4, modes[0]))
+	n1, n2 := w.Node("w1", "a", pool4), w.Node("w2", "a", pool4)
+	p1, p2 := n1.Pod("p1"), n2.Pod("p2")
+	changeModes(t, w, p1, p2, modes, map[string]string{"": "eth0", modes[1]: "vxlan.manul", modes[2]: "eth0"})
+	for _, n := range w.Nodes {
+		eventually(t, func() string {
+			if d := n.devices(); len(d) > 0 {
+				return fmt.Sprintf("node %s has %v without a pool that wants them", n.Name, d)
+			}
+			return ""
+		})
+	}
+}
+
+// TestChangeFromIPIPToVXLAN: the two have nothing in common, and still pods go on talking.
+func TestChangeFromIPIPToVXLAN(t *testing.T) {
+	needs(t, "IPIP")
+	modes := []string{", ipipMode: Always", ", vxlanMode: Always", ", ipipMode: Always", ", ipipMode: CrossSubnet"}
+	w := NewWorld(t)
+	w.give(poolWith("pool", pool4, modes[0]))
+	n1, n2 := w.Node("w1", "a", pool4), w.Node("w2", "a", pool4)
+	p1, p2 := n1.Pod("p1"), n2.Pod("p2")
+	changeModes(t, w, p1, p2, modes, map[string]string{modes[0]: "ipip.manul", modes[1]: "vxlan.manul", modes[3]: "eth0"})
+}
+
+func changeModes(t *testing.T, w *World, from, to *Pod, modes []string, device map[string]string) {
+	t.Helper()
+	from.Node.sends(to.V4, device[modes[0]])
+	to.Node.sends(from.V4, device[modes[0]])
+	talk(t, from, to, true)
+	for _, mode := range modes[1:] {
+		s := newStream(t, from, to, true)
+		w.give(poolWith("pool", pool4, mode))
+		from.Node.sends(to.V4, device[mode])
+		to.Node.sends(from.V4, device[mode])
+		talk(t, from, to, true)
+		if longest := s.end(t); longest > time.Second {
+			t.Errorf("to %q: %v without an answer, want less than a second", mode, longest)
+		} else {
+			t.Logf("to %q: %v without an answer", mode, longest)
+		}
+	}
+}
+
+// TestNodesThatComeAndGo: routes, neighbours and forwarding entries follow, and nothing is left behind.
+func TestNodesThatComeAndGo(t *testing.T) {
+	w := NewWorld(t)
+	w.give(poolWith("pool", pool4, ", vxlanMode: Always"))
+	n1, n2, n3 := w.Node("w1", "a", pool4), w.Node("w2", "a", pool4), w.Node("w3", "b", pool4)
+	p1, p3 := n1.Pod("p1"), n3.Pod("p3")
+	has := func(n *Node, want ...string) {
+		t.Helper()
+		eventually(t, func() string { return cmp.Diff(want, n.devices()) })
+	}
+	has(n1, "vxlan.manul: 192.0.2.2 198.51.100.3")
+	has(n3, "vxlan.manul: 192.0.2.1 192.0.2.2")
+	n1.sends(p3.V4, "vxlan.manul")
+
+	w.take(n3.block(pool4)) // drained: its blocks are given back
+	n1.sends(p3.V4, "eth0")
+	w.take(n3.manifest())
+	has(n1, "vxlan.manul: 192.0.2.2")
+	has(n2, "vxlan.manul: 192.0.2.1")
+
+	w.give(n3.manifest() + "\n---\n" + n3.block(pool4)) // and it is back
+	has(n1, "vxlan.manul: 192.0.2.2 198.51.100.3")
+	n1.sends(p3.V4, "vxlan.manul")
+	n3.sends(p1.V4, "vxlan.manul")
+	talk(t, p1, p3, true)
+
+	w.take(poolWith("pool", pool4, ""))
+	for _, n := range w.Nodes {
+		has(n)
+		eventually(t, func() string {
+			list, err := n.RouteList(nil, netlink.FAMILY_V4)
+			if err != nil {
+				return err.Error()
+			}
+			i := slices.IndexFunc(list, func(r netlink.Route) bool { return r.Flags&int(netlink.FLAG_ONLINK) != 0 && r.Dst.IP.Equal([]byte{10, 48}) })
+			if i >= 0 {
+				return "left: " + list[i].String()
+			}
+			return ""
+		})
+	}
+}
+
+// TestRestartOfTheAgent changes nothing that is right, and makes right what changed meanwhile.
+func TestRestartOfTheAgent(t *testing.T) {
+	w := NewWorld(t)
+	w.give(poolWith("pool", pool4, ", vxlanMode: Always"))
+	n1, n2 := w.Node("w1", "a", pool4), w.Node("w2", "a", pool4)
+	p1, p2 := n1.Pod("p1"), n2.Pod("p2")
+	n1.sends(p2.V4, "vxlan.manul")
+	n2.sends(p1.V4, "vxlan.manul")
+	s := newStream(t, p1, p2, true)
+	before := n1.Link("vxlan.manul").Attrs().Index
+	_, source := n1.way(p2.V4)
+	n1.Stop()
+	n1.Start()
+	eventually(t, func() string {
+		if err := n1.agent.Ready(); err != nil {
+			return err.Error()
+		}
+		return ""
+	})
+	if longest := s.end(t); longest > 200*time.Millisecond {
+		t.Errorf("%v without an answer during a restart", longest)
+	}
+	if after := n1.Link("vxlan.manul").Attrs().Index; after != before {
+		t.Error("the device was made anew")
+	}
+	if _, again := n1.way(p2.V4); again != source || !source.IsValid() {
+		t.Errorf("the node's address in the tunnel was %s and is %s", source, again)
+	}
+
+	// Somebody removes the device: it comes back with all that is on it.
+	if err := n1.LinkDel(n1.Link("vxlan.manul")); err != nil {
+		t.Fatal(err)
+	}
+	n1.sends(p2.V4, "vxlan.manul")
+	talk(t, p1, p2, true)
+}
+
+// TestAddressesOfTunnels: from pools for tunnels alone before others, never a pod's, and another one when the pool is no longer
+// for it.
+func TestAddressesOfTunnels(t *testing.T) {
+	w := NewWorld(t)
+	w.give(poolWith("pool", pool4, ", vxlanMode: Always"))
+	n1, n2 := w.Node("w1", "a", pool4), w.Node("w2", "a", pool4)
+	in := func(pool string) (addr netip.Addr) {
+		t.Helper()
+		eventually(t, func() string {
+			ends := w.status("w1").Tunnels
+			if len(ends) == 1 && ends[0].Address != "" && netip.MustParsePrefix(pool).Contains(netip.MustParseAddr(ends[0].Address)) {
+				addr = netip.MustParseAddr(ends[0].Address)
+				return ""
+			}
+			return fmt.Sprintf("tunnels %v, want an address of %s", ends, pool)
+		})
+		return addr
+	}
+	ofPods := in(pool4)
+	p1 := n1.Pod("p1")
+	if p1.V4 == ofPods {
+		t.Errorf("pod and tunnel have %s", ofPods)
+	}
+
+	w.give(poolWith("ends", other4, ", vxlanMode: Always, allowedUses: [Tunnel]") + "\n---\n" + n1.block(other4) + "\n---\n" + n2.block(other4))
+	own := in(other4)
+	p2 := n2.Pod("p2")
+	if netip.MustParsePrefix(other4).Contains(p2.V4) {
+		t.Errorf("pod %s has an address of the pool for tunnels", p2.V4)
+	}
+	eventually(t, func() string {
+		if _, source := n1.way(p2.V4); source != own {
+			return fmt.Sprintf("the node sends from %s, want %s", source, own)
+		}
+		return ""
+	})
+	n2.sends(own, "vxlan.manul")
+	at := netip.AddrPortFrom(p2.V4, 8081)
+	echo := p2.Echo(at)
+	defer echo.Close()
+	c := n1.Connect(at)
+	defer c.Close()
+	c.Exchange("probe")
+	if got := echo.Peer(); got != own {
+		t.Errorf("the pod sees %s, want %s", got, own)
+	}
+	w.take(poolWith("ends", other4, ""))
+	in(pool4)
+}
