@@ -209,7 +209,7 @@ func families(pools []ipam.Pool) (v4, v6 bool) {
 	return v4, v6
 }
 
-// reserved are the CIDRs of all reservations. What can't be read reserves nothing.
+// reserved are the CIDRs of all reservations, and floating addresses. What can't be read reserves nothing.
 func (s *state) reserved() []netip.Prefix {
 	var out []netip.Prefix
 	for i := range s.reservations {
@@ -218,6 +218,16 @@ func (s *state) reserved() []netip.Prefix {
 				out = append(out, netip.PrefixFrom(addr, addr.BitLen()))
 			} else if cidr, err := netip.ParsePrefix(text); err == nil {
 				out = append(out, cidr.Masked())
+			}
+		}
+	}
+	// What is one pod's floating address is no other's own.
+	for i := range s.nodeStates {
+		for j := range s.nodeStates[i].Spec.Endpoints {
+			for _, f := range s.nodeStates[i].Spec.Endpoints[j].Floating {
+				if addr, err := netip.ParseAddr(f.Address); err == nil && f.Problem == "" {
+					out = append(out, netip.PrefixFrom(addr, addr.BitLen()))
+				}
 			}
 		}
 	}

@@ -35,7 +35,7 @@ func (p *planner) outstanding(lease Lease, in Input) []Loan {
 			continue
 		}
 		borrower.loans = append(borrower.loans, &borrowed{Loan: loan, pool: lease.Pool, block: lease.Block})
-		if loan.State != LoanRecalled && !borrower.used[loan.Address] && !borrower.named[loan.Address] {
+		if loan.State != LoanRecalled && !borrower.used[loan.Address] && !borrower.named[loan.Address] && !p.space.isReserved(loan.Address) {
 			borrower.capacity[lease.Pool]++
 		}
 	}
@@ -45,7 +45,7 @@ func (p *planner) outstanding(lease Lease, in Input) []Loan {
 // borrow has single addresses handed over to a node, as many as it lacks, while others can spare some.
 func (p *planner) borrow(n *nodeState, d demand, missing uint64) {
 	for _, loan := range n.loans {
-		if missing > 0 && !p.strict && loan.State == LoanRecalled && d.has(loan.pool) && !n.used[loan.Address] && !n.named[loan.Address] {
+		if missing > 0 && !p.strict && loan.State == LoanRecalled && d.has(loan.pool) && !n.used[loan.Address] && !n.named[loan.Address] && !p.space.isReserved(loan.Address) {
 			p.step(loan, LoanGiven)
 			n.capacity[loan.pool]++
 			missing--
@@ -170,10 +170,10 @@ func (p *planner) returnLoans(n *nodeState) {
 	for _, loan := range n.loans {
 		named := n.named[loan.Address]
 		keep := named || n.needs(loan.pool) && n.spare(loan.pool) == 0
-		if loan.State == LoanRecalled || n.used[loan.Address] || keep && !p.strict {
+		if loan.State == LoanRecalled || n.used[loan.Address] || keep && !p.strict && (named || !p.space.isReserved(loan.Address)) {
 			continue
 		}
-		if !named {
+		if !named && !p.space.isReserved(loan.Address) {
 			n.capacity[loan.pool]--
 		}
 		if loan.State == LoanAsked {
