@@ -46,6 +46,14 @@ const rest = 10
 // plan is the one thing on the queue: all leases are planned together.
 type plan struct{}
 
+// Plan is a request to plan, the only one that there is.
+type Plan = plan
+
+// New returns a lessor that knows of no lease made before.
+func New(c client.Client, world *live.World, now func() time.Time) *Lessor {
+	return &Lessor{Client: c, World: world, Now: now, made: map[string]madeLease{}}
+}
+
 // Lessor plans and writes the leases. It runs on the leader alone.
 type Lessor struct {
 	Client client.Client
@@ -68,7 +76,7 @@ type madeLease struct {
 // Setup registers the lessor.
 func Setup(mgr manager.Manager, world *live.World) error {
 	c, err := controller.NewTyped("leases", mgr, controller.TypedOptions[plan]{
-		Reconciler:              &Lessor{Client: mgr.GetClient(), World: world, Now: time.Now, made: map[string]madeLease{}},
+		Reconciler:              New(mgr.GetClient(), world, time.Now),
 		MaxConcurrentReconciles: 1,
 		RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[plan](10*time.Millisecond, 30*time.Second),
 	})

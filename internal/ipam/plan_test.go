@@ -303,7 +303,6 @@ func TestPropertyPlan(t *testing.T) {
 		if diff := cmp.Diff(plan, MakePlan(shuffled), comparePrefixes()); diff != "" {
 			t.Fatalf("the plan depends on the order of its input:\n%s", diff)
 		}
-
 	})
 }
 

@@ -89,7 +89,7 @@ func (w *world) reports() Reports {
 		out[n.Name] = map[netip.Prefix]Report{}
 		for block, h := range w.holdings {
 			if h.Node == n.Name {
-				r := Report{Revision: h.Revision, Released: h.Withdrawn && !slices.ContainsFunc(n.Used, func(a netip.Addr) bool { return block.Contains(a) })}
+				r := Report{Revision: h.Revision, Released: h.Withdrawn && !slices.ContainsFunc(n.Used, block.Contains)}
 				for _, loan := range h.Loans {
 					if !slices.Contains(n.Used, loan.Address) {
 						r.Withheld = append(r.Withheld, loan.Address)

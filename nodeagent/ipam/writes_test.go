@@ -121,7 +121,7 @@ func runScript(t *testing.T, at int, after bool) (map[netip.Addr]Owner, []Agreem
 					t.Error(err)
 				}
 			}
-			panic(powerLoss{})
+			panic(powerLoss{}) //nolint:forbidigo // nothing else ends a call in its midst
 		}
 		return a
 	}
@@ -176,7 +176,7 @@ func cutOff(do func()) (lost bool) {
 	defer func() {
 		if r := recover(); r != nil {
 			if _, ok := r.(powerLoss); !ok {
-				panic(r)
+				panic(r) //nolint:forbidigo // it is not this test's
 			}
 			lost = true
 		}
