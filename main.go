@@ -40,6 +40,7 @@ type flags struct {
 	leaderElectNamespace string
 	pool                 string
 	keepDenied           bool
+	unmanaged            bool
 	logLevel             string
 	kubeconfig           string
 }
@@ -64,6 +65,7 @@ func command() *cobra.Command {
 	p.StringVar(&f.leaderElectNamespace, "leader-elect-namespace", "manul-system", "namespace of the Lease that replicas agree by")
 	p.StringVar(&f.pool, "default-ipv4-pool", "", "CIDR of the address pool to create in a cluster that has none; empty for none")
 	p.BoolVar(&f.keepDenied, "keep-denied-connections", false, "let connections go on that policies have come to deny; they are ended otherwise")
+	p.BoolVar(&f.unmanaged, "allow-unmanaged-addresses", false, "let pods have the addresses of their annotation cni.projectcalico.org/ipAddrsNoIpam, whosever they are")
 	p.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	p.StringVar(&f.kubeconfig, "kubeconfig", "", "how to reach the API server; empty inside a cluster")
 	return cmd
@@ -92,6 +94,7 @@ func (f *flags) run(ctx context.Context) error {
 		LeaderElectionNamespace: f.leaderElectNamespace,
 		DefaultIPv4Pool:         pool,
 		KeepDeniedConnections:   f.keepDenied,
+		AllowUnmanagedAddresses: f.unmanaged,
 		Version:                 version,
 		Log:                     log,
 		Admission:               f.admission(),

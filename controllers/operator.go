@@ -61,6 +61,8 @@ type Options struct {
 	DefaultIPv4Pool netip.Prefix
 	// KeepDeniedConnections has nodes let connections go on that policies have come to deny. They are ended otherwise.
 	KeepDeniedConnections bool
+	// AllowUnmanagedAddresses lets pods have the addresses of their annotation ipAddrsNoIpam.
+	AllowUnmanagedAddresses bool
 	// Version of the operator, for people to read.
 	Version string
 	Log     logr.Logger
@@ -101,6 +103,7 @@ func Run(ctx context.Context, cfg *rest.Config, opts Options) error {
 	}
 	world := live.New()
 	world.KeepDeniedConnections(opts.KeepDeniedConnections)
+	world.AllowUnmanagedAddresses(opts.AllowUnmanagedAddresses)
 	if err := register(mgr, world, opts); err != nil {
 		return err
 	}

@@ -38,6 +38,11 @@ type BGP struct {
 	// +optional
 	Sessions []BGPSession `json:"sessions,omitempty"`
 
+	// Groups are sessions with many nodes that are alike. None of them is among Sessions.
+	// +listType=atomic
+	// +optional
+	Groups []BGPGroup `json:"groups,omitempty"`
+
 	// Filters that sessions name, in order of their name.
 	// +listType=map
 	// +listMapKey=name
@@ -48,6 +53,11 @@ type BGP struct {
 	// +listType=atomic
 	// +optional
 	Announce []string `json:"announce,omitempty"`
+
+	// ServiceRanges are the CIDRs of services that nodes advertise, this one or others, in order.
+	// +listType=atomic
+	// +optional
+	ServiceRanges []string `json:"serviceRanges,omitempty"`
 
 	// Communities that routes are advertised with, in order of CIDR: a route gets those of every CIDR that it lies in.
 	// +listType=map
@@ -147,6 +157,16 @@ type BGPSession struct {
 	Filters []string `json:"filters,omitempty"`
 }
 
+// BGPGroup are sessions that differ in nothing but the peer. A route reflector has one with each of its clients. Each session is as
+// if it were listed under the name of the BGPPeer and the member's address: "rr/192.0.2.7".
+type BGPGroup struct {
+	// Session is what they have in common. Its name is the BGPPeer's, and it has neither address nor node.
+	Session BGPSession `json:"session"`
+	// Members are the peers, in order of their address: "192.0.2.7", or "192.0.2.7 65001" where the AS number is another than the session's.
+	// +listType=atomic
+	Members []string `json:"members"`
+}
+
 // BGPRouteFilter is a BGPFilter of projectcalico.org, for both families.
 type BGPRouteFilter struct {
 	Name string `json:"name"`
@@ -217,6 +237,20 @@ type BGPCommunities struct {
 	CIDR string `json:"cidr"`
 	// +listType=atomic
 	Values []string `json:"values"`
+}
+
+// MeshGroup is the name under which the sessions of the mesh are counted, and which their names begin with.
+const MeshGroup = "mesh"
+
+// BGPGroupStatus counts sessions that are not listed one by one.
+type BGPGroupStatus struct {
+	// Name of the BGPPeer; of the mesh "mesh".
+	Name string `json:"name"`
+	// Family of the peers' addresses: 4 or 6.
+	Family int32 `json:"family"`
+	// Sessions that there should be, and how many of them are Established.
+	Sessions    int32 `json:"sessions"`
+	Established int32 `json:"established"`
 }
 
 // BGPSessionStatus is how a session stands.

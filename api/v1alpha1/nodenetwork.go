@@ -48,10 +48,11 @@ type NodeNetworkSpec struct {
 	// +optional
 	Borrowed []string `json:"borrowed,omitempty"`
 
-	// Floating are addresses that the node translates to those of its pods, in order.
+	// Single are other single addresses that lie behind the node, in order: floating ones, which the node translates to those of
+	// its pods, and those that pods have without address management.
 	// +listType=set
 	// +optional
-	Floating []string `json:"floating,omitempty"`
+	Single []string `json:"single,omitempty"`
 
 	// Tunnels are the node's ends of tunnels, in order of their kind.
 	// +listType=map

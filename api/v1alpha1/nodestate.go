@@ -78,6 +78,10 @@ type NodeStateSpec struct {
 	// +optional
 	BGP *BGP `json:"bgp,omitempty"`
 
+	// Inquiry asks for a Report. Absent: nobody does.
+	// +optional
+	Inquiry *Inquiry `json:"inquiry,omitempty"`
+
 	// Settings of the agent.
 	// +optional
 	Settings AgentSettings `json:"settings,omitempty"`
@@ -122,9 +126,35 @@ type Endpoint struct {
 	// +optional
 	Floating []FloatingAddress `json:"floating,omitempty"`
 
+	// HardwareAddress is the MAC address that the pod's interface gets. Absent: one that follows from its attachment.
+	// +optional
+	HardwareAddress string `json:"hardwareAddress,omitempty"`
+
+	// Bandwidth limits what goes to the pod and comes from it. Absent: nothing does.
+	// +optional
+	Bandwidth *Bandwidth `json:"bandwidth,omitempty"`
+
 	// Addresses says which addresses the endpoint may get.
 	// +optional
 	Addresses AddressRequest `json:"addresses,omitempty"`
+}
+
+// Bandwidth limits the traffic of a pod, seen from the pod.
+type Bandwidth struct {
+	// Ingress limits what goes to the pod.
+	// +optional
+	Ingress *BandwidthLimit `json:"ingress,omitempty"`
+	// Egress limits what the pod sends.
+	// +optional
+	Egress *BandwidthLimit `json:"egress,omitempty"`
+}
+
+// BandwidthLimit is a limit in one direction.
+type BandwidthLimit struct {
+	// BitsPerSecond that pass in the long run.
+	BitsPerSecond int64 `json:"bitsPerSecond"`
+	// BurstBits that pass at once after a pause.
+	BurstBits int64 `json:"burstBits"`
 }
 
 // FloatingAddress is an address that is translated, one to one, to the endpoint's own address of the same family.
@@ -221,6 +251,10 @@ type AddressRequest struct {
 	// +listType=set
 	// +optional
 	Fixed []string `json:"fixed,omitempty"`
+
+	// Unmanaged: the fixed addresses are taken as they are, whether or not they lie in one of the node's blocks.
+	// +optional
+	Unmanaged bool `json:"unmanaged,omitempty"`
 
 	// Impossible says why the endpoint can get no address at all, with the annotation at fault and what to do.
 	// +optional
@@ -348,6 +382,12 @@ type AgentSettings struct {
 	// +optional
 	AllowIPIPFromPods bool `json:"allowIPIPFromPods,omitempty"`
 
+	// ServiceLoops is what becomes of packets from elsewhere to addresses in ranges of services that nothing answers for: otherwise they
+	// bounce between the node and its router. Absent: Drop.
+	// +kubebuilder:validation:Enum=Drop;Reject;Disabled
+	// +optional
+	ServiceLoops string `json:"serviceLoops,omitempty"`
+
 	// FailsafeInbound are ports of the node that host endpoints never close to what comes in, in order.
 	// +listType=atomic
 	// +optional
@@ -418,11 +458,23 @@ type NodeStateStatus struct {
 	// +optional
 	Tunnels []TunnelEnd `json:"tunnels,omitempty"`
 
-	// BGPSessions are the node's BGP sessions, in order of their name.
+	// BGPSessions are the node's BGP sessions, in order of their name. Of those of the mesh and of groups only some that are not
+	// Established are among them.
 	// +listType=map
 	// +listMapKey=name
 	// +optional
 	BGPSessions []BGPSessionStatus `json:"bgpSessions,omitempty"`
+
+	// BGPGroups count the sessions of the mesh and of groups, in order of name and family.
+	// +listType=map
+	// +listMapKey=name
+	// +listMapKey=family
+	// +optional
+	BGPGroups []BGPGroupStatus `json:"bgpGroups,omitempty"`
+
+	// Report answers the Inquiry.
+	// +optional
+	Report *Report `json:"report,omitempty"`
 
 	// Failures are the items that could not be put into effect. What is not listed is in effect.
 	// +listType=atomic

@@ -31,8 +31,12 @@ func newAttachment(id protocol.Attachment, given protocol.AddResult) attachment 
 	// One address for one attachment, so that ADD has the same result each time: locally administered, unicast.
 	sum := sha256.Sum256([]byte(alias(id)))
 	sum[0] = sum[0]&^1 | 2
+	podMAC := net.HardwareAddr(sum[:6])
+	if mac, err := net.ParseMAC(given.HardwareAddress); err == nil {
+		podMAC = mac // the pod asks for it
+	}
 	return attachment{
-		id: id, hostName: given.InterfaceName, hostMAC: hostMAC(), podMAC: sum[:6],
+		id: id, hostName: given.InterfaceName, hostMAC: hostMAC(), podMAC: podMAC,
 		addrs: given.Addresses, mtu: given.MTU,
 	}
 }

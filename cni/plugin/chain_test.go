@@ -23,7 +23,7 @@ func standardPlugins(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
 	const module = "github.com/containernetworking/plugins/plugins/meta/"
-	build := exec.CommandContext(t.Context(), "go", "-C", "../../hack/cniplugins", "build", "-o", dir+"/", module+"portmap", module+"tuning") //nolint:gosec // no input
+	build := exec.CommandContext(t.Context(), "go", "-C", "../../hack/cniplugins", "build", "-o", dir+"/", module+"portmap", module+"tuning")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("building plugins: %v: %s", err, out)

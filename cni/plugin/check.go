@@ -133,6 +133,9 @@ func (a attachment) verifyLinks(host, pod *netlink.LinkAttrs) error {
 	if !sameMAC(host.HardwareAddr, a.hostMAC) {
 		errs = append(errs, mismatch("interface %s has hardware address %s, want %s", a.hostName, host.HardwareAddr, a.hostMAC))
 	}
+	if !sameMAC(pod.HardwareAddr, a.podMAC) {
+		errs = append(errs, mismatch("interface %s in the pod has hardware address %s, want %s", a.id.IfName, pod.HardwareAddr, a.podMAC))
+	}
 	for _, l := range []*netlink.LinkAttrs{host, pod} {
 		if l.MTU != a.mtu {
 			errs = append(errs, mismatch("interface %s has MTU %d, want %d", l.Name, l.MTU, a.mtu))

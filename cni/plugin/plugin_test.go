@@ -57,6 +57,25 @@ func TestResultOfAddIsExact(t *testing.T) {
 	w.ok(p.check())
 }
 
+func TestPodGetsTheHardwareAddressThatItAsksFor(t *testing.T) {
+	w := newWorld(t)
+	w.agent.mac = "1c:0c:0a:c0:ff:ee"
+	w.serve()
+	p := w.pod("c1", "web")
+	p.mustAdd()
+	w.in(p.netns, func() {
+		if got := w.link("eth0").Attrs().HardwareAddr.String(); got != w.agent.mac {
+			t.Errorf("hardware address %s, want %s", got, w.agent.mac)
+		}
+	})
+	w.ok(p.check())
+	w.ok(transfer(w.host, p.netns, "10.48.0.1"))
+	w.in(p.netns, func() {
+		w.ok(netlink.LinkSetHardwareAddr(w.link("eth0"), net.HardwareAddr{2, 0, 0, 0, 0, 1}))
+	})
+	wantCode(t, p.check(), protocol.CodeMismatch, "hardware address 02:00:00:00:00:01, want 1c:0c:0a:c0:ff:ee")
+}
+
 func TestResultInOlderVersions(t *testing.T) {
 	w := newWorld(t)
 	w.serve()

@@ -286,6 +286,7 @@ type fakeAgent struct {
 	fail  error
 	block chan struct{} // when set, Add waits for it
 	mtu   int
+	mac   string // that pods ask for
 }
 
 func newFakeAgent(first ...string) *fakeAgent {
@@ -321,7 +322,7 @@ func (a *fakeAgent) Add(ctx context.Context, r protocol.AddRequest) (protocol.Ad
 	if held, ok := a.holds[r.Attachment]; ok {
 		return held, nil
 	}
-	res := protocol.AddResult{InterfaceName: interfaceName(r.PodNamespace, r.PodName), MTU: a.mtu}
+	res := protocol.AddResult{InterfaceName: interfaceName(r.PodNamespace, r.PodName), MTU: a.mtu, HardwareAddress: a.mac}
 	if r.MTU != 0 {
 		res.MTU = r.MTU
 	}

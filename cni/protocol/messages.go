@@ -112,4 +112,6 @@ type AddResult struct {
 	Addresses []netip.Addr `json:"addresses"`
 	// MTU of both ends, bytes.
 	MTU int `json:"mtu"`
+	// HardwareAddress of the pod's end: the MAC address. Empty: the plugin chooses one that is always the same for the attachment.
+	HardwareAddress string `json:"hardwareAddress,omitempty"`
 }

@@ -2,6 +2,7 @@ package protocol
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"strings"
 )
@@ -119,6 +120,11 @@ func (r *AddResult) Validate() error {
 		seen[a] = true
 		if a.Is6() {
 			least = minMTUIPv6
+		}
+	}
+	if r.HardwareAddress != "" {
+		if mac, err := net.ParseMAC(r.HardwareAddress); err != nil || len(mac) != 6 || mac[0]&1 != 0 {
+			return Errorf(CodeDecoding, "hardwareAddress: got %q, want an Ethernet address of a single interface", r.HardwareAddress)
 		}
 	}
 	if r.MTU < least || r.MTU > maxMTU {

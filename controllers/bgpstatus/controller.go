@@ -77,6 +77,9 @@ func watch[T client.Object](c cache.Cache, obj T, only ...predicate.TypedPredica
 // counts of prefixes are no news here.
 func sessionsChanged(e event.TypedUpdateEvent[*v1alpha1.NodeState]) bool {
 	return !slices.EqualFunc(sessions(e.ObjectOld), sessions(e.ObjectNew), func(a, b v1alpha1.BGPSession) bool { return a.Name == b.Name }) ||
+		!slices.EqualFunc(groups(e.ObjectOld), groups(e.ObjectNew), func(a, b v1alpha1.BGPGroup) bool {
+			return a.Session.Name == b.Session.Name && len(a.Members) == len(b.Members)
+		}) || !slices.Equal(e.ObjectOld.Status.BGPGroups, e.ObjectNew.Status.BGPGroups) ||
 		!slices.EqualFunc(e.ObjectOld.Status.BGPSessions, e.ObjectNew.Status.BGPSessions, func(a, b v1alpha1.BGPSessionStatus) bool {
 			return a.Name == b.Name && a.State == b.State && a.Reason == b.Reason && a.Message == b.Message
 		})
@@ -87,6 +90,13 @@ func sessions(state *v1alpha1.NodeState) []v1alpha1.BGPSession {
 		return nil
 	}
 	return state.Spec.BGP.Sessions
+}
+
+func groups(state *v1alpha1.NodeState) []v1alpha1.BGPGroup {
+	if state.Spec.BGP == nil {
+		return nil
+	}
+	return state.Spec.BGP.Groups
 }
 
 // Reconcile brings the conditions of all BGP objects up to date. The objects of the cache are shared, and not changed.

@@ -46,7 +46,7 @@ const (
 	// maxNamed is how many nodes a message names, maxText how long what one of them says may be.
 	maxNamed, maxText = 3, 200
 	// meshSession begins the names of sessions of the mesh.
-	meshSession = "mesh/"
+	meshSession = v1alpha1.MeshGroup + "/"
 )
 
 // reasons are those that nodes report, the more telling first: the condition bears the first that any session has.
@@ -57,6 +57,8 @@ func reasons() []string {
 // summary is how the sessions of one BGPPeer stand, over all nodes.
 type summary struct {
 	nodes, up int
+	// unlisted counts sessions of groups that are not up and that nodes did not list.
+	unlisted int
 	// troubles of sessions that are not up, in order of nodes.
 	troubles []trouble
 }
@@ -105,6 +107,7 @@ func summarize(states []*v1alpha1.NodeState) (peers map[string]*summary, meshSec
 				sum.troubles = append(sum.troubles, troubleOf(state.Name, want, s))
 			}
 		}
+		summarizeGroups(peers, up, state)
 		for name, all := range up {
 			if all {
 				peers[name].up++
@@ -112,6 +115,56 @@ func summarize(states []*v1alpha1.NodeState) (peers map[string]*summary, meshSec
 		}
 	}
 	return peers, meshSecret
+}
+
+// summarizeGroups looks at the sessions of a node that are counted. up tells of which peers it has sessions, and whether all of them are
+// up.
+func summarizeGroups(peers map[string]*summary, up map[string]bool, state *v1alpha1.NodeState) {
+	want := map[string]int{}
+	for i := range state.Spec.BGP.Groups {
+		g := &state.Spec.BGP.Groups[i]
+		want[g.Session.Name] += len(g.Members)
+	}
+	for name, sessions := range want {
+		if peers[name] == nil {
+			peers[name] = &summary{}
+		}
+		sum := peers[name]
+		all, counted := up[name]
+		if !counted {
+			all = true
+			sum.nodes++
+		}
+		reported, established := 0, 0
+		for _, g := range state.Status.BGPGroups {
+			if g.Name == name {
+				reported += int(g.Sessions)
+				established += int(g.Established)
+			}
+		}
+		up[name] = all && reported == sessions && established == sessions
+		if reported != sessions {
+			sum.troubles = append(sum.troubles, trouble{
+				node: state.Name, address: fmt.Sprintf("%d nodes", sessions), reason: ReasonPending, message: "the node has yet to report",
+			})
+			continue
+		}
+		listed := 0
+		for i := range state.Status.BGPSessions {
+			s := &state.Status.BGPSessions[i]
+			if peerOf(s.Name) != name || s.State == stateEstablished || isListed(state.Spec.BGP, s.Name) {
+				continue
+			}
+			listed++
+			sum.troubles = append(sum.troubles, troubleOf(state.Name, &v1alpha1.BGPSession{Name: s.Name, Address: s.Address}, s))
+		}
+		sum.unlisted += max(0, sessions-established-listed)
+	}
+}
+
+// isListed tells whether a session is none of a group's.
+func isListed(b *v1alpha1.BGP, name string) bool {
+	return slices.ContainsFunc(b.Sessions, func(s v1alpha1.BGPSession) bool { return s.Name == name })
 }
 
 func troubleOf(node string, want *v1alpha1.BGPSession, s *v1alpha1.BGPSessionStatus) trouble {
@@ -158,12 +211,11 @@ func established(generation int64, sum *summary) metav1.Condition {
 	// Those of the reason first: they are what the condition is about.
 	troubles := slices.Clone(sum.troubles)
 	slices.SortStableFunc(troubles, func(a, b trouble) int { return rank(a.reason, c.Reason) - rank(b.reason, c.Reason) })
-	for i, t := range troubles {
-		if i == maxNamed {
-			c.Message += fmt.Sprintf("; and %d more sessions", len(troubles)-maxNamed)
-			break
-		}
+	for _, t := range troubles[:min(maxNamed, len(troubles))] {
 		c.Message += fmt.Sprintf("; %s to %s: %s", t.node, t.address, t.message)
+	}
+	if more := max(0, len(troubles)-maxNamed) + sum.unlisted; more > 0 {
+		c.Message += fmt.Sprintf("; and %d more sessions", more)
 	}
 	return c
 }

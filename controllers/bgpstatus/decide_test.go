@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
@@ -33,6 +34,47 @@ func state(node string, sessions ...string) *v1alpha1.NodeState {
 		})
 	}
 	return s
+}
+
+// reflector is a node with a group of sessions "rr", of which it reports so many, established or not.
+func reflector(node string, members, reported, established int, listed ...string) *v1alpha1.NodeState {
+	s := state(node)
+	group := v1alpha1.BGPGroup{Session: v1alpha1.BGPSession{Name: "rr"}}
+	for i := range members {
+		group.Members = append(group.Members, fmt.Sprint("192.0.2.", i))
+	}
+	s.Spec.BGP.Groups = []v1alpha1.BGPGroup{group}
+	s.Status.BGPGroups = []v1alpha1.BGPGroupStatus{{Name: "rr", Family: 4, Sessions: int32(reported), Established: int32(established)}}
+	for _, address := range listed {
+		s.Status.BGPSessions = append(s.Status.BGPSessions, v1alpha1.BGPSessionStatus{
+			Name: "rr/" + address, Address: address, State: "Active", Reason: "Unreachable", Message: "no route to host",
+		})
+	}
+	return s
+}
+
+func TestEstablishedInGroups(t *testing.T) {
+	for sentence, tc := range map[string]struct {
+		states []*v1alpha1.NodeState
+		want   string
+	}{
+		"all are up":               {[]*v1alpha1.NodeState{reflector("a", 20, 20, 20), state("b", "rr/192.0.2.9 Established")}, "True Established: 2 of 2 nodes"},
+		"the node has yet to know": {[]*v1alpha1.NodeState{reflector("a", 20, 19, 19)}, "False Pending: 0 of 1 nodes; a to 20 nodes: the node has yet to report"},
+		"one is not up": {
+			[]*v1alpha1.NodeState{reflector("a", 20, 20, 19, "192.0.2.7")}, "False Unreachable: 0 of 1 nodes; a to 192.0.2.7: no route to host",
+		},
+		"more than the node lists": {
+			[]*v1alpha1.NodeState{reflector("a", 20, 20, 3, "192.0.2.7")}, "no route to host; and 16 more sessions",
+		},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			sums, _ := summarize(tc.states)
+			c := established(7, sums["rr"])
+			if got := fmt.Sprintf("%s %s: %s", c.Status, c.Reason, c.Message); !strings.HasSuffix(got, tc.want) {
+				t.Errorf("condition is %q, want %q", got, tc.want)
+			}
+		})
+	}
 }
 
 func TestEstablished(t *testing.T) {
@@ -108,16 +150,33 @@ func TestAccepted(t *testing.T) {
 }
 
 func TestCalicoNodeStatus(t *testing.T) {
-	s := state("a", "mesh/b/192.0.2.2 Established", "tor/192.0.2.9 Active", "rack/2001:db8::9 Established")
+	s := state("a", "mesh/b/192.0.2.2 Active", "tor/192.0.2.9 Active", "rack/2001:db8::9 Established")
+	s.Status.BGPGroups = []v1alpha1.BGPGroupStatus{{Name: "mesh", Family: 4, Sessions: 3, Established: 2}}
 	s.Spec.BGP.RouterID, s.Spec.BGP.Addresses = "192.0.2.1", []string{"192.0.2.1"}
 	s.Status.AgentVersion = "v1"
 	s.Status.Conditions = []metav1.Condition{{Type: "Ready", Status: metav1.ConditionTrue}}
-	got := answer([]v3.NodeStatusClass{"Agent", "BGP"}, s, map[string]bool{"tor": true})
+	at := metav1.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	s.Status.Report = &v1alpha1.Report{
+		At: at, Started: at, Sessions: s.Status.BGPSessions,
+		Routes: []v1alpha1.RouteStatus{
+			{Destination: "0.0.0.0/0", Gateway: "192.0.2.254", Interface: "eth0", Installed: true, Source: "Kernel"},
+			{Destination: "10.48.2.0/26", Gateway: "192.0.2.2", Source: "NodeMesh", Peer: "192.0.2.2"},
+			{Destination: "2001:db8::/64", Interface: "eth0", Installed: true, Source: "Direct"},
+		},
+	}
+	got := answer([]v3.NodeStatusClass{"Agent", "BGP", "Routes"}, s, map[string]bool{"tor": true})
 	want := v3.CalicoNodeStatusStatus{
-		Agent: v3.NodeAgentStatus{BIRDV4: v3.BGPDaemonStatus{State: "Ready", Version: "v1", RouterID: "192.0.2.1"}},
+		Agent: v3.NodeAgentStatus{BIRDV4: v3.BGPDaemonStatus{State: "Ready", Version: "v1", RouterID: "192.0.2.1", LastBootTime: "2026-01-02T03:04:05Z"}},
+		Routes: v3.NodeRouteStatus{
+			RoutesV4: []v3.NodeRoute{
+				{Type: "FIB", Destination: "0.0.0.0/0", Gateway: "192.0.2.254", Interface: "eth0", LearnedFrom: v3.NodeRouteSource{SourceType: "Kernel"}},
+				{Type: "RIB", Destination: "10.48.2.0/26", Gateway: "192.0.2.2", LearnedFrom: v3.NodeRouteSource{SourceType: "NodeMesh", PeerIP: "192.0.2.2"}},
+			},
+			RoutesV6: []v3.NodeRoute{{Type: "FIB", Destination: "2001:db8::/64", Interface: "eth0", LearnedFrom: v3.NodeRouteSource{SourceType: "Direct"}}},
+		},
 		BGP: v3.NodeBGPStatus{
-			NumberEstablishedV4: 1, NumberNotEstablishedV4: 1, NumberEstablishedV6: 1,
-			PeersV4: []v3.NodePeer{{PeerIP: "192.0.2.2", Type: "NodeMesh", State: "Established"}, {PeerIP: "192.0.2.9", Type: "GlobalPeer", State: "Active"}},
+			NumberEstablishedV4: 2, NumberNotEstablishedV4: 2, NumberEstablishedV6: 1,
+			PeersV4: []v3.NodePeer{{PeerIP: "192.0.2.2", Type: "NodeMesh", State: "Active"}, {PeerIP: "192.0.2.9", Type: "GlobalPeer", State: "Active"}},
 			PeersV6: []v3.NodePeer{{PeerIP: "2001:db8::9", Type: "NodePeer", State: "Established"}},
 		},
 	}

@@ -32,7 +32,7 @@ func Kinds() []client.Object {
 		&v3.StagedNetworkPolicy{}, &v3.StagedGlobalNetworkPolicy{}, &v3.StagedKubernetesNetworkPolicy{},
 		&v3.NetworkSet{}, &v3.GlobalNetworkSet{}, &v3.HostEndpoint{},
 		&v3.IPPool{}, &v3.IPReservation{}, &v3.IPAMConfiguration{}, &v3.IPAMBlock{}, &v3.FelixConfiguration{},
-		&v3.BGPConfiguration{}, &v3.BGPPeer{}, &v3.BGPFilter{},
+		&v3.BGPConfiguration{}, &v3.BGPPeer{}, &v3.BGPFilter{}, &v3.CalicoNodeStatus{},
 		&v1alpha1.NodeState{}, &v1alpha1.NodeEndpoints{}, &v1alpha1.NodeNetwork{},
 		&v1alpha1.PolicyProgram{}, &v1alpha1.SetCatalog{},
 	}
@@ -148,6 +148,9 @@ func unchanged(old, obj any) bool {
 	case *v3.BGPPeer:
 		after, ok := obj.(*v3.BGPPeer)
 		return ok && before.UID == after.UID && before.Generation == after.Generation // its status is the operator's own
+	case *v3.CalicoNodeStatus:
+		after, ok := obj.(*v3.CalicoNodeStatus)
+		return ok && before.UID == after.UID && before.Generation == after.Generation
 	}
 	return false
 }

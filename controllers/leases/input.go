@@ -285,6 +285,10 @@ func (s *state) wishes() map[string]wishes {
 
 // add counts an endpoint. One that holds addresses keeps them, and needs no others; what it asked for stays in the node's reach.
 func (w *wishes) add(r *v1alpha1.AddressRequest, holds bool) {
+	if r.Unmanaged {
+		w.endpoints++ // it takes what no pool needs to have
+		return
+	}
 	if len(r.Fixed)+len(r.Pools) == 0 && r.Impossible == "" {
 		if holds {
 			w.endpoints++

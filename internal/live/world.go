@@ -64,6 +64,13 @@ func (w *World) Delete(obj runtime.Object) error {
 	return nil
 }
 
+// AllowUnmanagedAddresses lets pods have addresses without address management. They are refused otherwise.
+func (w *World) AllowUnmanagedAddresses(allow bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.cluster.AllowUnmanagedAddresses(allow)
+}
+
 // KeepDeniedConnections has nodes let connections go on that policies have come to deny. They are ended otherwise.
 func (w *World) KeepDeniedConnections(keep bool) {
 	w.mu.Lock()

@@ -17,14 +17,17 @@ const (
 	annotationIPv6Pools = "cni.projectcalico.org/ipv6pools"
 	annotationAddresses = "cni.projectcalico.org/ipAddrs"
 	annotationFloating  = "cni.projectcalico.org/floatingIPs"
+	annotationUnmanaged = "cni.projectcalico.org/ipAddrsNoIpam"
+	annotationMAC       = "cni.projectcalico.org/hwAddr"
 )
 
 // addressWishes are the values of these annotations.
-type addressWishes struct{ v4Pools, v6Pools, addresses, floating string }
+type addressWishes struct{ v4Pools, v6Pools, addresses, floating, unmanaged, mac string }
 
 func wishesOf(annotations map[string]string) addressWishes {
 	return addressWishes{
 		annotations[annotationIPv4Pools], annotations[annotationIPv6Pools], annotations[annotationAddresses], annotations[annotationFloating],
+		annotations[annotationUnmanaged], annotations[annotationMAC],
 	}
 }
 
@@ -33,6 +36,15 @@ func wishesOf(annotations map[string]string) addressWishes {
 func (c *Cluster) request(e *endpoint) v1alpha1.AddressRequest {
 	if problem := c.floatingMistake(e); problem != "" {
 		return v1alpha1.AddressRequest{Impossible: problem}
+	}
+	if _, problem := e.bandwidth.render(); problem != "" {
+		return v1alpha1.AddressRequest{Impossible: problem}
+	}
+	if _, problem := hardwareAddress(e.wishes.mac); problem != "" {
+		return v1alpha1.AddressRequest{Impossible: problem}
+	}
+	if e.wishes.unmanaged != "" {
+		return c.unmanagedRequest(e)
 	}
 	if e.wishes.addresses != "" {
 		return c.fixed(e.wishes.addresses)

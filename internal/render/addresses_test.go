@@ -1,6 +1,8 @@
 package render
 
 import (
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -207,6 +209,49 @@ func TestAnnotationMistakesNameTheAnnotationAndTheFix(t *testing.T) {
 	}
 	if got := requestOf(t, fixed+`: '["10.2.9.9"]'`, ""); got.Impossible != "" || len(got.Fixed) != 1 {
 		t.Errorf("an address of a Manual pool may be asked for by name: %+v", got)
+	}
+}
+
+func TestAddressesWithoutManagementAndHardwareAddresses(t *testing.T) {
+	const unmanaged, mac = "cni.projectcalico.org/ipAddrsNoIpam", "cni.projectcalico.org/hwAddr"
+	for _, test := range []struct {
+		annotations string
+		allowed     bool
+		want        string // addresses behind the node, MAC address, or what is wrong
+	}{
+		{unmanaged + `: '["192.0.2.7"]'`, false, "annotation " + unmanaged + ": addresses without address management are not allowed in this cluster: use cni.projectcalico.org/ipAddrs, or start the operator with --allow-unmanaged-addresses"},
+		{unmanaged + `: '["192.0.2.7", "2001:db8::7"]'`, true, "192.0.2.7 2001:db8::7 []"},
+		{unmanaged + `: '["192.0.2.7", "192.0.2.8"]'`, true, "annotation " + unmanaged + ": has two addresses of one family: name one of each at most"},
+		{unmanaged + `: '[]'`, true, "annotation " + unmanaged + ": is empty: name an address, or remove it"},
+		{unmanaged + `: '["192.0.2.7", "192.0.2.8", "192.0.2.9"]'`, true, "annotation " + unmanaged + ": has 3 addresses: name 2 at most"},
+		{unmanaged + `: '192.0.2.7'`, true, "annotation " + unmanaged + `: "192.0.2.7" is no JSON list of addresses: write it like ["10.50.0.7"]`},
+		{unmanaged + `: '["127.0.0.1"]'`, true, "annotation " + unmanaged + `: "127.0.0.1" is no IP address that a pod can have: write it like ["10.50.0.7"]`},
+		{unmanaged + `: '["192.0.2.7"]', cni.projectcalico.org/ipAddrs: '["10.1.0.7"]'`, true, "annotation " + unmanaged + ": cni.projectcalico.org/ipAddrs is there too: keep one of them"},
+		{mac + `: '1C:0C:0A:C0:FF:EE'`, false, "[1c:0c:0a:c0:ff:ee]"},
+		{mac + `: '1c:0c:0a'`, false, "annotation " + mac + `: "1c:0c:0a" is no MAC address: write it like 1c:0c:0a:c0:ff:ee`},
+		{mac + `: '01:00:5e:00:00:01'`, false, "annotation " + mac + ": 01:00:5e:00:00:01 is no address of a single interface: its first byte must be even, and not all of it zero"},
+	} {
+		c := New()
+		c.AllowUnmanagedAddresses(test.allowed)
+		give(t, c, parse(t, oneNode+"---\napiVersion: v1\nkind: Pod\nmetadata: {namespace: a, name: p, annotations: {"+test.annotations+"}}\n")...)
+		state, ok := c.Desired(Key{KindNodeState, "x"}).(*v1alpha1.NodeState)
+		if !ok || len(state.Spec.Endpoints) != 1 {
+			t.Fatalf("NodeState x has no endpoint: %+v", state)
+		}
+		e := state.Spec.Endpoints[0]
+		got := e.Addresses.Impossible
+		network, _ := c.Desired(Key{KindNodeNetwork, "x"}).(*v1alpha1.NodeNetwork)
+		if got == "" {
+			got = strings.Join(append(slices.Clone(network.Spec.Single), "["+e.HardwareAddress+"]"), " ")
+			if diff := cmp.Diff(network.Spec.Single, e.Addresses.Fixed); diff != "" || e.Addresses.Unmanaged != (len(network.Spec.Single) > 0) {
+				t.Errorf("%s: what the pod gets is not what lies behind the node: %+v (-behind +gets):\n%s", test.annotations, e.Addresses, diff)
+			}
+		} else if len(network.Spec.Single) > 0 {
+			t.Errorf("%s: behind the node: %v", test.annotations, network.Spec.Single)
+		}
+		if got != test.want {
+			t.Errorf("%s:\ngot  %s\nwant %s", test.annotations, got, test.want)
+		}
 	}
 }
 

@@ -70,6 +70,8 @@ type Cluster struct {
 	// felix are the FelixConfigurations that count, by name.
 	felix      map[string]felix
 	keepDenied bool
+	// unmanaged: pods may have addresses without address management.
+	unmanaged bool
 
 	tiers    map[string]tier
 	policies map[PolicyRef]*policyState
@@ -94,6 +96,9 @@ type Cluster struct {
 	nodeSets *labelindex.Index[*node, *set]
 	// keys are the label keys in use, by namespace; those in use everywhere under the empty name.
 	keys map[string]map[string]*keyUse
+
+	// inquiries are the CalicoNodeStatuses that ask anything, by name.
+	inquiries map[string]inquiry
 
 	// routes is what BGP does on each node.
 	routes *routing.Plan
@@ -129,6 +134,7 @@ func New() *Cluster {
 		endpoints:        map[string]*endpoint{},
 		hosts:            map[string]*endpoint{},
 		felix:            map[string]felix{},
+		inquiries:        map[string]inquiry{},
 		nodes:            map[string]*node{},
 		blocks:           map[string]ipam.Holding{},
 		pools:            map[string]pool{},

@@ -88,13 +88,13 @@ func (c *Cluster) renderNetwork(n *node) v1alpha1.NodeNetworkSpec {
 	for _, loan := range n.loans() {
 		spec.Borrowed = append(spec.Borrowed, loan.Address.String())
 	}
-	spec.Floating = c.floatingOn(n)
+	spec.Single = c.singleOn(n)
 	return spec
 }
 
 func (c *Cluster) renderState(n *node) v1alpha1.NodeStateSpec {
 	felix := c.felixFor(n)
-	spec := v1alpha1.NodeStateSpec{Pools: c.renderPools(), BGP: c.routes.BGP(n.name), Settings: c.agentSettings(n, &felix)}
+	spec := v1alpha1.NodeStateSpec{Pools: c.renderPools(), BGP: c.routes.BGP(n.name), Inquiry: c.inquiryFor(n.name), Settings: c.agentSettings(n, &felix)}
 	spec.Settings.IPAMCooldownSeconds = c.cooldown
 	if n.exists {
 		c.encapsulate(spec.Pools, &felix.tunnels)
@@ -119,6 +119,8 @@ func (c *Cluster) renderState(n *node) v1alpha1.NodeStateSpec {
 			Ingress: e.ingress, Egress: e.egress, Ports: e.ports, Addresses: c.request(e),
 		}
 		out.Floating = c.renderFloating(e)
+		out.Bandwidth, _ = e.bandwidth.render()
+		out.HardwareAddress, _ = hardwareAddress(e.wishes.mac)
 		if e.sourcePrefixes != "" && felix.letsSpoof() {
 			out.SourcePrefixes = prefixesOf(e.sourcePrefixes)
 		}

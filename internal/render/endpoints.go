@@ -29,6 +29,8 @@ type endpoint struct {
 	wishes addressWishes
 	// sourcePrefixes is the annotation with the prefixes that the pod wants to send from.
 	sourcePrefixes string
+	// bandwidth are the annotations that limit traffic.
+	bandwidth bandwidthWishes
 	// floating are the addresses of the annotation that asks for floating ones.
 	floating []netip.Addr
 
@@ -103,7 +105,7 @@ func (c *Cluster) setPod(p *corev1.Pod) {
 	ports, wishes := namedPorts(&p.Spec), wishesOf(p.Annotations)
 	if e == nil {
 		e = &endpoint{
-			id: id, uid: uid, labels: p.Labels, ports: ports, wishes: wishes, sourcePrefixes: p.Annotations[annotationSourcePrefixes],
+			id: id, uid: uid, labels: p.Labels, ports: ports, wishes: wishes, bandwidth: bandwidthOf(p.Annotations), sourcePrefixes: p.Annotations[annotationSourcePrefixes],
 			policies: map[*policyState]struct{}{},
 		}
 		c.addEndpoint(e, p)
@@ -113,9 +115,14 @@ func (c *Cluster) setPod(p *corev1.Pod) {
 		e.ports = ports
 		c.touchEndpoint(e)
 	}
+	if limits := bandwidthOf(p.Annotations); e.bandwidth != limits {
+		e.bandwidth = limits
+		c.touch(KindNodeState, e.node.name)
+	}
 	if e.wishes != wishes {
 		e.wishes = wishes
 		c.claimFloating(e)
+		c.touch(KindNodeNetwork, e.node.name)
 		c.touch(KindNodeState, e.node.name)
 	}
 	if text := p.Annotations[annotationSourcePrefixes]; text != e.sourcePrefixes {
@@ -142,6 +149,9 @@ func (c *Cluster) addEndpoint(e *endpoint, p *corev1.Pod) {
 	c.demandChanged = true
 	c.touchEndpoint(e)
 	c.claimFloating(e)
+	if e.wishes.unmanaged != "" {
+		c.touch(KindNodeNetwork, e.node.name)
+	}
 	c.relabel(e)
 	c.pending.identities[e] = struct{}{}
 }
@@ -153,6 +163,9 @@ func (c *Cluster) deletePod(id string) {
 	}
 	c.dropEndpoint(e)
 	c.releaseFloating(e)
+	if e.wishes.unmanaged != "" {
+		c.touch(KindNodeNetwork, e.node.name)
+	}
 	delete(c.endpoints, id)
 	delete(e.node.endpoints, id)
 	c.routes.PodsChanged(e.node.name)

@@ -21,22 +21,22 @@ type floatingAddress struct {
 	holders map[string]string
 }
 
-// floatingOf reads the annotation with the floating addresses that a pod asks for, in order, or tells what is wrong with it.
-func floatingOf(text string) (addrs []netip.Addr, problem string) {
+// addressList reads an annotation with addresses, in order and each once, or tells what is wrong with it.
+func addressList(annotation, text string, most int) (addrs []netip.Addr, problem string) {
 	if text == "" {
 		return nil, ""
 	}
 	var list []string
 	if err := json.Unmarshal([]byte(text), &list); err != nil {
-		return nil, fmt.Sprintf("annotation %s: %q is no JSON list of addresses: write it like [\"10.50.0.7\"]", annotationFloating, text)
+		return nil, fmt.Sprintf("annotation %s: %q is no JSON list of addresses: write it like [\"10.50.0.7\"]", annotation, text)
 	}
-	if len(list) > maxFloating {
-		return nil, fmt.Sprintf("annotation %s: has %d addresses: name %d at most", annotationFloating, len(list), maxFloating)
+	if len(list) > most {
+		return nil, fmt.Sprintf("annotation %s: has %d addresses: name %d at most", annotation, len(list), most)
 	}
 	for _, text := range list {
 		addr, err := netip.ParseAddr(strings.TrimSpace(text))
-		if err != nil || addr.Zone() != "" {
-			return nil, fmt.Sprintf("annotation %s: %q is no IP address: write it like [\"10.50.0.7\"]", annotationFloating, text)
+		if err != nil || addr.Zone() != "" || !addr.Unmap().IsGlobalUnicast() {
+			return nil, fmt.Sprintf("annotation %s: %q is no IP address that a pod can have: write it like [\"10.50.0.7\"]", annotation, text)
 		}
 		addrs = append(addrs, addr.Unmap())
 	}
@@ -46,7 +46,7 @@ func floatingOf(text string) (addrs []netip.Addr, problem string) {
 
 // floatingMistake is what is wrong with the pod's annotation, whoever else asks for its addresses.
 func (c *Cluster) floatingMistake(e *endpoint) string {
-	_, problem := floatingOf(e.wishes.floating)
+	_, problem := addressList(annotationFloating, e.wishes.floating, maxFloating)
 	if problem != "" || !c.hasFloating(e.node) {
 		return problem
 	}
@@ -65,7 +65,7 @@ func (c *Cluster) hasFloating(n *node) bool {
 
 // claimFloating takes in which floating addresses a pod asks for now.
 func (c *Cluster) claimFloating(e *endpoint) {
-	next, _ := floatingOf(e.wishes.floating) // what is wrong with it is told to the pod
+	next, _ := addressList(annotationFloating, e.wishes.floating, maxFloating) // what is wrong with it is told to the pod
 	for _, addr := range e.floating {
 		if !slices.Contains(next, addr) {
 			c.unclaimFloating(e, addr)
@@ -191,8 +191,9 @@ func (c *Cluster) renderFloating(e *endpoint) []v1alpha1.FloatingAddress {
 	return out
 }
 
-// floatingOn are the floating addresses that lie behind a node, in order.
-func (c *Cluster) floatingOn(n *node) []string {
+// singleOn are the single addresses that lie behind a node beside its blocks, in order: floating ones, and those without address
+// management.
+func (c *Cluster) singleOn(n *node) []string {
 	var addrs []netip.Addr
 	for _, e := range n.endpoints {
 		for _, addr := range e.floating {
@@ -200,10 +201,14 @@ func (c *Cluster) floatingOn(n *node) []string {
 				addrs = append(addrs, addr)
 			}
 		}
+		if c.unmanaged && e.wishes.unmanaged != "" && c.request(e).Impossible == "" {
+			own, _ := addressList(annotationUnmanaged, e.wishes.unmanaged, maxUnmanaged)
+			addrs = append(addrs, own...)
+		}
 	}
 	slices.SortFunc(addrs, netip.Addr.Compare)
 	var out []string
-	for _, addr := range addrs {
+	for _, addr := range slices.Compact(addrs) {
 		out = append(out, addr.String())
 	}
 	return out

@@ -48,8 +48,8 @@ func floatingLines(t *testing.T, c *Cluster) []string {
 			}
 		}
 		network, ok := c.Desired(Key{KindNodeNetwork, node}).(*v1alpha1.NodeNetwork)
-		if ok && len(network.Spec.Floating) > 0 {
-			lines = append(lines, "behind "+node+": "+strings.Join(network.Spec.Floating, " "))
+		if ok && len(network.Spec.Single) > 0 {
+			lines = append(lines, "behind "+node+": "+strings.Join(network.Spec.Single, " "))
 		}
 	}
 	return lines
@@ -92,7 +92,7 @@ status: {endpoints: [{id: a/three, uid: three, addresses: [10.2.0.7]}]}`
 			`a/one stops: annotation cni.projectcalico.org/floatingIPs: "10.2.0.7" is no JSON list of addresses: write it like ["10.50.0.7"]`,
 		}},
 		{"no address", []string{floats("x", "one", `["10.2.0"]`)}, []string{
-			`a/one stops: annotation cni.projectcalico.org/floatingIPs: "10.2.0" is no IP address: write it like ["10.50.0.7"]`,
+			`a/one stops: annotation cni.projectcalico.org/floatingIPs: "10.2.0" is no IP address that a pod can have: write it like ["10.50.0.7"]`,
 		}},
 	} {
 		// In any order of arrival.

@@ -22,7 +22,8 @@ const defaultIPAM = "default"
 //
 // Of the users' objects it takes Pod, Namespace, ServiceAccount, Node, Service, EndpointSlice, NetworkPolicy and the cluster-wide kinds of policies of Kubernetes and, of
 // projectcalico.org, NetworkPolicy, GlobalNetworkPolicy, the three staged kinds, Tier, IPPool, IPReservation, IPAMConfiguration, NetworkSet,
-// GlobalNetworkSet, HostEndpoint, IPAMBlock, FelixConfiguration, BGPConfiguration, BGPPeer and BGPFilter; also the rendered objects as they are in the API. Any other type is an error.
+// GlobalNetworkSet, HostEndpoint, IPAMBlock, FelixConfiguration, BGPConfiguration, BGPPeer,
+// BGPFilter and CalicoNodeStatus; also the rendered objects as they are in the API. Any other type is an error.
 func (c *Cluster) Set(obj runtime.Object) error {
 	switch o := obj.(type) {
 	case *corev1.Pod:

@@ -31,6 +31,8 @@ func (c *Cluster) setRouting(obj runtime.Object) bool {
 		c.routes.SetPeer(o.Name, &o.Spec)
 	case *v3.BGPFilter:
 		c.routes.SetFilter(o.Name, &o.Spec)
+	case *v3.CalicoNodeStatus:
+		c.setInquiry(o.Name, &o.Spec)
 	default:
 		return false
 	}
@@ -48,6 +50,8 @@ func (c *Cluster) deleteRouting(obj runtime.Object) bool {
 		c.routes.SetPeer(o.Name, nil)
 	case *v3.BGPFilter:
 		c.routes.SetFilter(o.Name, nil)
+	case *v3.CalicoNodeStatus:
+		c.setInquiry(o.Name, nil)
 	default:
 		return false
 	}

@@ -26,6 +26,7 @@ type felix struct {
 	inbound, outbound []v3.ProtoPort
 	nftables          string
 	spoofing          string
+	serviceLoops      string
 	tunnels           felixTunnels
 	floating          string
 }
@@ -40,6 +41,7 @@ func felixOf(spec *v3.FelixConfigurationSpec) felix {
 		outbound:       spec.FailsafeOutboundHostPorts,
 		nftables:       spec.NftablesMode,
 		spoofing:       spec.WorkloadSourceSpoofing,
+		serviceLoops:   spec.ServiceLoopPrevention,
 		tunnels:        felixTunnelsOf(spec),
 		floating:       spec.FloatingIPs,
 	}
@@ -60,6 +62,7 @@ func (f felix) over(general felix) felix {
 		outbound:       orPorts(f.outbound, general.outbound),
 		nftables:       cmp.Or(f.nftables, general.nftables),
 		spoofing:       cmp.Or(f.spoofing, general.spoofing),
+		serviceLoops:   cmp.Or(f.serviceLoops, general.serviceLoops),
 		tunnels:        f.tunnels.over(&general.tunnels),
 		floating:       cmp.Or(f.floating, general.floating),
 	}
@@ -133,6 +136,11 @@ func (c *Cluster) agentSettings(n *node, f *felix) v1alpha1.AgentSettings {
 	for _, action := range [3]string{"Drop", "Accept", "Return"} {
 		if strings.EqualFold(f.endpointToHost, action) {
 			out.EndpointToHostAction = action
+		}
+	}
+	for _, action := range [2]string{"Reject", "Disabled"} {
+		if strings.EqualFold(f.serviceLoops, action) {
+			out.ServiceLoops = action
 		}
 	}
 	if f.vxlanPort != nil {

@@ -84,8 +84,12 @@ func TestSettings(t *testing.T) {
 			felixNamed("default", "{defaultEndpointToHostAction: accept, vxlanPort: 8472, allowVXLANPacketsFromWorkloads: true, allowIPIPPacketsFromWorkloads: true, nftablesMode: Enabled}"),
 			v1alpha1.AgentSettings{EndpointToHostAction: "Accept", VXLANPort: 8472, AllowVXLANFromPods: true, AllowIPIPFromPods: true, Dataplane: "nftables"},
 		},
-		"no nftables means iptables":         {felixNamed("default", "{nftablesMode: Disabled}"), v1alpha1.AgentSettings{Dataplane: "iptables"}},
-		"Auto leaves it to the agent":        {felixNamed("default", "{nftablesMode: Auto}"), v1alpha1.AgentSettings{}},
+		"no nftables means iptables":                                 {felixNamed("default", "{nftablesMode: Disabled}"), v1alpha1.AgentSettings{Dataplane: "iptables"}},
+		"Auto leaves it to the agent":                                {felixNamed("default", "{nftablesMode: Auto}"), v1alpha1.AgentSettings{}},
+		"packets that would bounce are dropped, which needs no word": {felixNamed("default", "{serviceLoopPrevention: drop}"), v1alpha1.AgentSettings{}},
+		"or rejected, or left alone": {
+			felixNamed("default", "{serviceLoopPrevention: disabled}") + felixNamed("node.x", "{serviceLoopPrevention: reject}"), v1alpha1.AgentSettings{ServiceLoops: "Reject"},
+		},
 		"objects of other names don't count": {felixNamed("other", "{vxlanPort: 1}") + felixNamed("node.z", "{vxlanPort: 1}"), v1alpha1.AgentSettings{}},
 		"a node's own go before those of all, one by one": {
 			felixNamed("default", "{vxlanPort: 1, allowIPIPPacketsFromWorkloads: true, allowVXLANPacketsFromWorkloads: true, nftablesMode: Disabled, defaultEndpointToHostAction: Return}") +

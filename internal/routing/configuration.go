@@ -215,6 +215,17 @@ func orList[T any](a, b []T) []T {
 	return b
 }
 
+// serviceRanges are the CIDRs of all kinds of service addresses, in order.
+func (s *settings) serviceRanges() []string {
+	ranges := slices.Concat(s.clusterIPs, s.externalIPs, s.loadBalancerIPs)
+	slices.SortFunc(ranges, netip.Prefix.Compare)
+	var out []string
+	for _, p := range slices.Compact(ranges) {
+		out = append(out, p.String())
+	}
+	return out
+}
+
 const aggregationDisabled = "Disabled"
 
 func (s *settings) aggregates() bool { return s.aggregation != aggregationDisabled }

@@ -176,6 +176,7 @@ func (p *Plan) planOf(n *node) *v1alpha1.BGP {
 		ListenPort:        s.port(),
 		ClusterID:         n.clusterID,
 		Announce:          n.announce,
+		ServiceRanges:     s.serviceRanges(),
 		Communities:       s.advertised(),
 		IgnoredInterfaces: s.ignored,
 		MetricIPv4:        s.metric4,
@@ -193,7 +194,8 @@ func (p *Plan) planOf(n *node) *v1alpha1.BGP {
 	if s.hasMesh() && n.clusterID == "" && len(n.Addresses) > 0 {
 		out.Mesh = &v1alpha1.BGPMesh{Password: s.meshPassword, RestartSeconds: s.meshRestart}
 	}
-	out.Sessions = p.sessionsOf(n)
-	out.Filters = p.filtersOf(out.Sessions)
+	sessions := p.sessionsOf(n)
+	out.Filters = p.filtersOf(sessions)
+	out.Sessions, out.Groups = grouped(sessions)
 	return out
 }

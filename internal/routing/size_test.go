@@ -12,7 +12,7 @@ import (
 )
 
 // large is a cluster of nodes, of which the first reflectors are route reflectors.
-func large(nodes, reflectors int) *Plan {
+func large(nodes, reflectors int, change ...func(int, *Node)) *Plan {
 	p := New(func(string, func(string, selector.Labels) bool) {})
 	for i := range nodes {
 		n := Node{
@@ -21,6 +21,9 @@ func large(nodes, reflectors int) *Plan {
 		}
 		if i < reflectors {
 			n.ClusterID, n.Labels["reflector"] = "1.0.0.1", "yes"
+		}
+		for _, f := range change {
+			f(i, &n)
 		}
 		p.SetNode(n)
 	}
@@ -45,15 +48,29 @@ func TestPlansOfLargeClustersAreSmall(t *testing.T) {
 			t.Errorf("%d bytes", got)
 		}
 	})
-	t.Run("clients of three reflectors", func(t *testing.T) {
-		p := large(1500, 3)
-		p.SetPeer("rr", &v3.BGPPeerSpec{NodeSelector: "!has(reflector)", PeerSelector: "has(reflector)"})
-		got := size(t, p, "node-0")
-		t.Logf("a reflector with %d clients: %d bytes", len(p.BGP("node-0").Sessions), got)
-		if got > maxObject {
-			t.Errorf("%d bytes", got)
-		}
-	})
+	for name, change := range map[string]func(i int, n *Node){
+		"clients of three reflectors": func(int, *Node) {},
+		"clients with AS numbers of their own": func(i int, n *Node) {
+			n.ASNumber = fmt.Sprint(4_200_000_000 + i)
+		},
+		"clients with addresses of both families": func(i int, n *Node) {
+			v6 := netip.MustParseAddr("2001:db8:10:200::").As16()
+			v6[14], v6[15] = byte(i>>8), byte(i)
+			n.Addresses = append(n.Addresses, netip.AddrFrom16(v6))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := large(5000, 3, change)
+			p.SetPeer("rr", &v3.BGPPeerSpec{NodeSelector: "!has(reflector)", PeerSelector: "has(reflector)", Filters: []string{"a", "b"}})
+			for _, node := range []string{"node-0", "node-1", "node-17"} {
+				got := size(t, p, node)
+				t.Logf("%s: %d sessions, %d bytes", node, len(expanded(p.BGP(node))), got)
+				if got > maxObject {
+					t.Errorf("%s: %d bytes", node, got)
+				}
+			}
+		})
+	}
 	t.Run("10,000 Local services on one node", func(t *testing.T) {
 		p := large(2, 0)
 		p.SetConfiguration(DefaultConfiguration, &v3.BGPConfigurationSpec{ServiceClusterIPs: []v3.ServiceClusterIPBlock{{CIDR: "10.49.0.0/16"}}})

@@ -119,7 +119,7 @@ func readPrefix(s string) (netip.Prefix, error) {
 
 // Allocate is part of agent.Addresses.
 func (a Given) Allocate(endpoint, uid string, request v1alpha1.AddressRequest) ([]netip.Addr, error) {
-	var r ipam.Request
+	r := ipam.Request{Unmanaged: request.Unmanaged}
 	for _, s := range request.Pools {
 		p, err := netip.ParsePrefix(s)
 		if err != nil {

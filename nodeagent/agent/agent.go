@@ -64,17 +64,23 @@ type Options struct {
 	// Tunnels between nodes. Default: none are made.
 	Tunnels Dataplane[*tables.Tunnels]
 	// BGP and Learned, which puts into the kernel what BGP learned, go together. Default: neither.
-	BGP        BGP
-	Learned    Dataplane[*tables.LearnedRoutes]
-	Addresses  Addresses
-	Checkpoint Checkpoint
-	Interfaces Interfaces
+	BGP     BGP
+	Learned Dataplane[*tables.LearnedRoutes]
+	// Bandwidth limits pods' traffic. Default: nothing does.
+	Bandwidth Dataplane[*tables.Bandwidth]
+	// Loops keeps packets to unused addresses of services from bouncing. Default: nothing does.
+	Loops Dataplane[*tables.ServiceLoops]
+	// KernelRoutes lists the kernel's routes, when somebody asks for them; from a goroutine of its own. Default: none are listed.
+	KernelRoutes func() ([]tables.KernelRoute, error)
+	Addresses    Addresses
+	Checkpoint   Checkpoint
+	Interfaces   Interfaces
 	// MTU gives the MTU of the interface that bears one of the node's addresses, or the least of those whose names match pattern, if
 	// that is not empty.
 	MTU func(own []netip.Addr, pattern string) (int, error)
 	// Subnet gives an address of the node with the prefix length of its subnet; false when no interface has it. Default: never known.
 	Subnet func(netip.Addr) (netip.Prefix, bool)
-	Log *slog.Logger
+	Log    *slog.Logger
 	// Connections of the node, of which those are ended that policy comes to deny. Default: all go on.
 	Connections Connections
 	// Metrics of the loop. Default: none are kept.
@@ -143,8 +149,11 @@ type Agent struct {
 	heldSince      map[render.Item]time.Time
 	pending        pending
 	speaking       speaking
-	timers         timers
-	reported       v1alpha1.NodeStateStatus
+	// limitsDue: interfaces with limits came or went.
+	limitsDue bool
+	asking    asking
+	timers    timers
+	reported  v1alpha1.NodeStateStatus
 }
 
 // pending is what the current step has to do at its end.
@@ -186,6 +195,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err := a.lookAtAddresses(); err != nil {
 		return err
 	}
+	a.asking.started = time.Now()
 	a.timers = newTimers(a.Options)
 	defer a.timers.stop()
 
@@ -213,7 +223,7 @@ func (a *Agent) Run(ctx context.Context) error {
 }
 
 // loop takes what there is to take, at once. While a step runs, news gathers in the mailbox.
-func (a *Agent) loop(ctx context.Context, followed <-chan error) error {
+func (a *Agent) loop(ctx context.Context, followed <-chan error) error { //nolint:gocyclo // one case for each that may have news
 	for {
 		select {
 		case <-ctx.Done():
@@ -241,12 +251,16 @@ func (a *Agent) loop(ctx context.Context, followed <-chan error) error {
 			a.speaking.news = true
 			a.takeLearned(ctx)
 			a.speaking.look = true
+		case <-a.bandwidthChanged():
+			a.limitsDue = true
 		case <-a.learnedChanged():
 			a.speaking.look = true
 		case <-a.timers.bgp.C():
 			a.timers.bgp.fired()
 			a.timers.bgp.take()
 			a.takeLearned(ctx)
+		case <-a.timers.inquiry.C():
+			a.timers.inquiry.fired()
 		case <-a.Interfaces.Changed():
 			a.state.SetInterfaces(a.Interfaces.Addresses())
 		case <-a.timers.grace.C:
@@ -256,6 +270,8 @@ func (a *Agent) loop(ctx context.Context, followed <-chan error) error {
 			a.Routes.Resync()
 			a.resyncTunnels()
 			a.resyncBGP()
+			a.resyncBandwidth()
+			a.resyncLoops()
 			a.timers.apply.now()
 			a.timers.resync.Reset(jittered(a.ResyncEvery))
 		case <-a.timers.apply.C():
@@ -295,6 +311,7 @@ func (a *Agent) step(ctx context.Context) {
 	a.giveAddresses()
 	a.apply(ctx)
 	a.settle()
+	a.answer(ctx)
 	a.report(ctx)
 	if a.Checkpoint.HasPending() {
 		a.timers.checkpoint.within(a.CheckpointEvery)

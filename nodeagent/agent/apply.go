@@ -38,7 +38,7 @@ func (a *Agent) apply(ctx context.Context) {
 		return // a retry is set; trying at every piece of news helps nobody
 	}
 	failed := false
-	if due || a.state.Policy().HasDirty() || a.state.Routes().HasDirty() || a.tunnelsDirty() || a.bgpDirty() {
+	if due || a.state.Policy().HasDirty() || a.state.Routes().HasDirty() || a.tunnelsDirty() || a.bgpDirty() || a.loopsDirty() || a.bandwidthDirty() {
 		failed = a.applyTables(ctx, due)
 	}
 	a.endDenied()
@@ -58,18 +58,20 @@ func (a *Agent) applyTables(ctx context.Context, both bool) bool {
 		a.Metrics.timed("policy", func() { policyItems, policyErr = split(a.Policy.Apply(ctx, a.state.Policy())) })
 		a.policyInEffect = policyErr == nil
 	} else {
-		policyItems = a.itemsOf(isPolicy, true)
+		policyItems = a.itemsOf(isPolicy)
 	}
 	devices := both || a.tunnelsDirty()
 	tunnelItems := a.applyTunnels(ctx, devices)
 	if devices || a.state.Routes().HasDirty() {
 		a.Metrics.timed("routes", func() { routeItems, routesErr = split(a.Routes.Apply(ctx, a.state.Routes())) })
 	} else {
-		routeItems = a.itemsOf(isRoute, true)
+		routeItems = a.itemsOf(isRoute)
 	}
 	bgpItems := a.applyBGP(ctx, both)
+	loopItems := a.applyLoops(ctx, both)
+	limitItems := a.applyBandwidth(ctx, both)
 	a.noteDisturbances()
-	a.items = slices.Concat(policyItems, tunnelItems, routeItems, bgpItems)
+	a.items = slices.Concat(policyItems, tunnelItems, routeItems, bgpItems, loopItems, limitItems)
 	a.setFailures(a.items)
 	err := errors.Join(policyErr, routesErr)
 	failed := err != nil
@@ -93,6 +95,12 @@ func (a *Agent) applyTables(ctx context.Context, both bool) bool {
 		if len(bgpItems) > 0 {
 			a.resyncBGP()
 		}
+		if len(limitItems) > 0 {
+			a.resyncBandwidth()
+		}
+		if len(loopItems) > 0 {
+			a.resyncLoops()
+		}
 		a.timers.apply.within(backoff(a.attempts, failed))
 	} else {
 		a.attempts = 0
@@ -110,15 +118,17 @@ func (a *Agent) applyTables(ctx context.Context, both bool) bool {
 	return false
 }
 
-func isPolicy(e *tables.ItemError) bool { return !isRoute(e) && !isTunnel(e) && !isSession(e) }
+func isPolicy(e *tables.ItemError) bool {
+	return !isRoute(e) && !isTunnel(e) && !isSession(e) && !isLoop(e) && !isLimit(e)
+}
 
 func isRoute(e *tables.ItemError) bool { return e.Kind == tables.KindRoute }
 
-// itemsOf gives the known failures that are, or are not, of a class: those of a dataplane that was not applied stand.
-func (a *Agent) itemsOf(class func(*tables.ItemError) bool, want bool) []*tables.ItemError {
+// itemsOf gives the known failures of a class: those of a dataplane that was not applied stand.
+func (a *Agent) itemsOf(class func(*tables.ItemError) bool) []*tables.ItemError {
 	var out []*tables.ItemError
 	for _, e := range a.items {
-		if class(e) == want {
+		if class(e) {
 			out = append(out, e)
 		}
 	}
@@ -202,7 +212,7 @@ func (a *Agent) setFailures(items []*tables.ItemError) {
 	}
 	for _, e := range items {
 		name := e.Name
-		if id, ok := interfaces[name]; ok && e.Kind == render.KindEndpoint {
+		if id, ok := interfaces[name]; ok && (e.Kind == render.KindEndpoint || isLimit(e)) {
 			name = id
 		}
 		if host := a.state.HostEndpoint(name); host != "" && e.Kind == render.KindHostEndpoint {

@@ -1,9 +1,12 @@
 package agent
 
 import (
+	"cmp"
 	"context"
+	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -20,6 +23,8 @@ type BGP interface {
 	Learned(each func(netip.Prefix, tables.BGPPaths))
 	// Sessions tells how the sessions stand, in order of their name.
 	Sessions(ctx context.Context) []tables.BGPSessionState
+	// Paths lists all paths that the speaker knows. It may be called from any goroutine.
+	Paths(ctx context.Context) ([]tables.BGPPath, error)
 	// Holding tells whether what is not learned may yet be learned again, because speaker or peers have just begun.
 	Holding(ctx context.Context) bool
 }
@@ -27,6 +32,8 @@ type BGP interface {
 const (
 	// sessionsEvery bounds how often sessions are asked how they stand: counting prefixes takes work.
 	sessionsEvery = time.Second
+	// maxListed bounds how many sessions of the mesh and of groups are listed that are not established.
+	maxListed = 32
 	// holdingEvery is how often it is asked whether all was learned again.
 	holdingEvery = 500 * time.Millisecond
 )
@@ -41,6 +48,7 @@ type speaking struct {
 	news     bool
 	asked    time.Time
 	sessions []v1alpha1.BGPSessionStatus
+	groups   []v1alpha1.BGPGroupStatus
 }
 
 // bgpChanged gives a channel that never yields when there is no BGP.
@@ -92,12 +100,15 @@ func (a *Agent) applyBGP(ctx context.Context, due bool) []*tables.ItemError {
 		})
 	}
 	due, a.speaking.look = due || a.speaking.look, false
+	if a.state.BGP().HasDirty() {
+		a.asking.configured = time.Now()
+	}
 	if due || a.state.BGP().HasDirty() {
 		apply("bgp", func() error { return a.BGP.Apply(ctx, a.state.BGP()) })
 		a.speaking.news = true
 		a.takeLearned(ctx)
 	} else {
-		items = append(items, a.itemsOf(isSession, true)...)
+		items = append(items, a.itemsOf(isSession)...)
 	}
 	if due || a.state.Learned().HasDirty() {
 		apply("learned", func() error { return a.Learned.Apply(ctx, a.state.Learned()) })
@@ -115,31 +126,80 @@ func (a *Agent) bgpDirty() bool {
 	return a.BGP != nil && (a.speaking.look || a.state.BGP().HasDirty() || a.state.Learned().HasDirty())
 }
 
-// bgpStatus tells how the sessions stand, as of the last time that they were asked.
-func (a *Agent) bgpStatus(ctx context.Context) []v1alpha1.BGPSessionStatus {
+// bgpStatus tells how the sessions stand, as of the last time that they were asked. A session of a group is only listed while it is not
+// established: there may be thousands.
+func (a *Agent) bgpStatus(ctx context.Context) ([]v1alpha1.BGPSessionStatus, []v1alpha1.BGPGroupStatus) {
 	s := &a.speaking
 	if a.BGP == nil || !s.news {
-		return s.sessions
+		return s.sessions, s.groups
 	}
 	if wait := sessionsEvery - time.Since(s.asked); wait > 0 {
 		a.timers.bgp.within(wait)
-		return s.sessions
+		return s.sessions, s.groups
 	}
 	s.asked, s.news, s.sessions = time.Now(), false, nil
-	for _, state := range a.BGP.Sessions(ctx) {
-		out := v1alpha1.BGPSessionStatus{
-			Name: state.Name, ASNumber: int64(state.ASNumber), State: state.State, Received: int32(state.Received),
-			Advertised: int32(state.Advertised), Reason: state.Reason, Message: clip(state.Message),
+	states := a.BGP.Sessions(ctx)
+	s.groups = countGroups(states)
+	listed := 0
+	for _, state := range states {
+		if state.Group != "" {
+			if state.State == stateEstablished || listed == maxListed {
+				continue
+			}
+			listed++
 		}
-		if state.Address.IsValid() {
-			out.Address = state.Address.String()
-		}
-		if state.SinceUnix > 0 {
-			out.Since = metav1.Unix(state.SinceUnix, 0)
-		}
-		s.sessions = append(s.sessions, out)
+		s.sessions = append(s.sessions, sessionStatus(&state))
 	}
-	return slices.Clip(s.sessions)
+	return slices.Clip(s.sessions), s.groups
+}
+
+func sessionStatus(state *tables.BGPSessionState) v1alpha1.BGPSessionStatus {
+	out := v1alpha1.BGPSessionStatus{
+		Name: state.Name, ASNumber: int64(state.ASNumber), State: state.State, Received: int32(state.Received),
+		Advertised: int32(state.Advertised), Reason: state.Reason, Message: clip(state.Message),
+	}
+	if state.Address.IsValid() {
+		out.Address = state.Address.String()
+	}
+	if state.SinceUnix > 0 {
+		out.Since = metav1.Unix(state.SinceUnix, 0)
+	}
+	return out
+}
+
+const stateEstablished = "Established"
+
+// countGroups counts the sessions of groups, in order of name and family.
+func countGroups(states []tables.BGPSessionState) []v1alpha1.BGPGroupStatus {
+	type key struct {
+		name   string
+		family int32
+	}
+	counts := map[key]*v1alpha1.BGPGroupStatus{}
+	for i := range states {
+		state := &states[i]
+		if state.Group == "" {
+			continue
+		}
+		k := key{state.Group, 4}
+		if state.Address.Is6() {
+			k.family = 6
+		}
+		if counts[k] == nil {
+			counts[k] = &v1alpha1.BGPGroupStatus{Name: k.name, Family: k.family}
+		}
+		counts[k].Sessions++
+		if state.State == stateEstablished {
+			counts[k].Established++
+		}
+	}
+	var out []v1alpha1.BGPGroupStatus
+	for _, k := range slices.SortedFunc(maps.Keys(counts), func(a, b key) int {
+		return cmp.Or(strings.Compare(a.name, b.name), cmp.Compare(a.family, b.family))
+	}) {
+		out = append(out, *counts[k])
+	}
+	return out
 }
 
 func (a *Agent) resyncBGP() {

@@ -9,6 +9,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/manul-net/manul/api/v1alpha1"
 	"github.com/manul-net/manul/nodeagent/tables"
 )
 
@@ -23,7 +26,57 @@ func (deafBGP) Changed() <-chan struct{}                          { return nil }
 func (deafBGP) Disturbances() int64                               { return 0 }
 func (deafBGP) Learned(func(netip.Prefix, tables.BGPPaths))       {}
 func (deafBGP) Sessions(context.Context) []tables.BGPSessionState { return nil }
+func (deafBGP) Paths(context.Context) ([]tables.BGPPath, error)   { return nil, nil }
 func (deafBGP) Holding(context.Context) bool                      { return false }
+
+// talkingBGP has sessions.
+type talkingBGP struct {
+	deafBGP
+	sessions []tables.BGPSessionState
+}
+
+func (talkingBGP) Apply(_ context.Context, desired *tables.BGP) error { desired.Clean(); return nil }
+func (b talkingBGP) Sessions(context.Context) []tables.BGPSessionState {
+	return b.sessions
+}
+
+// Of the sessions of a mesh, or of a route reflector's clients, those are listed that are not established, up to a bound; all are
+// counted. Others are always listed.
+func TestSessionsOfGroupsAreCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var sessions []tables.BGPSessionState
+		add := func(group, name, address, state string) {
+			sessions = append(sessions, tables.BGPSessionState{Group: group, Name: name, Address: netip.MustParseAddr(address), State: state})
+		}
+		for i := range 200 {
+			address := netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}).String()
+			state := "Established"
+			if i%2 == 0 {
+				state = "Active"
+			}
+			add("mesh", "mesh/n/"+address, address, state)
+		}
+		add("rr", "rr/192.0.3.1", "192.0.3.1", "Established")
+		add("rr", "rr/2001:db8::1", "2001:db8::1", "Established")
+		add("", "tor/192.0.2.255", "192.0.2.255", "Established")
+		l := newLab(t, newFakeCheckpoint(), newFakeAddresses(), func(o *Options) { o.BGP, o.Learned = talkingBGP{sessions: sessions}, noLearned{} })
+		l.sync(l.state(1, nil, "web"))
+		pause(time.Minute)
+		status := l.source.last(t).Status
+		want := []v1alpha1.BGPGroupStatus{
+			{Name: "mesh", Family: 4, Sessions: 200, Established: 100}, {Name: "rr", Family: 4, Sessions: 1, Established: 1},
+			{Name: "rr", Family: 6, Sessions: 1, Established: 1},
+		}
+		if diff := cmp.Diff(want, status.BGPGroups); diff != "" {
+			t.Errorf("groups (-want +got):\n%s", diff)
+		}
+		listed := status.BGPSessions
+		if len(listed) != maxListed+1 || listed[len(listed)-1].Name != "tor/192.0.2.255" || listed[0].State != "Active" {
+			t.Errorf("%d sessions are listed: %+v", len(listed), listed)
+		}
+		l.stop()
+	})
+}
 
 // noLearned writes no routes.
 type noLearned struct{}

@@ -238,7 +238,22 @@ func (a *Agent) result(w *waiter, uid string) (protocol.AddResult, error) {
 		InterfaceName: render.InterfaceName(w.endpoint()),
 		Addresses:     append([]netip.Addr(nil), addrs...),
 		MTU:           mtu,
+
+		HardwareAddress: a.hardwareAddress(w.endpoint()),
 	}, nil
+}
+
+// hardwareAddress is the MAC address that a pod asks for; empty: it does not matter.
+func (a *Agent) hardwareAddress(id string) string {
+	if a.nodeState == nil {
+		return ""
+	}
+	for i := range a.nodeState.Spec.Endpoints {
+		if e := &a.nodeState.Spec.Endpoints[i]; e.ID == id {
+			return e.HardwareAddress
+		}
+	}
+	return ""
 }
 
 // mtu is that of pods' interfaces.

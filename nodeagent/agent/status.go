@@ -80,13 +80,16 @@ func (a *Agent) acknowledgeWithin() time.Duration {
 }
 
 func (a *Agent) status(ctx context.Context) v1alpha1.NodeStateStatus {
+	sessions, groups := a.bgpStatus(ctx)
 	status := v1alpha1.NodeStateStatus{
 		ObservedGeneration: a.observed,
 		Endpoints:          a.endpointStatus(),
 		Leases:             a.leaseStatus(),
 		NodeAddresses:      a.nodeAddresses(),
 		Tunnels:            a.tunnelStatus(),
-		BGPSessions:        a.bgpStatus(ctx),
+		BGPSessions:        sessions,
+		BGPGroups:          groups,
+		Report:             a.asking.report,
 		Failures:           a.allFailures(),
 		Dataplane:          a.Dataplane(),
 		AgentVersion:       a.Version,

@@ -11,6 +11,7 @@ type timers struct {
 	apply, addresses, checkpoint, acknowledge *alarm
 	quiet                                     *alarm // others' changes are long past
 	bgp                                       *alarm // sessions are to be asked how they stand
+	inquiry                                   *alarm // the next report is due
 }
 
 func newTimers(o Options) timers {
@@ -23,11 +24,12 @@ func newTimers(o Options) timers {
 		checkpoint:  newAlarm(),
 		quiet:       newAlarm(),
 		bgp:         newAlarm(),
+		inquiry:     newAlarm(),
 	}
 }
 
 func (t *timers) stop() {
-	for _, timer := range []*time.Timer{t.grace, t.resync, t.apply.timer, t.addresses.timer, t.checkpoint.timer, t.acknowledge.timer, t.quiet.timer, t.bgp.timer} {
+	for _, timer := range []*time.Timer{t.grace, t.resync, t.apply.timer, t.addresses.timer, t.checkpoint.timer, t.acknowledge.timer, t.quiet.timer, t.bgp.timer, t.inquiry.timer} {
 		timer.Stop()
 	}
 }

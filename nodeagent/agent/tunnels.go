@@ -122,7 +122,7 @@ func (a *Agent) applyTunnels(ctx context.Context, due bool) []*tables.ItemError 
 		return nil
 	}
 	if !due {
-		return a.itemsOf(isTunnel, true)
+		return a.itemsOf(isTunnel)
 	}
 	if a.state.Tunnels().Devices.HasDirty() {
 		a.Routes.Resync() // with a device's last address its routes go, too, and the kernel does not say so

@@ -8,10 +8,38 @@ import (
 	"github.com/manul-net/manul/cni/protocol"
 	"github.com/manul-net/manul/nodeagent/agent"
 	"github.com/manul-net/manul/nodeagent/dataplane/bgp"
+	"github.com/manul-net/manul/nodeagent/dataplane/loops"
 	"github.com/manul-net/manul/nodeagent/dataplane/routes"
 	"github.com/manul-net/manul/nodeagent/source"
 	"github.com/manul-net/manul/nodeagent/tables"
 )
+
+// openLoops makes the driver that keeps packets to unused addresses of services from bouncing. A host that is no node advertises
+// none.
+func openLoops(o *options, resources *closers) (agent.Dataplane[*tables.ServiceLoops], error) {
+	if o.standalone {
+		return nil, nil //nolint:nilnil // as the agent wants it
+	}
+	driver, err := loops.New()
+	if err != nil {
+		return nil, err
+	}
+	resources.add(driver.Close)
+	return driver, nil
+}
+
+// openLister makes what lists the kernel's routes. A host that is no node lists none: nobody can ask it.
+func openLister(o *options, resources *closers) (func() ([]tables.KernelRoute, error), error) {
+	if o.standalone {
+		return nil, nil //nolint:nilnil // as the agent wants it
+	}
+	lister, err := routes.NewLister(protocol.RouteProtocol, protocol.LearnedRouteProtocol)
+	if err != nil {
+		return nil, err
+	}
+	resources.add(lister.Close)
+	return lister.List, nil
+}
 
 // openBGP makes the BGP speaker, which begins when the NodeState says so, and the driver of the routes that it learns. A host
 // that is no node has neither.

@@ -27,14 +27,12 @@ import (
 	"github.com/manul-net/manul/api/v1alpha1"
 	"github.com/manul-net/manul/cni/conflist"
 	"github.com/manul-net/manul/cni/protocol"
-	"github.com/manul-net/manul/nodeagent/addresses"
 	"github.com/manul-net/manul/nodeagent/agent"
 	"github.com/manul-net/manul/nodeagent/checkpoint"
 	"github.com/manul-net/manul/nodeagent/conntrack"
 	"github.com/manul-net/manul/nodeagent/dataplane/nftables"
 	"github.com/manul-net/manul/nodeagent/dataplane/routes"
 	"github.com/manul-net/manul/nodeagent/interfaces"
-	"github.com/manul-net/manul/nodeagent/ipam"
 	"github.com/manul-net/manul/nodeagent/render"
 	"github.com/manul-net/manul/nodeagent/source"
 	"github.com/manul-net/manul/test/apiserver"
@@ -111,7 +109,7 @@ func (n *testNode) start(follow source.Source) (stop func()) {
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	given, err := addresses.Open(filepath.Join(n.dir, "state", "addresses.db"), ipam.Options{})
+	given, err := OpenAddresses(filepath.Join(n.dir, "state", "addresses.db"))
 	if err != nil {
 		n.t.Fatal(err)
 	}

@@ -26,10 +26,10 @@ import (
 	"github.com/manul-net/manul/nodeagent/checkpoint"
 	"github.com/manul-net/manul/nodeagent/cniserver"
 	"github.com/manul-net/manul/nodeagent/conntrack"
+	"github.com/manul-net/manul/nodeagent/dataplane/bandwidth"
 	"github.com/manul-net/manul/nodeagent/dataplane/routes"
 	"github.com/manul-net/manul/nodeagent/install"
 	"github.com/manul-net/manul/nodeagent/interfaces"
-	"github.com/manul-net/manul/nodeagent/ipam"
 	"github.com/manul-net/manul/nodeagent/source"
 )
 
@@ -68,7 +68,7 @@ func run(ctx context.Context, o *options, log *slog.Logger) (err error) {
 	resources.add(file.Close)
 	var given agent.Addresses = addresses.None{}
 	if !o.standalone {
-		journal, err := addresses.Open(filepath.Join(o.state, "addresses.db"), ipam.Options{})
+		journal, err := OpenAddresses(filepath.Join(o.state, "addresses.db"))
 		if err != nil {
 			return err
 		}
@@ -102,8 +102,22 @@ func run(ctx context.Context, o *options, log *slog.Logger) (err error) {
 	if err != nil {
 		return err
 	}
+	limits, err := bandwidth.New(bandwidth.Options{WorkloadPrefix: protocol.InterfacePrefix, Log: log.With("part", "bandwidth")})
+	if err != nil {
+		return err
+	}
+	resources.add(limits.Close)
+	prevented, err := openLoops(o, &resources)
+	if err != nil {
+		return err
+	}
+	listed, err := openLister(o, &resources)
+	if err != nil {
+		return err
+	}
 	a := agent.New(agent.Options{
-		BGP: speaker, Learned: learned, Tunnels: ends,
+		Bandwidth: limits,
+		BGP:       speaker, Learned: learned, Tunnels: ends, KernelRoutes: listed, Loops: prevented,
 		Node: o.node, Version: o.version, Standalone: o.standalone, Dataplane: func() string { return string(policy.Using()) },
 		Source: news, Policy: policy, Routes: routing, Addresses: given, Checkpoint: file, Interfaces: own, Connections: tracked,
 		MTU: nodeMTU, Subnet: own.Subnet, Log: log, Metrics: agent.NewMetrics(), AddWait: o.addWait,

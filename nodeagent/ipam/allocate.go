@@ -72,7 +72,7 @@ func checkOwner(owner Owner) error {
 // choose finds the addresses for a request.
 func (a *Allocator) choose(request Request) ([]netip.Addr, error) {
 	if len(request.Fixed) > 0 {
-		return a.chooseFixed(request.Fixed)
+		return a.chooseFixed(request.Fixed, request.Unmanaged)
 	}
 	var candidates []*block
 	for _, b := range a.blocks {
@@ -146,7 +146,7 @@ func (a *Allocator) longestFree(blocks []*block, borrowed bool) (netip.Addr, boo
 }
 
 // chooseFixed checks that addresses which were asked for by name can be had.
-func (a *Allocator) chooseFixed(fixed []netip.Addr) ([]netip.Addr, error) {
+func (a *Allocator) chooseFixed(fixed []netip.Addr, unmanaged bool) ([]netip.Addr, error) {
 	if len(fixed) > maxFixed {
 		return nil, fmt.Errorf("%d addresses are asked for, at most %d are possible", len(fixed), maxFixed)
 	}
@@ -160,7 +160,7 @@ func (a *Allocator) chooseFixed(fixed []netip.Addr) ([]netip.Addr, error) {
 		if key, taken := a.used[addr]; taken {
 			return nil, &InUseError{Address: addr, By: a.owners[key].Owner}
 		}
-		if b := a.blockOf(addr); b == nil || b.Withdrawn || b.lends(addr) {
+		if b := a.blockOf(addr); !unmanaged && (b == nil || b.Withdrawn || b.lends(addr)) {
 			err := &OutsideError{Address: addr}
 			for _, b := range a.blocks {
 				if b.CIDR.Addr().BitLen() == addr.BitLen() {

@@ -39,6 +39,8 @@ type Request struct {
 	Pools []netip.Prefix
 	// Fixed are addresses that the owner must get, and no others. Neither cooldown nor reservation holds them back.
 	Fixed []netip.Addr
+	// Unmanaged: the fixed addresses need not lie in a block.
+	Unmanaged bool
 	// Tunnel: the owner is an end of a tunnel of the node, for which alone some blocks are.
 	Tunnel bool
 }

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/manul-net/manul/api/v1alpha1"
@@ -15,7 +17,7 @@ import (
 
 const (
 	bgpPort    = 179 // RFC 4271
-	meshPrefix = "mesh/"
+	meshPrefix = v1alpha1.MeshGroup + "/"
 )
 
 // bgp is what is known about BGP beside the tables.
@@ -23,6 +25,13 @@ type bgp struct {
 	tables  *tables.BGP
 	spec    *v1alpha1.BGP
 	speaker *tables.Speaker
+	// of is what was last taken in, and problem what was wrong with it.
+	of      *v1alpha1.NodeStateSpec
+	problem error
+	// ranges of services.
+	ranges []netip.Prefix
+	// peers are the addresses of sessions beside the mesh.
+	peers map[netip.Addr]string
 
 	filters   map[string]filter
 	announced []netip.Prefix
@@ -51,8 +60,19 @@ func newBGP() bgp {
 // BGP is the desired BGP speaker.
 func (s *State) BGP() *tables.BGP { return s.bgp.tables }
 
-// setBGP takes what the NodeState says about BGP. Own blocks and the addresses of pods are known already.
+// setBGP takes what the NodeState says about BGP. Own blocks and the addresses of pods are known already. Most NodeStates have news
+// of pods alone: a route reflector must not go through thousands of sessions for each of them.
 func (s *State) setBGP(spec *v1alpha1.NodeStateSpec) error {
+	b := &s.bgp
+	if b.of != nil && reflect.DeepEqual(b.of.BGP, spec.BGP) && slices.Equal(b.of.Pools, spec.Pools) && reflect.DeepEqual(b.of.Blocks, spec.Blocks) {
+		return b.problem
+	}
+	b.of, b.ranges = spec, nil
+	b.problem = s.takeBGP(spec)
+	return b.problem
+}
+
+func (s *State) takeBGP(spec *v1alpha1.NodeStateSpec) error {
 	b := &s.bgp
 	b.spec = spec.BGP
 	b.setPools(spec.Pools)
@@ -73,7 +93,8 @@ func (s *State) setBGP(spec *v1alpha1.NodeStateSpec) error {
 		s.setGateways()
 		return problem
 	}
-	var errs [3]error
+	var errs [4]error
+	b.ranges, errs[3] = prefixes(spec.BGP.ServiceRanges)
 	b.filters, errs[0] = newFilters(spec.BGP.Filters)
 	b.communities, errs[1] = newCommunities(spec.BGP.Communities)
 	b.announced, errs[2] = prefixes(spec.BGP.Announce)
@@ -96,7 +117,7 @@ func (b *bgp) stop() {
 		b.tables.Exports.Delete(p)
 	}
 	clear(b.meshSessions)
-	b.announced = nil
+	b.announced, b.peers = nil, nil
 }
 
 func (b *bgp) setPools(pools []v1alpha1.Pool) {
@@ -233,22 +254,27 @@ func (s *State) setSessions(spec *v1alpha1.BGP) error {
 	b := &s.bgp
 	var problem error
 	want := map[string]bool{}
-	taken := map[netip.Addr]string{}
-	for i := range spec.Sessions {
-		in := &spec.Sessions[i]
-		session, err := s.session(in)
+	b.peers = make(map[netip.Addr]string, len(spec.Sessions))
+	take := func(name string, session *tables.BGPSession, err error) {
 		if err != nil {
-			problem = errors.Join(problem, fmt.Errorf("session %s: %w", in.Name, err))
-			continue
+			problem = errors.Join(problem, fmt.Errorf("session %s: %w", name, err))
+			return
 		}
 		if session.Address.IsValid() {
-			if _, ok := taken[session.Address]; ok {
-				continue // the first in this order counts
+			if _, ok := b.peers[session.Address]; ok {
+				return // the first in this order counts
 			}
-			taken[session.Address] = in.Name
+			b.peers[session.Address] = name
 		}
-		want[in.Name] = true
-		b.tables.Sessions.Set(in.Name, *session)
+		want[name] = true
+		b.tables.Sessions.Set(name, *session)
+	}
+	for i := range spec.Sessions {
+		session, err := s.session(&spec.Sessions[i])
+		take(spec.Sessions[i].Name, session, err)
+	}
+	for i := range spec.Groups {
+		s.eachMember(&spec.Groups[i], take)
 	}
 	for name := range maps.Collect(b.tables.Sessions.All()) {
 		if !want[name] && !strings.HasPrefix(name, meshPrefix) {
@@ -260,6 +286,35 @@ func (s *State) setSessions(spec *v1alpha1.BGP) error {
 	}
 	s.setGateways()
 	return problem
+}
+
+// eachMember calls take for each session of a group. An error of all of them comes once, under the group's name.
+func (s *State) eachMember(group *v1alpha1.BGPGroup, take func(name string, session *tables.BGPSession, err error)) {
+	if len(group.Members) == 0 {
+		return
+	}
+	common := group.Session
+	for i, member := range group.Members {
+		address, as, has := strings.Cut(member, " ")
+		in := common
+		in.Address, in.Name = address, common.Name+"/"+address
+		if has {
+			number, err := strconv.ParseUint(as, 10, 32)
+			if err != nil {
+				take(in.Name, nil, fmt.Errorf("member: got AS number %q, want 1 to 4294967295", as))
+				continue
+			}
+			in.ASNumber = int64(number)
+		}
+		session, err := s.session(&in)
+		if err != nil && i > 0 && len(in.Filters) > 0 {
+			continue // what all of them lack was told
+		}
+		if err == nil {
+			session.Group = common.Name
+		}
+		take(in.Name, session, err)
+	}
 }
 
 // setGateways makes the routes to peers that are on no network of the node.
@@ -389,7 +444,7 @@ func (s *State) setMeshSessions(node string) {
 			}
 			names[name] = true
 			b.tables.Sessions.Set(name, tables.BGPSession{
-				Address: addr, Mesh: true, Port: uint16(cmp.Or(network.BGP.Port, bgpPort)),
+				Address: addr, Group: v1alpha1.MeshGroup, Port: uint16(cmp.Or(network.BGP.Port, bgpPort)),
 				ASNumber: uint32(network.BGP.ASNumber), LocalASNumber: b.speaker.ASNumber,
 				Password: secretKey(b.spec.Mesh.Password), RestartSeconds: uint16(b.spec.Mesh.RestartSeconds),
 			})
@@ -409,10 +464,6 @@ func (s *State) setMeshSessions(node string) {
 
 // peersWith tells whether a session beside the mesh has the address.
 func (s *State) peersWith(addr netip.Addr) bool {
-	for name, session := range s.bgp.tables.Sessions.All() {
-		if session.Address == addr && !strings.HasPrefix(name, meshPrefix) {
-			return true
-		}
-	}
-	return false
+	_, ok := s.bgp.peers[addr]
+	return ok
 }

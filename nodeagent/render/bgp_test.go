@@ -84,10 +84,41 @@ func TestMesh(t *testing.T) {
 	if diff := cmp.Diff([]string{"mesh/node3/192.0.2.3"}, names()); diff != "" {
 		t.Errorf("sessions after nodes changed (-want +got):\n%s", diff)
 	}
+	b = b.DeepCopy()
 	b.Sessions = []v1alpha1.BGPSession{{Name: "rr/192.0.2.3", Address: "192.0.2.3", ASNumber: 64512}}
 	s.SetNodeState(bgpState(b))
 	if diff := cmp.Diff([]string{"rr/192.0.2.3"}, names()); diff != "" {
 		t.Errorf("sessions with one configured (-want +got):\n%s", diff)
+	}
+}
+
+// The members of a group have each a session of their own, and are counted together.
+func TestGroups(t *testing.T) {
+	s := New("node1")
+	b := speaking()
+	b.Sessions = []v1alpha1.BGPSession{{Name: "a/192.0.2.7", Address: "192.0.2.7", ASNumber: 65007}}
+	b.Groups = []v1alpha1.BGPGroup{{
+		Session: v1alpha1.BGPSession{Name: "rr", ASNumber: 64512, Client: true, Port: 1790},
+		Members: []string{"192.0.2.7", "192.0.2.8", "192.0.2.9 65009", "2001:db8::9"},
+	}}
+	s.SetNodeState(bgpState(b))
+	got := maps.Collect(s.BGP().Sessions.All())
+	if names := slices.Sorted(maps.Keys(got)); !slices.Equal(names, []string{"a/192.0.2.7", "rr/192.0.2.8", "rr/192.0.2.9", "rr/2001:db8::9"}) {
+		t.Fatalf("sessions: %q", names)
+	}
+	for name, as := range map[string]uint32{"rr/192.0.2.8": 64512, "rr/192.0.2.9": 65009} {
+		if p := got[name]; p.ASNumber != as || p.Port != 1790 || !p.Client || p.Group != "rr" {
+			t.Errorf("%s: %+v", name, p)
+		}
+	}
+	if got["a/192.0.2.7"].Group != "" {
+		t.Errorf("a session by itself is in group %q", got["a/192.0.2.7"].Group)
+	}
+	b = b.DeepCopy()
+	b.Groups[0].Members = []string{"192.0.2.8", "192.0.2.9 many"}
+	s.SetNodeState(bgpState(b))
+	if s.BGP().Sessions.Len() != 2 || s.Problems()[Item{Kind: KindNodeState, Name: "node1"}] == "" {
+		t.Errorf("%d sessions, problems: %v", s.BGP().Sessions.Len(), s.Problems())
 	}
 }
 

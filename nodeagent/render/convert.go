@@ -70,12 +70,28 @@ func newList(e *v1alpha1.Endpoint) (*list, error) {
 		egress:   tiers(e.Egress),
 		ports:    e.Ports,
 		floating: e.Floating,
+		limits:   limits(e.Bandwidth),
 	}
 	var err error
 	if l.sourcePrefixes, err = prefixes(e.SourcePrefixes); err != nil {
 		err = fmt.Errorf("sourcePrefixes: %w", err)
 	}
 	return l, err
+}
+
+func limits(in *v1alpha1.Bandwidth) tables.Limits {
+	var out tables.Limits
+	if in == nil {
+		return out
+	}
+	set := func(l *v1alpha1.BandwidthLimit, to *tables.Limit) {
+		if l != nil && l.BitsPerSecond > 0 {
+			*to = tables.Limit{BitsPerSecond: uint64(l.BitsPerSecond), BurstBits: uint64(max(l.BurstBits, 0))}
+		}
+	}
+	set(in.Ingress, &out.Ingress)
+	set(in.Egress, &out.Egress)
+	return out
 }
 
 func tiers(in []v1alpha1.TierPolicies) []tables.Tier {

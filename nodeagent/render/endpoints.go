@@ -32,6 +32,7 @@ type list struct {
 	ports           []v1alpha1.NamedPort
 	sourcePrefixes  []netip.Prefix
 	floating        []v1alpha1.FloatingAddress
+	limits          tables.Limits
 }
 
 func (l *list) programs() []string { return programsOf(l.ingress, l.egress) }
@@ -80,6 +81,7 @@ func (s *State) SetNodeState(spec *v1alpha1.NodeStateSpec) {
 	}
 	s.setOwnBlocks(blocks)
 	problem = errors.Join(problem, s.setPools(spec.Pools), s.setTunnels(spec), s.setBGP(spec))
+	s.setLoops(&spec.Settings)
 	want, err := settings(spec.Settings)
 	s.problem(KindNodeState, s.node, errors.Join(problem, err))
 	if !want.Equal(s.policy.Settings) {
@@ -167,6 +169,7 @@ func (s *State) resolve(id string) {
 		s.replaceList(e, nil)
 		s.policy.Endpoints.Delete(InterfaceName(id))
 		s.setFloating(id, e, nil)
+		s.bandwidth.Delete(InterfaceName(id))
 		s.contributeLocal(id, nil, nil)
 		delete(s.endpoints, id)
 		return
@@ -198,6 +201,11 @@ func (s *State) resolve(id string) {
 	e.current = next
 	s.unuseList(old)
 	s.setFloating(id, e, addrs)
+	if e.wanted != nil && e.wanted.limits != (tables.Limits{}) {
+		s.bandwidth.Set(InterfaceName(id), e.wanted.limits)
+	} else {
+		s.bandwidth.Delete(InterfaceName(id))
+	}
 	s.contributeLocal(id, e.wanted, addrs)
 }
 

@@ -93,7 +93,7 @@ func TestFloatingAddressMoves(t *testing.T) {
 // Other nodes send packets for a floating address to the pod's node.
 func TestFloatingAddressOfAnotherNode(t *testing.T) {
 	s := New(self)
-	s.SetNetwork("other", &v1alpha1.NodeNetworkSpec{Addresses: []string{"192.0.2.2"}, Floating: []string{"10.50.0.7", "fd00:50::7"}})
+	s.SetNetwork("other", &v1alpha1.NodeNetworkSpec{Addresses: []string{"192.0.2.2"}, Single: []string{"10.50.0.7", "fd00:50::7"}})
 	got, _ := s.Routes().Get(netip.MustParsePrefix("10.50.0.7/32"))
 	if want := (tables.Route{Type: tables.Gateway, NextHop: netip.MustParseAddr("192.0.2.2")}); got != want {
 		t.Errorf("got %+v, want %+v", got, want)

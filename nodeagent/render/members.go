@@ -36,12 +36,12 @@ type members struct {
 	ports map[unique.Handle[string]]map[port]int
 	// usedPorts counts the programs in force that name a set of named ports.
 	usedPorts map[string]int
-	table     *delta.Table[tables.Member, struct{}]
+	table     *tables.Members
 	// more counts the reasons for being a member beyond the first.
 	more map[tables.Member]int
 }
 
-func newMembers(table *delta.Table[tables.Member, struct{}]) members {
+func newMembers(table *tables.Members) members {
 	return members{
 		addrs:     map[identity]map[netip.Addr]int{},
 		users:     map[identity]map[string]int{},

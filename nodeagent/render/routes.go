@@ -169,14 +169,14 @@ func (h hop) put(d *destination, node string) {
 	}
 }
 
-// gateways gives the way to each block of a node, and to each single address that lies behind it, borrowed or floating: the node's
+// gateways gives the way to each block of a node, and to each single address that lies behind it, borrowed, floating or without a pool: the node's
 // address of the same family.
 func gateways(spec *v1alpha1.NodeNetworkSpec) (map[netip.Prefix]hop, error) {
 	addrs, problem := addresses(spec.Addresses)
-	hops := make(map[netip.Prefix]hop, len(spec.Blocks)+len(spec.Borrowed)+len(spec.Floating))
+	hops := make(map[netip.Prefix]hop, len(spec.Blocks)+len(spec.Borrowed)+len(spec.Single))
 	blocks, err := prefixes(spec.Blocks)
 	problem = errors.Join(problem, err)
-	singles, err := addresses(slices.Concat(spec.Borrowed, spec.Floating))
+	singles, err := addresses(slices.Concat(spec.Borrowed, spec.Single))
 	problem = errors.Join(problem, err)
 	via := func(cidr netip.Prefix) netip.Addr {
 		i := slices.IndexFunc(addrs, func(a netip.Addr) bool { return a.Is4() == cidr.Addr().Is4() })

@@ -29,8 +29,9 @@ const (
 type State struct {
 	node string
 
-	policy *tables.Policy
-	routes *tables.Routes
+	policy    *tables.Policy
+	routes    *tables.Routes
+	bandwidth *tables.Bandwidth
 
 	endpoints map[string]*endpoint
 	hosts     map[string]*host
@@ -54,6 +55,7 @@ type State struct {
 
 	bgp     bgp
 	learned learned
+	loops   tables.ServiceLoops
 	tunnels tunnels
 
 	// waitingForSet, waitingForProgram and hostsWaiting: ID of the missing -> names of those that wait. For programs wait
@@ -104,6 +106,7 @@ func New(node string) *State {
 		node:              node,
 		policy:            policy,
 		routes:            tables.NewRoutes(),
+		bandwidth:         tables.NewBandwidth(),
 		endpoints:         map[string]*endpoint{},
 		hosts:             map[string]*host{},
 		programs:          map[string]*program{},
@@ -129,6 +132,9 @@ func (s *State) Policy() *tables.Policy { return s.policy }
 
 // Routes are the desired routes.
 func (s *State) Routes() *tables.Routes { return s.routes }
+
+// Bandwidth are the desired limits of traffic.
+func (s *State) Bandwidth() *tables.Bandwidth { return s.bandwidth }
 
 // Problems are the items that could not be understood, with what is wrong with them. The previous form of such an item
 // stays in force. The map is the state's own.

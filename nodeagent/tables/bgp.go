@@ -103,8 +103,8 @@ type BGPSession struct {
 	Address netip.Addr
 	// WaitsFor tells why Address is not known.
 	WaitsFor string
-	// Mesh: the peer is a node of the cluster's mesh.
-	Mesh bool
+	// Group of sessions that are counted and not told of one by one: the mesh, or a BGPPeer's name. Empty: none.
+	Group string
 	// Port of the peer, TCP.
 	Port    uint16
 	Passive bool
@@ -187,14 +187,16 @@ type BGPPaths struct {
 
 // BGPSessionState is how a session stands.
 type BGPSessionState struct {
-	Name     string
+	Name string
+	// Group: see BGPSession.
+	Group    string
 	Address  netip.Addr
 	ASNumber uint32
 	// State (RFC 4271, section 8).
 	State string
 	// SinceUnix is when the session came into the state or, while it is not Established, ceased to be. Seconds.
 	SinceUnix int64
-	// Received and Advertised count prefixes.
+	// Received and Advertised count prefixes; in sessions of groups they are not counted.
 	Received, Advertised int
 	// Reason in one word, and Message, why the session is not Established.
 	Reason, Message string

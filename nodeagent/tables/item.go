@@ -6,7 +6,8 @@ import "fmt"
 type ItemError struct {
 	// Kind of the item: one of the kinds below.
 	Kind string
-	// Name of the item: a program's name, a set's ID, an endpoint's interface, a pool's or a route's CIDR, a kind of tunnel, a dataplane.
+	// Name of the item: a program's name, a set's ID, an endpoint's interface (also of limits), a pool's or a route's CIDR, a kind of
+	// tunnel, a dataplane.
 	Name string
 	Err  error
 }
@@ -21,8 +22,11 @@ const (
 	KindRoute        = "Route"
 	KindTunnel       = "Tunnel"
 	KindDataplane    = "Dataplane"
+	KindBandwidth    = "Bandwidth"
 	KindBGPSession   = "BGPSession"
 	KindLearnedRoute = "LearnedRoute"
+	// KindServiceRanges: the ranges of services in which packets could bounce, by family.
+	KindServiceRanges = "ServiceRanges"
 )
 
 // Error says which item and why.

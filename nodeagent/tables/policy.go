@@ -21,7 +21,7 @@ type Policy struct {
 	// Sets by ID. Every set that a program names is here, possibly without members.
 	Sets *delta.Table[string, SetType]
 	// Members of all sets.
-	Members *delta.Table[Member, struct{}]
+	Members *Members
 	// Pools of addresses, for masquerading.
 	Pools *delta.Table[netip.Prefix, Pool]
 	// Floating are addresses that are translated, one to one, to a workload's own address of the same family, whoever sends to
@@ -39,7 +39,7 @@ func NewPolicy() *Policy {
 		HostEndpoints: delta.NewTable[string](func(a, b HostEndpoint) bool { return reflect.DeepEqual(a, b) }),
 		Programs:      delta.NewTable[string](func(a, b Program) bool { return reflect.DeepEqual(a, b) }),
 		Sets:          delta.NewTable[string](func(a, b SetType) bool { return a == b }),
-		Members:       delta.NewTable[Member](func(_, _ struct{}) bool { return true }),
+		Members:       NewMembers(),
 		Pools:         delta.NewTable[netip.Prefix](func(a, b Pool) bool { return a == b }),
 		Floating:      delta.NewTable[netip.Addr](func(a, b netip.Addr) bool { return a == b }),
 	}

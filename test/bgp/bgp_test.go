@@ -3,6 +3,7 @@ package bgp
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -79,6 +80,24 @@ func TestOneRouter(t *testing.T) {
 	if all := router.Ask("show", "route", "all"); strings.Contains(all, "community") {
 		t.Errorf("the node's routes bear communities that nobody gave them:\n%s", all)
 	}
+
+	// What an inquiry tells of the node's routes.
+	n.Input.State.Inquiry = &v1alpha1.Inquiry{PeriodSeconds: 1, Routes: true, Sessions: true}
+	n.Tell()
+	want := []v1alpha1.RouteStatus{
+		{Destination: block4, Installed: true, Source: "Static"},
+		{Destination: services, Source: "Static"},
+		{Destination: "192.0.2.0/24", Interface: "eth0", Installed: true, Source: "Direct"},
+		{Destination: "192.0.2.0/24", Gateway: "192.0.2.100", Interface: "eth0", Installed: true, Source: "BGPPeer", Peer: "192.0.2.100"},
+		{Destination: outside, Gateway: "192.0.2.100", Interface: "eth0", Installed: true, Source: "BGPPeer", Peer: "192.0.2.100"},
+	}
+	Eventually(t, func() string {
+		r := n.Status().Report
+		if r == nil || !slices.Equal(r.Routes, want) || len(r.Sessions) != 1 || r.Sessions[0].Received != 2 {
+			return fmt.Sprintf("report is %+v, want routes %+v", r, want)
+		}
+		return ""
+	})
 
 	n.Input.State.BGP.Announce = nil
 	n.Tell()

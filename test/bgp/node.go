@@ -57,7 +57,13 @@ func Serve(in io.Reader, out io.Writer) error {
 	told := &told{in: in, out: json.NewEncoder(out), changed: make(chan struct{}, 1)}
 	speaker := bgp.New(bgp.Options{Secrets: told, Log: log})
 	defer speaker.Close()
+	lister, err := routes.NewLister(0, 0)
+	if err != nil {
+		return err
+	}
+	defer lister.Close()
 	a := agent.New(agent.Options{
+		KernelRoutes: lister.List,
 		Node: os.Getenv(NodeVariable), Version: "test", Dataplane: func() string { return "" }, Source: told,
 		Policy: noPolicy{}, Routes: driver, BGP: speaker, Learned: learned, Addresses: told, Checkpoint: noCheckpoint{},
 		Interfaces: noInterfaces{}, MTU: func([]netip.Addr, string) (int, error) { return 1500, nil }, Log: log,

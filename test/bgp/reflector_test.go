@@ -65,6 +65,7 @@ func TestMesh(t *testing.T) {
 	}
 	WantRoutes(t, ns[0], pool4, "10.48.2.0/26 via 192.0.2.2", "10.48.3.0/26 via 192.0.2.3")
 	WantRoutes(t, ns[2], pool4, "10.48.1.0/26 via 192.0.2.1", "10.48.2.0/26 via 192.0.2.2")
+	all[0].Counted(v1alpha1.BGPGroupStatus{Name: "mesh", Family: 4, Sessions: 2, Established: 2})
 	delete(networks, "n3")
 	all[0].Tell()
 	WantRoutes(t, ns[0], pool4, "10.48.2.0/26 via 192.0.2.2")
@@ -96,11 +97,9 @@ func TestRouteReflectors(t *testing.T) {
 		reflector, client := NewNode(t, ns[0], "n1"), NewNode(t, ns[1], "n2")
 		b := speaker("192.0.2.1")
 		b.ClusterID = "192.0.2.1"
-		for _, address := range []string{"192.0.2.2", "192.0.2.100", "192.0.2.101"} {
-			s := session("client", address, nodes)
-			s.Client = true
-			b.Sessions = append(b.Sessions, s)
-		}
+		b.Groups = []v1alpha1.BGPGroup{{
+			Session: v1alpha1.BGPSession{Name: "client", ASNumber: nodes, Client: true}, Members: []string{"192.0.2.2", "192.0.2.100", "192.0.2.101"},
+		}}
 		reflector.Input.State = byBGP("10.48.1.0/26", b)
 		reflector.Tell()
 		b = speaker("192.0.2.2")
@@ -112,6 +111,7 @@ func TestRouteReflectors(t *testing.T) {
 		WantRoutes(t, ns[3], pool4, "10.48.1.0/26 via 192.0.2.1", "10.48.100.0/26 via 192.0.2.100", "10.48.2.0/26 via 192.0.2.2")
 		WantRoutes(t, ns[0], outside, outside+" via 192.0.2.100")
 		WantRoutes(t, ns[1], outside) // outside the cluster's pools, and not passed on
+		reflector.Counted(v1alpha1.BGPGroupStatus{Name: "client", Family: 4, Sessions: 3, Established: 3})
 	})
 }
 

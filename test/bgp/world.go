@@ -159,6 +159,26 @@ func (n *Node) Established(names ...string) {
 	}
 }
 
+// Status is what the node last reported.
+func (n *Node) Status() v1alpha1.NodeStateStatus {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.status
+}
+
+// Counted waits until the node reports these counts of the sessions in groups.
+func (n *Node) Counted(want ...v1alpha1.BGPGroupStatus) {
+	n.t.Helper()
+	Eventually(n.t, func() string {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		if slices.Equal(n.status.BGPGroups, want) {
+			return ""
+		}
+		return fmt.Sprintf("%s counts %+v, want %+v", n.Name, n.status.BGPGroups, want)
+	})
+}
+
 // Memory is what the process has resident, in MiB.
 func (n *Node) Memory() int {
 	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", n.command.Process.Pid))

@@ -3,6 +3,7 @@ package operator
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -61,8 +62,19 @@ func TestBGP(t *testing.T) {
 		Spec:       v3.CalicoNodeStatusSpec{Node: "node1", Classes: []v3.NodeStatusClass{"BGP"}, UpdatePeriodSeconds: new(uint32(1))},
 	}
 	k.create(asked)
+	k.eventually("the node is asked", func() error {
+		if !k.get(state) || state.Spec.Inquiry == nil || !state.Spec.Inquiry.Sessions {
+			return fmt.Errorf("inquiry is %+v", state.Spec.Inquiry)
+		}
+		return nil
+	})
+	before = state.DeepCopy()
+	state.Status.Report = &v1alpha1.Report{At: metav1.NewTime(time.Now().Truncate(time.Second)), Sessions: state.Status.BGPSessions}
+	if err := k.client.Status().Patch(t.Context(), state, client.MergeFrom(before)); err != nil {
+		t.Fatal(err)
+	}
 	k.eventually("CalicoNodeStatus is answered", func() error {
-		if !k.get(asked) || asked.Status.BGP.NumberEstablishedV4 != 1 || asked.Status.LastUpdated.IsZero() {
+		if !k.get(asked) || asked.Status.BGP.NumberEstablishedV4 != 1 || len(asked.Status.BGP.PeersV4) != 1 || asked.Status.LastUpdated.IsZero() {
 			return fmt.Errorf("status is %+v", asked.Status)
 		}
 		return nil

@@ -11,6 +11,7 @@ import (
 
 	"github.com/manul-net/manul/nodeagent/dataplane/iptables"
 	"github.com/manul-net/manul/nodeagent/dataplane/nftables"
+	"github.com/manul-net/manul/nodeagent/fold"
 	"github.com/manul-net/manul/test/oracle"
 	"github.com/manul-net/manul/test/oracle/kernels"
 	"github.com/manul-net/manul/test/packets"
@@ -18,13 +19,19 @@ import (
 
 var inKernels = flag.Int("oracle.kernels", 15, "how many of the random clusters of a run are put into kernels") //nolint:gochecknoglobals // a flag
 
-// dataplanes are all of them, by name.
+// dataplanes are all of them, by name, and the one that folds once more with everything folded: a few policies do not, by default.
 func dataplanes() map[string]packets.Subject {
 	out := map[string]packets.Subject{"nftables": {
 		Open: func(testing.TB) (packets.Driver, error) {
 			return nftables.New(nftables.Options{WorkloadPrefix: packets.WorkloadPrefix})
 		},
 		Foreign: "nft",
+	}, "nftables-folded": {
+		Open: func(testing.TB) (packets.Driver, error) {
+			return nftables.New(nftables.Options{WorkloadPrefix: packets.WorkloadPrefix, Fold: fold.EverythingFolds()})
+		},
+		Foreign: "nft",
+		Folds:   true,
 	}}
 	for _, variant := range []iptables.Variant{iptables.NFT, iptables.Legacy} {
 		out["iptables-"+string(variant)] = packets.Subject{

@@ -65,7 +65,7 @@ func missingSet(t *testing.T, subject Subject) {
 }
 
 // RefusedProgram checks that one program that can't be put into force, for its wrong rule, does not keep others from being
-// in force. It stays in its previous form; where there is none, what needs it drops. prepare may add to the tables what the
+// in force. It stays in its previous form; where there is none, as that of a folded program, what needs it drops. prepare may add to the tables what the
 // rule names, and also are items ("<kind> <name>") that are in error whenever everything is compared.
 func RefusedProgram(t *testing.T, subject Subject, wrong tables.Rule, prepare func(*tables.Policy), also ...string) {
 	t.Helper()
@@ -90,7 +90,7 @@ func RefusedProgram(t *testing.T, subject Subject, wrong tables.Rule, prepare fu
 	verdicts := func() {
 		t.Helper()
 		n.Verify(
-			TCP(IPv4, ClientPod, ServerPod, 80, true), TCP(IPv4, ClientPod, ServerPod, 81, false), // the previous form
+			TCP(IPv4, ClientPod, ServerPod, 80, !subject.Folds), TCP(IPv4, ClientPod, ServerPod, 81, false), // the previous form
 			TCP(IPv4, ServerPod, ClientPod, 80, false),                                          // there was none: fail closed
 			TCP(IPv4, ServerPod, OtherPod, 81, false), TCP(IPv4, ServerPod, OtherPod, 80, true), // in force
 		)

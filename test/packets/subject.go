@@ -34,6 +34,8 @@ type Subject struct {
 	// Settle tells whether the driver has put off something that belongs to the tables, which the next Apply brings. Nil:
 	// never.
 	Settle func(d Driver, desired *tables.Policy) bool
+	// Folds: the driver folds all that it can, however little it is.
+	Folds bool
 	// Foreign is the program by which others write rules beside the driver's: "nft", "iptables-nft" or "iptables-legacy".
 	Foreign string
 }

@@ -17,14 +17,13 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/manul-net/manul/cni/protocol"
-	"github.com/manul-net/manul/nodeagent/addresses"
 	"github.com/manul-net/manul/nodeagent/agent"
 	"github.com/manul-net/manul/nodeagent/checkpoint"
+	"github.com/manul-net/manul/nodeagent/daemon"
 	"github.com/manul-net/manul/nodeagent/dataplane/nftables"
 	"github.com/manul-net/manul/nodeagent/dataplane/routes"
 	"github.com/manul-net/manul/nodeagent/dataplane/tunnels"
 	"github.com/manul-net/manul/nodeagent/interfaces"
-	"github.com/manul-net/manul/nodeagent/ipam"
 	"github.com/manul-net/manul/test/netns"
 )
 
@@ -182,7 +181,7 @@ func (n *Node) Start() {
 	if err != nil {
 		t.Fatal(err)
 	}
-	journal, err := addresses.Open(filepath.Join(n.dir, "addresses.db"), ipam.Options{})
+	journal, err := daemon.OpenAddresses(filepath.Join(n.dir, "addresses.db"))
 	if err != nil {
 		t.Fatal(err)
 	}

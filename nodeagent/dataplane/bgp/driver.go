@@ -43,6 +43,8 @@ type Driver struct {
 	options Options
 	server  *server.BgpServer // nil until there was a speaker
 	stop    context.CancelFunc
+	// running is the server while it has a speaker, for those who ask from other goroutines.
+	running atomic.Pointer[server.BgpServer]
 	// speaker in force; nil: none.
 	speaker  *tables.Speaker
 	sessions map[string]*session
@@ -51,6 +53,8 @@ type Driver struct {
 	resync   atomic.Bool
 	// begun is when the driver first had a speaker: the time from which a restart is counted.
 	begun time.Time
+	// restartsUntil is when the last session's restart time is over.
+	restartsUntil time.Time
 
 	changed chan struct{}
 	done    chan struct{}
@@ -190,6 +194,7 @@ func (d *Driver) begin(ctx context.Context, s *tables.Speaker) error {
 		return fmt.Errorf("watching the BGP speaker: %w", err)
 	}
 	d.speaker, d.policy = s, policy{}
+	d.running.Store(d.server)
 	d.options.Log.Info("BGP begins", "as", s.ASNumber, "router_id", s.RouterID.String(), "port", s.Port)
 	return nil
 }
@@ -200,6 +205,7 @@ func (d *Driver) end(ctx context.Context) {
 		return
 	}
 	d.stop()
+	d.running.Store(nil)
 	if err := d.server.StopBgp(ctx, &api.StopBgpRequest{}); err != nil {
 		d.options.Log.Warn("BGP did not end well", "error", err)
 	}

@@ -60,8 +60,18 @@ type rules struct {
 // class are sessions whose routes are treated alike.
 type class struct {
 	peers []netip.Addr
+	// alone: there is no other class, so that routes need not be matched with a list of peers, which may be long.
+	alone bool
 	// of is one of the sessions, less what is its own.
 	of tables.BGPSession
+}
+
+// match is what statements for the class ask of a route's peer.
+func (c *class) match() []netip.Addr {
+	if c.alone {
+		return nil
+	}
+	return c.peers
 }
 
 // network of an interface.
@@ -100,6 +110,7 @@ func newRules(desired *tables.BGP, links []network) rules {
 	}
 	for i := range r.classes {
 		slices.SortFunc(r.classes[i].peers, netip.Addr.Compare)
+		r.classes[i].alone = len(r.classes) == 1
 	}
 	if r.looksAtLinks() {
 		r.links = links
@@ -355,9 +366,9 @@ func (b *builder) nextHops(r *rules, c *class) {
 	for _, origin := range learnedOnly() {
 		switch {
 		case internal && c.of.NextHop == tables.NextHopSelf:
-			b.add(when{peers: c.peers, origin: origin}, &api.Actions{Nexthop: &api.NexthopAction{Self: true}})
+			b.add(when{peers: c.match(), origin: origin}, &api.Actions{Nexthop: &api.NexthopAction{Self: true}})
 		case !internal && c.of.NextHop == tables.NextHopKeep:
-			b.add(when{peers: c.peers, origin: origin}, &api.Actions{Nexthop: &api.NexthopAction{Unchanged: true}})
+			b.add(when{peers: c.match(), origin: origin}, &api.Actions{Nexthop: &api.NexthopAction{Unchanged: true}})
 		case !internal && c.of.NextHop == tables.NextHopAuto:
 			// RFC 4271, section 5.1.3: the next hop may be another router's on the network that is shared with the peer.
 			for _, n := range r.links {
@@ -379,7 +390,7 @@ func (b *builder) nextHops(r *rules, c *class) {
 			origins = append(origins, learnedOnly()...)
 		}
 		for _, origin := range origins {
-			b.add(when{peers: c.peers, v6: &other, origin: origin}, &api.Actions{Nexthop: &api.NexthopAction{Address: own.String()}})
+			b.add(when{peers: c.match(), v6: &other, origin: origin}, &api.Actions{Nexthop: &api.NexthopAction{Address: own.String()}})
 		}
 	}
 }
@@ -388,7 +399,7 @@ func (b *builder) nextHops(r *rules, c *class) {
 // import, by their metric; nil: the rule is one for export.
 func (b *builder) rule(r *rules, c *class, rule *tables.BGPRule, importMarks func(uint32) []string) {
 	exporting := importMarks == nil
-	w := when{peers: c.peers, v6: &rule.IPv6}
+	w := when{peers: c.match(), v6: &rule.IPv6}
 	var possible bool
 	if w.prefixes, possible = prefixesOf(rule); !possible {
 		return

@@ -63,6 +63,9 @@ func (d *Driver) applySession(ctx context.Context, name string, want *tables.BGP
 		have = nil
 	}
 	d.sessions[name] = next
+	if until := d.begun.Add(restartTime(want)); until.After(d.restartsUntil) {
+		d.restartsUntil = until
+	}
 	if next.peer == nil {
 		d.events.drop(name)
 		return nil
@@ -183,7 +186,11 @@ func (d *Driver) addressOf(v6 bool) netip.Addr {
 
 // isRestarting tells whether a peer may still have routes of an earlier process of this node (RFC 4724).
 func (d *Driver) isRestarting(want *tables.BGPSession) bool {
-	return time.Since(d.begun) < time.Duration(cmp.Or(want.RestartSeconds, defaultRestart))*time.Second
+	return time.Since(d.begun) < restartTime(want)
+}
+
+func restartTime(want *tables.BGPSession) time.Duration {
+	return time.Duration(cmp.Or(want.RestartSeconds, defaultRestart)) * time.Second
 }
 
 var errNoPeer = errors.New("no such peer")

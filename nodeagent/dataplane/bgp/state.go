@@ -11,26 +11,44 @@ import (
 	"github.com/manul-net/manul/nodeagent/tables"
 )
 
-// Sessions tells how all sessions stand, in order of their name.
+// Sessions tells how all sessions stand, in order of their name. Prefixes are counted for those outside groups alone: the speaker goes
+// through all of its routes for each.
 func (d *Driver) Sessions(ctx context.Context) []tables.BGPSessionState {
 	if d.speaker == nil {
 		return nil
 	}
-	peers := map[string]*api.Peer{}
-	if err := d.server.ListPeer(ctx, &api.ListPeerRequest{EnableAdvertised: true}, func(p *api.Peer) {
-		peers[p.State.NeighborAddress] = p
-	}); err != nil {
-		d.options.Log.Warn("the states of BGP sessions are not known", "error", err)
-	}
 	out := make([]tables.BGPSessionState, 0, len(d.sessions))
 	for _, name := range slices.Sorted(maps.Keys(d.sessions)) {
-		out = append(out, d.state(name, d.sessions[name], peers))
+		s := d.sessions[name]
+		state := d.state(name, s)
+		if state.State == stateEstablished && s.want.Group == "" {
+			d.count(ctx, s, &state)
+		}
+		out = append(out, state)
 	}
 	return out
 }
 
-func (d *Driver) state(name string, s *session, peers map[string]*api.Peer) tables.BGPSessionState {
-	out := tables.BGPSessionState{Name: name, Address: s.want.Address, ASNumber: s.want.ASNumber, State: "Idle"}
+const stateEstablished = "Established"
+
+// count counts the prefixes of an established session.
+func (d *Driver) count(ctx context.Context, s *session, out *tables.BGPSessionState) {
+	p, err := d.look(ctx, s, true)
+	if err != nil {
+		d.options.Log.Warn("the prefixes of a BGP session are not counted", "session", out.Name, "error", err)
+		return
+	}
+	for _, f := range p.AfiSafis {
+		out.Received += int(f.State.GetReceived())
+		out.Advertised += int(f.State.GetAdvertised())
+		if f.State.GetAdvertised() > 0 && graceful(p) {
+			out.Advertised-- // the speaker counts the End-of-RIB marker
+		}
+	}
+}
+
+func (d *Driver) state(name string, s *session) tables.BGPSessionState {
+	out := tables.BGPSessionState{Name: name, Group: s.want.Group, Address: s.want.Address, ASNumber: s.want.ASNumber, State: "Idle"}
 	switch {
 	case s.missing:
 		out.Reason = tables.BGPSecretMissing
@@ -61,25 +79,17 @@ func (d *Driver) state(name string, s *session, peers map[string]*api.Peer) tabl
 		}
 		return out
 	}
-	out.State = "Established"
-	if p := peers[s.key()]; p != nil {
-		for _, f := range p.AfiSafis {
-			out.Received += int(f.State.GetReceived())
-			out.Advertised += int(f.State.GetAdvertised())
-			if f.State.GetAdvertised() > 0 && graceful(p) {
-				out.Advertised-- // the speaker counts the End-of-RIB marker
-			}
-		}
-	}
+	out.State = stateEstablished
 	return out
 }
 
 // Holding tells whether peers may not have sent all that they have since the driver began: what is not learned now may yet
 // be learned again (RFC 4724).
 func (d *Driver) Holding(ctx context.Context) bool {
-	if d.speaker == nil {
+	if d.speaker == nil || time.Now().After(d.restartsUntil) {
 		return false
 	}
+	var wants map[string]bool // graceful restart, by address
 	for _, s := range d.sessions {
 		if s.peer == nil || !d.isRestarting(&s.want) {
 			continue
@@ -88,7 +98,10 @@ func (d *Driver) Holding(ctx context.Context) bool {
 		if !ok || !known.established {
 			return true
 		}
-		if !d.isGraceful(ctx, s) {
+		if wants == nil {
+			wants = d.gracefulPeers(ctx)
+		}
+		if !wants[s.key()] {
 			if time.Since(known.since) < deferral*time.Second {
 				return true // it does not say when it has sent all
 			}
@@ -99,4 +112,18 @@ func (d *Driver) Holding(ctx context.Context) bool {
 		}
 	}
 	return false
+}
+
+// gracefulPeers are the peers with which graceful restart was agreed, by address.
+func (d *Driver) gracefulPeers(ctx context.Context) map[string]bool {
+	out := map[string]bool{}
+	err := d.server.ListPeer(ctx, &api.ListPeerRequest{}, func(p *api.Peer) {
+		if p.State.SessionState == api.PeerState_ESTABLISHED && graceful(p) {
+			out[p.State.NeighborAddress] = true
+		}
+	})
+	if err != nil {
+		d.options.Log.Warn("the states of BGP sessions are not known", "error", err)
+	}
+	return out
 }

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/manul-net/manul/nodeagent/fold"
 	"github.com/manul-net/manul/nodeagent/tables"
 )
 
@@ -22,36 +23,75 @@ type tierChain struct {
 	refs      int           // list chains that jump to it
 }
 
-func newTierChain(d direction, t tables.Tier) (string, *tierChain) {
+// tierName is the name of a tier's chain.
+func tierName(d direction, t tables.Tier) string {
 	h := newDigester("tier" + d.letter())
 	h.texts(t.Programs)
 	h.number(uint64(t.Default))
-	return "t" + d.letter() + "-" + string(h.sum()), &tierChain{direction: d, programs: slices.Clone(t.Programs), fallback: t.Default}
+	return "t" + d.letter() + "-" + string(h.sum())
 }
 
-// digest identifies the rules of the chain, which depend on the shapes of its programs.
-func (t *tierChain) digest(shapes func(string) shape) digest {
+func newTierChain(d direction, t tables.Tier) (string, *tierChain) {
+	return tierName(d, t), &tierChain{direction: d, programs: slices.Clone(t.Programs), fallback: t.Default}
+}
+
+// stepsOf are what the chain consists of: its programs, unless it has folds.
+func (t *tierChain) stepsOf(folded []fold.Step) func(func(fold.Step) bool) {
+	if len(folded) > 0 {
+		return slices.Values(folded)
+	}
+	return func(yield func(fold.Step) bool) {
+		for _, name := range t.programs {
+			if !yield(fold.Step{Program: name}) {
+				return
+			}
+		}
+	}
+}
+
+// digest identifies the rules of the chain, which depend on the shapes of its programs and of its folds.
+func (t *tierChain) digest(shapes func(string) shape, folded []fold.Step) digest {
 	h := newDigester("tier rules")
-	for _, name := range t.programs {
-		h.text(programChain(t.direction, name))
-		h.number(uint64(shapes(name)))
+	for step := range t.stepsOf(folded) {
+		if step.Fold == nil {
+			h.text(programChain(t.direction, step.Program))
+			h.number(uint64(shapes(step.Program)))
+			continue
+		}
+		h.text("fold " + step.Fold.Name)
+		for _, s := range step.Fold.Shapes() {
+			h.flag(s.IPv6)
+			h.number(uint64(s.Bits))
+			h.flag(s.Protocol)
+			h.flag(s.Port)
+		}
+		h.text("")
 	}
 	h.number(uint64(t.fallback))
 	return h.sum()
 }
 
-func (t *tierChain) rules(shapes func(string) shape, setID *uint32) []*ruleBuilder {
+func (t *tierChain) rules(shapes func(string) shape, folded []fold.Step, setID *uint32) []*ruleBuilder {
 	var list []*ruleBuilder
 	add := func() *ruleBuilder {
 		b := &ruleBuilder{setID: setID}
 		list = append(list, b)
 		return b
 	}
-	if slices.ContainsFunc(t.programs, func(name string) bool { return shapes(name) == passing }) {
-		add().setMark(passMark, false) // it may have been set by someone else
+	for step := range t.stepsOf(folded) {
+		if step.Fold == nil && shapes(step.Program) == passing {
+			add().setMark(passMark, false) // it may have been set by someone else
+			break
+		}
 	}
-	for _, name := range t.programs {
-		switch shapes(name) {
+	for step := range t.stepsOf(folded) {
+		if step.Fold != nil {
+			for _, shape := range step.Fold.Shapes() {
+				add().foldLookUp(step.Fold, shape)
+			}
+			continue
+		}
+		switch name := step.Program; shapes(name) {
 		case missing:
 			add().drop()
 		case empty:

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"sync/atomic"
 
+	"github.com/manul-net/manul/nodeagent/fold"
 	"github.com/manul-net/manul/nodeagent/tables"
 )
 
@@ -22,6 +23,8 @@ type Options struct {
 	WorkloadPrefix string
 	// Log takes what an operator of the node may want to know. Nil: nothing is logged.
 	Log *slog.Logger
+	// Fold are the limits of what is folded. Zero: fold.DefaultLimits.
+	Fold fold.Limits
 }
 
 // Driver keeps one network namespace's table equal to desired tables. Its methods may be called from one goroutine at a
@@ -55,6 +58,9 @@ func New(options Options) (*Driver, error) {
 	}
 	if options.Log == nil {
 		options.Log = slog.New(slog.DiscardHandler)
+	}
+	if options.Fold == (fold.Limits{}) {
+		options.Fold = fold.DefaultLimits()
 	}
 	s, err := openSocket()
 	if err != nil {

@@ -3,6 +3,7 @@ package nftables
 import (
 	"testing"
 
+	"github.com/manul-net/manul/nodeagent/fold"
 	"github.com/manul-net/manul/nodeagent/tables"
 	"github.com/manul-net/manul/test/netns"
 	"github.com/manul-net/manul/test/packets"
@@ -10,6 +11,16 @@ import (
 
 // TestPackets is what every driver must do to packets.
 func TestPackets(t *testing.T) { packets.Run(t, subject()) }
+
+// TestPacketsThroughFolds is the same where all that can be folded is.
+func TestPacketsThroughFolds(t *testing.T) {
+	s := subject()
+	s.Folds = true
+	s.Open = func(testing.TB) (packets.Driver, error) {
+		return New(Options{WorkloadPrefix: packets.WorkloadPrefix, Fold: fold.EverythingFolds()})
+	}
+	packets.RunWorkloads(t, s)
+}
 
 func subject() packets.Subject {
 	return packets.Subject{

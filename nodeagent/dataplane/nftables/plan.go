@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/manul-net/manul/nodeagent/fold"
 	"github.com/manul-net/manul/nodeagent/tables"
 )
 
@@ -39,7 +40,8 @@ type transaction struct {
 
 	early, main, late *batch
 	setID             uint32
-	digests           map[item]digest // of programs in this transaction
+	digests           map[item]digest   // of programs in this transaction
+	looked            map[string]looked // programs
 	failed            map[item]error
 
 	pending      map[string]*pendingElements // by set, to be added to main
@@ -53,22 +55,22 @@ type transaction struct {
 	lateLists, lateTiers map[string]bool // candidates: nothing may refer to them any more
 	lateBases            []string        // base chains, and what they go to
 	lateChains, lateSets []string
-	orphaned             map[string]*memberSet // sets that are going
-	scan                 map[string]*scanned   // sets whose members all have to be looked at
+	scan                 map[string]*scanned // sets whose members all have to be looked at
 }
 
 func newTransaction(d *Driver, desired *tables.Policy, kernel *found) *transaction {
 	tx := &transaction{
 		d: d, desired: desired, kernel: kernel, state: d.state,
-		early: newBatch(), main: newBatch(), late: newBatch(), digests: map[item]digest{}, failed: map[item]error{},
+		early: newBatch(), main: newBatch(), late: newBatch(), digests: map[item]digest{}, looked: map[string]looked{}, failed: map[item]error{},
 		pending:   map[string]*pendingElements{},
 		newSets:   map[string]bool{},
-		lateLists: map[string]bool{}, lateTiers: map[string]bool{}, orphaned: map[string]*memberSet{}, scan: map[string]*scanned{},
+		lateLists: map[string]bool{}, lateTiers: map[string]bool{}, scan: map[string]*scanned{},
 	}
 	if kernel != nil {
 		tx.state = newState()
 		tx.wantedChains, tx.wantedSets = map[string]bool{}, map[string]bool{}
 		tx.state.inUse.v6 = needsIPv6(desired)
+		tx.state.folder = fold.New(desired, tx.state.inUse.v6, d.options.Fold)
 	}
 	return tx
 }
@@ -110,13 +112,14 @@ func (tx *transaction) plan(ctx context.Context) error {
 		return err
 	}
 	for _, step := range []func(context.Context) error{
-		tx.planSets, tx.planPools, tx.planPrograms, tx.planEndpoints, tx.planHosts, tx.planBaseChains,
+		tx.planFolder, tx.planSets, tx.planFolds, tx.planPools, tx.planPrograms, tx.planEndpoints, tx.planHosts, tx.planBaseChains,
 	} {
 		if err := step(ctx); err != nil {
 			return err
 		}
 	}
 	tx.planRemoval()
+	tx.state.folder.Clean()
 	return nil
 }
 
@@ -148,6 +151,11 @@ func (tx *transaction) prepare() {
 		for _, fam := range tx.state.inUse.families() {
 			have, ok := tx.kernel.sets[setName(id, typ, fam)]
 			tx.rebuild = tx.rebuild || ok && have != memberSpec(typ, fam)
+		}
+	}
+	for name, have := range tx.kernel.sets {
+		for fam := range families {
+			tx.rebuild = tx.rebuild || strings.HasPrefix(name, "f"+fam.digit()+"-") && have != foldSpec(fam)
 		}
 	}
 	for _, base := range baseChains() {
@@ -280,7 +288,30 @@ func (tx *transaction) planPrograms(ctx context.Context) error {
 			}
 		}
 	}
+	for key := range tx.state.folder.ChangedPrograms() {
+		if err := look(key.Program); err != nil {
+			return err
+		}
+	}
+	return tx.planTiers(ctx, changed)
+}
+
+// planTiers makes the chains of tiers in which something changed. changed are programs that have another shape, by direction.
+func (tx *transaction) planTiers(ctx context.Context, changed [directions]map[string]bool) error {
+	for _, name := range tx.state.folder.ChangedTiers() {
+		if tier := tx.state.tiers[name]; tier != nil {
+			if err := tx.ensureTier(ctx, name, tier); err != nil {
+				return err
+			}
+		}
+	}
+	if len(changed[ingress])+len(changed[egress]) == 0 {
+		return nil
+	}
 	for name, tier := range tx.state.tiers {
+		if !tx.state.folder.HasTier(name) {
+			continue // it goes with the last endpoint that has it, and its chain as it is
+		}
 		if slices.ContainsFunc(tier.programs, func(p string) bool { return changed[tier.direction][p] }) {
 			if err := tx.ensureTier(ctx, name, tier); err != nil {
 				return err
@@ -304,29 +335,15 @@ func (tx *transaction) planProgram(ctx context.Context, name string) error {
 		}
 		return nil
 	}
-	both := [directions][]tables.Rule{program.Ingress, program.Egress}
-	var contents [directions]digest
-	for d, rules := range both {
-		content, err := rulesDigest(rules, tx.setType, tx.state.inUse)
-		if err != nil {
-			tx.d.refused[it] = refusedItem{err: fmt.Errorf("%s %w", [directions]string{"ingress", "egress"}[d], err)}
-			tx.keepProgram(name)
-			return nil
-		}
-		if shapeOf(rules) == passing {
-			content += passingSuffix
-		}
-		contents[d] = content
-	}
-	tx.digests[it] = contents[ingress] + contents[egress]
-	if tx.refused(it) {
+	l := tx.lookAtProgram(name, &program)
+	if l.held {
 		tx.keepProgram(name)
 		return nil
 	}
-	for d, rules := range both {
+	for d, rules := range [directions][]tables.Rule{program.Ingress, program.Egress} {
 		chain := programChain(direction(d), name)
 		tx.state.shapes[d][name] = shapeOf(rules)
-		if len(rules) == 0 {
+		if len(rules) == 0 || tx.away(direction(d), name) {
 			if tx.hasChain(chain) {
 				tx.lateChains = append(tx.lateChains, chain)
 			}
@@ -335,7 +352,7 @@ func (tx *transaction) planProgram(ctx context.Context, name string) error {
 		render := func() []*ruleBuilder {
 			return renderer{types: tx.setType, inUse: tx.state.inUse, setID: &tx.setID}.program(rules)
 		}
-		if err := tx.ensureChain(ctx, it, chain, nil, contents[d], render); err != nil {
+		if err := tx.ensureChain(ctx, it, chain, nil, l.contents[d], render); err != nil {
 			return err
 		}
 	}

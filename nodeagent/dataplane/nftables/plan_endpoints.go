@@ -212,7 +212,8 @@ func (tx *transaction) takeList(ctx context.Context, name string, list *listChai
 
 func (tx *transaction) ensureTier(ctx context.Context, name string, tier *tierChain) error {
 	shapes := func(program string) shape { return tx.state.shapes[tier.direction][program] }
-	return tx.ensureChain(ctx, item{kind: kindSettings}, name, nil, tier.digest(shapes), func() []*ruleBuilder { return tier.rules(shapes, &tx.setID) })
+	steps := tx.state.folder.Steps(name)
+	return tx.ensureChain(ctx, item{kind: kindSettings}, name, nil, tier.digest(shapes, steps), func() []*ruleBuilder { return tier.rules(shapes, steps, &tx.setID) })
 }
 
 // release gives up references to list chains. What is none is no matter.

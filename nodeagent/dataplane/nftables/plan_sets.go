@@ -45,54 +45,50 @@ func (tx *transaction) planSets(ctx context.Context) error {
 	for id := range tx.desired.Sets.Dirty() {
 		tx.planSet(id)
 	}
+	for id := range tx.state.folder.ChangedSets() {
+		tx.planSet(id)
+	}
 	perSet := map[string]changes{}
 	for m := range tx.desired.Members.Dirty() {
 		_, wanted := tx.desired.Members.Get(m)
 		tx.planMember(m, wanted, tx.desired.Members.Had(m), perSet)
 	}
-	for id, set := range tx.orphaned {
-		if set.count > 0 {
-			tx.state.orphans[id] = set.count
+	for _, id := range slices.Sorted(maps.Keys(tx.scan)) {
+		if err := tx.scanMembers(ctx, id); err != nil {
+			return err
 		}
 	}
-	if err := tx.scanMembers(ctx); err != nil {
-		return err
-	}
 	tx.planNets(perSet)
-	return nil
+	return tx.sendEarly(ctx)
 }
 
 // planSet makes, replaces or gives up one set.
 func (tx *transaction) planSet(id string) {
 	typ, wanted := tx.desired.Sets.Get(id)
 	old := tx.state.sets[id]
-	if old != nil && wanted && old.typ == typ {
+	if old != nil && wanted && old.typ == typ && old.away == tx.state.folder.SetAway(id) {
 		return
 	}
 	if old != nil {
-		for _, fam := range tx.state.inUse.families() {
-			tx.lateSets = append(tx.lateSets, setName(id, old.typ, fam))
+		if !old.away {
+			for _, fam := range tx.state.inUse.families() {
+				tx.lateSets = append(tx.lateSets, setName(id, old.typ, fam))
+			}
 		}
 		delete(tx.state.sets, id)
-		if !wanted {
-			tx.orphaned[id] = old
-			return
-		}
-		tx.typesChanged = true
+		tx.typesChanged = tx.typesChanged || wanted && old.typ != typ
 	}
-	if !wanted {
-		return
+	if wanted {
+		tx.scan[id] = &scanned{set: tx.makeSet(id, typ)}
 	}
-	set := tx.makeSet(id, typ)
-	if old != nil || tx.state.orphans[id] > 0 {
-		tx.scan[id] = &scanned{set: set} // its members are not all among the dirty ones
-	}
-	delete(tx.state.orphans, id)
 }
 
 func (tx *transaction) makeSet(id string, typ tables.SetType) *memberSet {
-	set := newMemberSet(typ)
+	set := newMemberSet(typ, tx.state.folder.SetAway(id))
 	tx.state.sets[id] = set
+	if set.away {
+		return set
+	}
 	tx.early.item = item{tables.KindSet, id}
 	for _, fam := range tx.state.inUse.families() {
 		tx.ensureSet(setName(id, typ, fam), memberSpec(typ, fam))
@@ -102,38 +98,22 @@ func (tx *transaction) makeSet(id string, typ tables.SetType) *memberSet {
 
 // planMember adds or deletes one member. had tells whether it was in the tables when they were last made true.
 func (tx *transaction) planMember(m tables.Member, wanted, had bool, perSet map[string]changes) {
-	step := 0
-	switch {
-	case wanted && !had:
-		step = 1
-	case !wanted && had:
-		step = -1
-	}
-	if old := tx.orphaned[m.Set]; old != nil {
-		old.count += step
-		return
-	}
 	set := tx.state.sets[m.Set]
-	if set == nil {
-		tx.state.orphans[m.Set] += step
-		if tx.state.orphans[m.Set] <= 0 {
-			delete(tx.state.orphans, m.Set)
-		}
+	if set == nil || tx.scan[m.Set] != nil || wanted == had {
 		return
 	}
-	if tx.scan[m.Set] != nil || step == 0 {
-		return
-	}
-	set.count += step
 	if err := checkMember(m, set.typ); err != nil {
 		tx.problem(item{tables.KindSet, m.Set}, err)
+		return
+	}
+	if set.away {
 		return
 	}
 	if set.nets != nil {
 		if perSet[m.Set] == nil {
 			perSet[m.Set] = changes{}
 		}
-		if step > 0 {
+		if wanted {
 			set.nets.insert(m.Prefix, perSet[m.Set])
 		} else {
 			set.nets.remove(m.Prefix, perSet[m.Set])
@@ -145,7 +125,7 @@ func (tx *transaction) planMember(m tables.Member, wanted, had bool, perSet map[
 		return
 	}
 	p := tx.pendingOf(item{tables.KindSet, m.Set}, setName(m.Set, set.typ, fam))
-	if step > 0 {
+	if wanted {
 		p.adds = append(p.adds, element{key: memberKey(m, set.typ)})
 	} else {
 		p.deletes = append(p.deletes, element{key: memberKey(m, set.typ)})
@@ -213,16 +193,16 @@ func (tx *transaction) compareSets(ctx context.Context) error {
 		if err := tx.sendEarly(ctx); err != nil {
 			return err
 		}
-		if kept && typ != tables.Nets {
+		if kept && !set.away && typ != tables.Nets {
 			if err := tx.compareElements(id, tx.scan[id]); err != nil {
 				return err
 			}
 		}
+		if err := tx.scanMembers(ctx, id); err != nil {
+			return err
+		}
 	}
-	if err := tx.scanMembers(ctx); err != nil {
-		return err
-	}
-	return nil
+	return tx.sendEarly(ctx)
 }
 
 // compareElements reads a set's elements, deletes those that are no members, and keeps the others to be compared.
@@ -270,22 +250,16 @@ func memberOf(id string, typ tables.SetType, fam family, key string) (tables.Mem
 	return m, true
 }
 
-// scanMembers looks at the members of the sets that are to be scanned, in one pass over all members.
-func (tx *transaction) scanMembers(ctx context.Context) error {
-	if len(tx.scan) == 0 && !tx.full() {
-		return nil
-	}
-	for m := range tx.desired.Members.All() {
-		s := tx.scan[m.Set]
-		if s == nil {
-			if tx.state.sets[m.Set] == nil {
-				tx.countOrphan(m.Set)
-			}
+// scanMembers looks at all members of a set that is to be scanned.
+func (tx *transaction) scanMembers(ctx context.Context, id string) error {
+	s := tx.scan[id]
+	it := item{tables.KindSet, id}
+	for m := range tx.desired.Members.Of(id) {
+		if err := checkMember(m, s.set.typ); err != nil {
+			tx.problem(it, err)
 			continue
 		}
-		s.set.count++
-		if err := checkMember(m, s.set.typ); err != nil {
-			tx.problem(item{tables.KindSet, m.Set}, err)
+		if s.set.away {
 			continue
 		}
 		if s.set.nets != nil {
@@ -297,8 +271,8 @@ func (tx *transaction) scanMembers(ctx context.Context) error {
 		if _, ok := s.present[fam][key]; ok || !tx.state.inUse.has(fam) {
 			continue
 		}
-		name := setName(m.Set, s.set.typ, fam)
-		p := tx.pendingOf(item{tables.KindSet, m.Set}, name)
+		name := setName(id, s.set.typ, fam)
+		p := tx.pendingOf(it, name)
 		p.adds = append(p.adds, element{key: key})
 		if len(p.adds) >= group {
 			tx.flushAdds(name, p)
@@ -307,25 +281,17 @@ func (tx *transaction) scanMembers(ctx context.Context) error {
 			}
 		}
 	}
-	for id, s := range tx.scan {
-		if s.set.nets != nil {
-			tx.early.item = item{tables.KindSet, id}
-			for _, fam := range tx.state.inUse.families() {
-				if err := tx.compareIntervals(setName(id, tables.Nets, fam), s.set.nets.greatest(fam)); err != nil {
-					return err
-				}
-			}
+	s.present = [families]map[string]struct{}{}
+	if s.set.nets == nil {
+		return nil
+	}
+	tx.early.item = it
+	for _, fam := range tx.state.inUse.families() {
+		if err := tx.compareIntervals(setName(id, tables.Nets, fam), s.set.nets.greatest(fam)); err != nil {
+			return err
 		}
-		s.present = [families]map[string]struct{}{}
 	}
-	return tx.sendEarly(ctx)
-}
-
-// countOrphan counts a member whose set is not in the tables. When everything is compared there is no earlier count.
-func (tx *transaction) countOrphan(id string) {
-	if tx.full() {
-		tx.state.orphans[id]++
-	}
+	return nil
 }
 
 // compareIntervals makes an interval set hold exactly the CIDRs, which do not overlap. If what is there is anything

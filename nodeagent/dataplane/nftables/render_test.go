@@ -3,10 +3,12 @@ package nftables
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"slices"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/manul-net/manul/nodeagent/fold"
 	"github.com/manul-net/manul/nodeagent/tables"
 	"github.com/manul-net/manul/test/packets"
 )
@@ -14,7 +16,7 @@ import (
 // TestRenderVersion fails when rules are rendered in another way than before. Then raise renderVersion and put the new
 // digest here: otherwise an agent would take the chains of an earlier version for its own.
 func TestRenderVersion(t *testing.T) {
-	const version, want = 2, "936e34971bb9cf46"
+	const version, want = 3, "c8605e4fd66bccf5"
 	b := newBatch()
 	var setID uint32
 	types := func(id string) (tables.SetType, bool) {
@@ -49,11 +51,22 @@ func TestRenderVersion(t *testing.T) {
 	}
 	for _, fallback := range []tables.Action{tables.Deny, tables.Pass} {
 		name, chain := newTierChain(egress, packets.Tier(fallback, "plain", "passing", "empty", "missing"))
-		add(name, chain.rules(shapes, &setID))
+		add(name, chain.rules(shapes, nil, &setID))
 		for kind := podList; kind <= untrackedList; kind++ {
 			name, list := newListChain(ingress, kind, []string{name, "other"})
 			add(name, list.rules(&setID))
 		}
+	}
+	folded := foldOf(t)
+	tierName, tier := newTierChain(egress, packets.Tier(tables.Deny, "a", "plain"))
+	add(tierName, tier.rules(shapes, []fold.Step{{Fold: folded}, {Program: "plain"}}, &setID))
+	var keys []string
+	for e := range folded.Elements() {
+		keys = append(keys, foldKey(e))
+	}
+	slices.Sort(keys)
+	for _, key := range keys {
+		b.elements(1, "fold", 0, []element{{key: key}})
 	}
 	name, chain := newSourceChain(packets.Prefixes("10.0.0.0/8", "fd00::/8"))
 	add(name, chain.rules(&setID))
@@ -61,6 +74,24 @@ func TestRenderVersion(t *testing.T) {
 	if got := hex.EncodeToString(sum[:8]); got != want || renderVersion != version {
 		t.Errorf("digest of what is rendered = %s, version %d; want %s, version %d", got, renderVersion, want, version)
 	}
+}
+
+// foldOf is a fold that has elements of several shapes, one of each.
+func foldOf(t *testing.T) *fold.Fold {
+	t.Helper()
+	p := tables.NewPolicy()
+	rule := packets.Rule(tables.Allow, unix.IPPROTO_TCP, 80)
+	rule.Destination.Nets = packets.Prefixes("10.0.0.0/8", "10.0.0.1/32", "fd00::/8", "fd00::1/128")
+	content := tables.Program{Egress: []tables.Rule{rule, {Action: tables.Allow, Protocol: unix.IPPROTO_UDP}, {Action: tables.Allow}}}
+	f := fold.New(p, true, fold.EverythingFolds())
+	f.Program("a", content, true)
+	f.User("endpoint", []fold.Tier{{Name: "tier", Direction: fold.Egress, Programs: []string{"a"}}})
+	f.Settle()
+	steps := f.Steps("tier")
+	if len(steps) != 1 || steps[0].Fold == nil {
+		t.Fatalf("the program is not folded: %v", steps)
+	}
+	return steps[0].Fold
 }
 
 func failsafe() []tables.FailsafePort {

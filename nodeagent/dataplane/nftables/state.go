@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/manul-net/manul/nodeagent/fold"
 	"github.com/manul-net/manul/nodeagent/tables"
 )
 
@@ -18,19 +19,18 @@ type state struct {
 	shapes    [directions]map[string]shape // of programs
 	tiers     map[string]*tierChain        // by chain name
 	lists     map[string]*listChain        // by chain name
-	endpoints map[string]endpoint          // by interface
-	hosts     map[string]targets           // by interface
-	sets      map[string]*memberSet        // by ID
-	// orphans counts the members that are in the tables without their set.
-	orphans map[string]int
-	pools   intervals // all pools
-	nat     intervals // pools with masquerading
+	folder    *fold.Folder
+	endpoints map[string]endpoint   // by interface
+	hosts     map[string]targets    // by interface
+	sets      map[string]*memberSet // by ID
+	pools     intervals             // all pools
+	nat       intervals             // pools with masquerading
 }
 
 func newState() *state {
 	s := &state{
 		chains: map[string]digest{}, tiers: map[string]*tierChain{}, lists: map[string]*listChain{},
-		endpoints: map[string]endpoint{}, hosts: map[string]targets{}, sets: map[string]*memberSet{}, orphans: map[string]int{},
+		endpoints: map[string]endpoint{}, hosts: map[string]targets{}, sets: map[string]*memberSet{},
 	}
 	for d := range s.shapes {
 		s.shapes[d] = map[string]shape{}
@@ -38,16 +38,17 @@ func newState() *state {
 	return s
 }
 
-// memberSet is a set in the kernel.
+// memberSet is a set.
 type memberSet struct {
-	typ   tables.SetType
-	count int        // members, of both families
-	nets  *intervals // of type Nets: all members
+	typ tables.SetType
+	// away: it is not in the kernel, because only folded programs name it.
+	away bool
+	nets *intervals // of type Nets, in the kernel: all members
 }
 
-func newMemberSet(typ tables.SetType) *memberSet {
-	s := &memberSet{typ: typ}
-	if typ == tables.Nets {
+func newMemberSet(typ tables.SetType, away bool) *memberSet {
+	s := &memberSet{typ: typ, away: away}
+	if typ == tables.Nets && !away {
 		s.nets = &intervals{}
 	}
 	return s

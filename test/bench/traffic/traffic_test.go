@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/netip"
 	"sync"
@@ -21,6 +22,7 @@ import (
 
 	"github.com/manul-net/manul/nodeagent/dataplane/iptables"
 	"github.com/manul-net/manul/nodeagent/dataplane/nftables"
+	"github.com/manul-net/manul/nodeagent/fold"
 	"github.com/manul-net/manul/nodeagent/tables"
 	"github.com/manul-net/manul/test/netns"
 )
@@ -96,18 +98,41 @@ func newPath(b *testing.B) *path {
 func (p *path) enforce(b *testing.B, plane string, desired *tables.Policy) {
 	b.Helper()
 	p.node.Must("putting policies into force", func() error {
-		var d driver
-		var err error
-		if plane == "nftables" {
-			d, err = nftables.New(nftables.Options{WorkloadPrefix: "cali"})
-		} else {
-			d, err = iptables.New(b.Context(), iptables.Options{WorkloadPrefix: "cali"})
-		}
+		d, err := open(b, plane)
 		if err != nil {
 			return err
 		}
 		return errors.Join(d.Apply(b.Context(), desired), d.Close())
 	})
+}
+
+// open opens a driver for the calling thread's namespace.
+func open(b *testing.B, plane string) (driver, error) {
+	b.Helper()
+	switch plane {
+	case "iptables":
+		return iptables.New(b.Context(), iptables.Options{WorkloadPrefix: "cali"})
+	case "nftables-unfolded": // what it would be without folding
+		limits := fold.DefaultLimits()
+		limits.MinPrograms = math.MaxInt
+		return nftables.New(nftables.Options{WorkloadPrefix: "cali", Fold: limits})
+	}
+	return nftables.New(nftables.Options{WorkloadPrefix: "cali"})
+}
+
+func policyName(i int) string { return fmt.Sprintf("np.team.policy-%d", i) }
+func setName(i int) string    { return fmt.Sprintf("%016x", i) }
+
+func peer(i int) netip.Prefix {
+	return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 50, byte(i >> 8), byte(i)}), 32)
+}
+
+// allow is a policy that lets in from its own set of peers.
+func allow(i int, port uint16) tables.Program {
+	return tables.Program{Ingress: []tables.Rule{{
+		Action: tables.Allow, Protocol: unix.IPPROTO_TCP, Source: tables.Entity{Sets: []string{setName(i)}},
+		Destination: tables.Entity{Ports: []tables.PortRange{{First: port, Last: port}}},
+	}}}
 }
 
 // policies are n policies, each of which lets in from one peer to one port. Where they select the pod, all do, and the one that
@@ -117,18 +142,14 @@ func policies(n int, selecting bool) *tables.Policy {
 	p.Settings.EndpointToHost, p.SettingsDirty = tables.HostAccept, true
 	var names []string
 	for i := range n {
-		set, name := fmt.Sprintf("%016x", i), fmt.Sprintf("np.team.policy-%d", i)
-		peer := netip.AddrFrom4([4]byte{10, 50, byte(i >> 8), byte(i)})
+		from := peer(i)
 		if i == n-1 {
-			peer = netip.MustParseAddr(client)
+			from = netip.PrefixFrom(netip.MustParseAddr(client), 32)
 		}
-		p.Sets.Set(set, tables.Addresses)
-		p.Members.Set(tables.Member{Set: set, Prefix: netip.PrefixFrom(peer, 32)}, struct{}{})
-		p.Programs.Set(name, tables.Program{Ingress: []tables.Rule{{
-			Action: tables.Allow, Protocol: unix.IPPROTO_TCP, Source: tables.Entity{Sets: []string{set}},
-			Destination: tables.Entity{Ports: []tables.PortRange{{First: 8080, Last: 8080}}},
-		}}})
-		names = append(names, name)
+		p.Sets.Set(setName(i), tables.Addresses)
+		p.Members.Set(tables.Member{Set: setName(i), Prefix: from}, struct{}{})
+		p.Programs.Set(policyName(i), allow(i, 8080))
+		names = append(names, policyName(i))
 	}
 	mine := names[n-1:]
 	if selecting {
@@ -145,7 +166,7 @@ func policies(n int, selecting bool) *tables.Policy {
 // members are one policy with a set of n members.
 func members(n int) *tables.Policy {
 	p := policies(1, true)
-	set := fmt.Sprintf("%016x", 0)
+	set := setName(0)
 	for i := range n - 1 {
 		p.Members.Set(tables.Member{Set: set, Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{20, byte(i >> 16), byte(i >> 8), byte(i)}), 32)}, struct{}{})
 	}

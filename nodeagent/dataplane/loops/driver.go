@@ -1,0 +1,188 @@
+// Package loops keeps packets to unused addresses of services from bouncing between the node and its router.
+//
+// Who proxies services translates packets to an address in use before they are routed, or has the address on an interface of the
+// node. What is still to be routed to a range of services when it comes from elsewhere is thus for nobody, while the node's own
+// packets are translated after they are routed. So a routing rule sends what does not come from the node itself through a table of its
+// own, which has the ranges, each a route that leads nowhere, and nothing else.
+package loops
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync/atomic"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/manul-net/manul/nodeagent/tables"
+)
+
+const (
+	// Table and Priority are those of the driver's routing table and of the rule that leads to it: behind the table of the node's own
+	// addresses and before the main one. Whatever is there is the driver's.
+	Table    = 17900
+	Priority = 17900
+)
+
+// Driver makes the rule and the table what they should be. Its methods may be called from one goroutine at a time, Resync from any.
+type Driver struct {
+	handle *netlink.Handle
+	resync atomic.Bool
+	known  bool
+}
+
+// New opens a connection to the routes of the calling thread's network namespace. It changes nothing.
+func New() (*Driver, error) {
+	handle, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, fmt.Errorf("opening routing rules: %w", err)
+	}
+	return &Driver{handle: handle}, nil
+}
+
+// Close ends the connection. Rule and table stay.
+func (d *Driver) Close() error {
+	d.handle.Close()
+	return nil
+}
+
+// Resync makes the next Apply compare everything with the kernel.
+func (d *Driver) Resync() { d.resync.Store(true) }
+
+// Changed implements the interface of drivers: changes by others are undone at the next comparison.
+func (d *Driver) Changed() <-chan struct{} { return nil }
+
+// Disturbances implements the interface of drivers.
+func (d *Driver) Disturbances() int64 { return 0 }
+
+// Apply makes the kernel equal to desired. It compares with the kernel each time that something changed: there is little to compare. A
+// range that can't be put into force is reported as a tables.ItemError, while the others are.
+func (d *Driver) Apply(_ context.Context, desired *tables.ServiceLoops) error {
+	if !d.resync.Swap(false) && d.known && !desired.HasDirty() {
+		return nil
+	}
+	d.known = false
+	var problems []error
+	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
+		want := map[netip.Prefix]int{}
+		for _, p := range desired.Ranges {
+			if p.Addr().Is4() == (family == unix.AF_INET) {
+				want[p] = routeType(desired.Action)
+			}
+		}
+		if err := d.applyFamily(family, want); err != nil {
+			if family == unix.AF_INET6 && len(want) == 0 {
+				continue // the node may have no IPv6
+			}
+			problems = append(problems, &tables.ItemError{Kind: tables.KindServiceRanges, Name: familyName(family), Err: err})
+		}
+	}
+	d.known = len(problems) == 0
+	desired.Clean()
+	return errors.Join(problems...)
+}
+
+func familyName(family int) string {
+	if family == unix.AF_INET {
+		return "IPv4"
+	}
+	return "IPv6"
+}
+
+func routeType(a tables.LoopAction) int {
+	if a == tables.LoopReject {
+		return unix.RTN_UNREACHABLE
+	}
+	return unix.RTN_BLACKHOLE
+}
+
+// applyFamily makes one family's table and rule. The table is right before the rule leads to it.
+func (d *Driver) applyFamily(family int, want map[netip.Prefix]int) error {
+	if err := d.applyTable(family, want); err != nil {
+		return err
+	}
+	rules, err := d.handle.RuleList(family)
+	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+		return fmt.Errorf("listing routing rules: %w", err)
+	}
+	there := false
+	for i := range rules {
+		r := &rules[i]
+		if r.Priority != Priority {
+			continue
+		}
+		if isOurs(r) && !there && len(want) > 0 {
+			there = true
+			continue
+		}
+		r.Family = family
+		if err := d.handle.RuleDel(r); err != nil && !errors.Is(err, unix.ENOENT) {
+			return fmt.Errorf("removing a routing rule: %w", err)
+		}
+	}
+	if there || len(want) == 0 {
+		return nil
+	}
+	if err := d.handle.RuleAdd(rule(family)); err != nil && !errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("adding the routing rule: %w", err)
+	}
+	return nil
+}
+
+// rule is for all packets that do not come from the node itself: those have the interface lo in the eyes of rules.
+func rule(family int) *netlink.Rule {
+	r := netlink.NewRule()
+	r.Family, r.Priority, r.Table, r.Invert, r.IifName = family, Priority, Table, true, "lo"
+	return r
+}
+
+func isOurs(r *netlink.Rule) bool {
+	return r.Table == Table && r.Invert && r.IifName == "lo" && r.OifName == "" && r.Src == nil && r.Dst == nil && r.Mark == 0
+}
+
+func (d *Driver) applyTable(family int, want map[netip.Prefix]int) error {
+	list, err := d.handle.RouteListFiltered(family, &netlink.Route{Table: Table}, netlink.RT_FILTER_TABLE)
+	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+		return fmt.Errorf("listing the routes of table %d: %w", Table, err)
+	}
+	right := map[netip.Prefix]bool{}
+	for i := range list {
+		r := &list[i]
+		p := prefixOf(r.Dst, family)
+		if kind, ok := want[p]; ok && kind == r.Type && !right[p] {
+			right[p] = true
+			continue
+		}
+		if err := d.handle.RouteDel(r); err != nil && !errors.Is(err, unix.ESRCH) {
+			return fmt.Errorf("removing the route to %s: %w", p, err)
+		}
+	}
+	for p, kind := range want {
+		if right[p] {
+			continue
+		}
+		r := &netlink.Route{
+			Dst:   &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())},
+			Table: Table, Type: kind, Family: family, Protocol: unix.RTPROT_STATIC,
+		}
+		if err := d.handle.RouteReplace(r); err != nil {
+			return fmt.Errorf("adding the route to %s: %w", p, err)
+		}
+	}
+	return nil
+}
+
+func prefixOf(n *net.IPNet, family int) netip.Prefix {
+	if n == nil {
+		return netip.Prefix{}
+	}
+	addr, _ := netip.AddrFromSlice(n.IP)
+	if family == unix.AF_INET {
+		addr = addr.Unmap()
+	}
+	bits, _ := n.Mask.Size()
+	return netip.PrefixFrom(addr, bits)
+}

@@ -1,0 +1,116 @@
+package cnilab
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strings"
+	"time"
+
+	"github.com/containernetworking/cni/pkg/types"
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+	"github.com/containernetworking/plugins/pkg/ns"
+	"github.com/containernetworking/plugins/pkg/testutils"
+)
+
+// Sandbox is a container of a pod, as the runtime knows it.
+type Sandbox struct {
+	Node *Node
+	// Pod is "namespace/name", ID the container's.
+	Pod, ID string
+	// Result of the last ADD that succeeded; nil: none.
+	Result *types100.Result
+	netns  ns.NetNS
+}
+
+// Sandbox makes one, with a network namespace. Remove removes it.
+func (n *Node) Sandbox(pod, id string) (*Sandbox, error) {
+	netns, err := testutils.NewNS()
+	if err != nil {
+		return nil, fmt.Errorf("making a network namespace: %w", err)
+	}
+	return &Sandbox{Node: n, Pod: pod, ID: id, netns: netns}, nil
+}
+
+// Remove removes the sandbox's network namespace.
+func (s *Sandbox) Remove() error { return removeNamespace(s.netns) }
+
+// Add calls the plugin, and tells how long it took, its start as a process included.
+func (s *Sandbox) Add() (time.Duration, error) {
+	out, took, err := s.call("ADD")
+	if err != nil {
+		return took, err
+	}
+	var result types100.Result
+	if err := json.Unmarshal(out, &result); err != nil {
+		return took, fmt.Errorf("reading the plugin's result: %w", err)
+	}
+	s.Result = &result
+	return took, nil
+}
+
+// Del calls the plugin.
+func (s *Sandbox) Del() (time.Duration, error) {
+	_, took, err := s.call("DEL")
+	return took, err
+}
+
+// Check calls the plugin.
+func (s *Sandbox) Check() error {
+	_, _, err := s.call("CHECK")
+	return err
+}
+
+// GC calls the plugin with the sandboxes that the runtime knows.
+func (n *Node) GC(valid ...*Sandbox) error {
+	attachments := []types.GCAttachment{}
+	for _, s := range valid {
+		attachments = append(attachments, types.GCAttachment{ContainerID: s.ID, IfName: "eth0"})
+	}
+	_, _, err := n.run("GC", nil, map[string]any{"cni.dev/valid-attachments": attachments})
+	return err
+}
+
+func (s *Sandbox) call(command string) ([]byte, time.Duration, error) {
+	namespace, name, _ := strings.Cut(s.Pod, "/")
+	more := map[string]any{}
+	if s.Result != nil && command != "ADD" {
+		more["prevResult"] = s.Result
+	}
+	return s.Node.run(command, []string{
+		"CNI_CONTAINERID=" + s.ID, "CNI_IFNAME=eth0", "CNI_NETNS=" + s.netns.Path(),
+		fmt.Sprintf("CNI_ARGS=IgnoreUnknown=1;K8S_POD_NAMESPACE=%s;K8S_POD_NAME=%s;K8S_POD_UID=%s", namespace, name, UID(s.Pod)),
+	}, more)
+}
+
+func (n *Node) run(command string, env []string, more map[string]any) ([]byte, time.Duration, error) {
+	config := map[string]any{"cniVersion": "1.1.0", "name": "manul", "type": "manul", "socket": n.socket(), "stateDir": n.Dir + "/cni"}
+	for k, v := range more {
+		config[k] = v
+	}
+	stdin, err := json.Marshal(config)
+	if err != nil {
+		return nil, 0, err
+	}
+	cmd := exec.Command(n.Plugin) //nolint:gosec,noctx // the program that was built; it bounds itself
+	cmd.Env = append(env, "CNI_COMMAND="+command, "CNI_PATH=/nowhere")
+	cmd.Stdin = bytes.NewReader(stdin)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	var took time.Duration
+	err = n.In(func() error { // the child has the network namespace of the thread
+		began := time.Now()
+		defer func() { took = time.Since(began) }()
+		return cmd.Run()
+	})
+	if err == nil {
+		return stdout.Bytes(), took, nil
+	}
+	var e types.Error
+	if json.Unmarshal(stdout.Bytes(), &e) != nil {
+		return nil, took, errors.Join(err, errors.New(stdout.String()+stderr.String()))
+	}
+	return nil, took, &e
+}
