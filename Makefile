@@ -36,11 +36,12 @@ manifests: tools ## CRDs, and the install manifest from them
 install.yaml: tools ## config/install.yaml, what users apply
 	$(TOOLS)/kustomize build config/default > config/install.yaml
 
-build: ## the three programs, in bin/
+build: ## the programs, in bin/: operator, node agent, CNI plugin, and kubectl-manul for people
 	mkdir -p bin
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/manul-operator .
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/manul-node ./nodeagent
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/manul ./cni
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/kubectl-manul ./cmd/kubectl-manul
 
 image: build ## the images as OCI archives, in out/images/ (no Docker needed)
 	hack/images.sh $(VERSION) product

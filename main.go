@@ -41,6 +41,7 @@ type flags struct {
 	pool                 string
 	keepDenied           bool
 	unmanaged            bool
+	podCIDRs             bool
 	logLevel             string
 	kubeconfig           string
 }
@@ -66,6 +67,7 @@ func command() *cobra.Command {
 	p.StringVar(&f.pool, "default-ipv4-pool", "", "CIDR of the address pool to create in a cluster that has none; empty for none")
 	p.BoolVar(&f.keepDenied, "keep-denied-connections", false, "let connections go on that policies have come to deny; they are ended otherwise")
 	p.BoolVar(&f.unmanaged, "allow-unmanaged-addresses", false, "let pods have the addresses of their annotation cni.projectcalico.org/ipAddrsNoIpam, whosever they are")
+	p.BoolVar(&f.podCIDRs, "use-node-pod-cidrs", false, "nodes give their pods addresses of their own spec.podCIDRs; no blocks of pools are leased")
 	p.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	p.StringVar(&f.kubeconfig, "kubeconfig", "", "how to reach the API server; empty inside a cluster")
 	return cmd
@@ -95,6 +97,7 @@ func (f *flags) run(ctx context.Context) error {
 		DefaultIPv4Pool:         pool,
 		KeepDeniedConnections:   f.keepDenied,
 		AllowUnmanagedAddresses: f.unmanaged,
+		UseNodePodCIDRs:         f.podCIDRs,
 		Version:                 version,
 		Log:                     log,
 		Admission:               f.admission(),

@@ -33,7 +33,10 @@ import (
 	"github.com/manul-net/manul/controllers/inputs"
 	"github.com/manul-net/manul/controllers/leases"
 	"github.com/manul-net/manul/controllers/loadbalancers"
+	"github.com/manul-net/manul/controllers/nodeannotations"
+	"github.com/manul-net/manul/controllers/podaddresses"
 	"github.com/manul-net/manul/controllers/policystatus"
+	"github.com/manul-net/manul/controllers/poolstatus"
 	"github.com/manul-net/manul/controllers/rendered"
 	"github.com/manul-net/manul/internal/live"
 )
@@ -61,6 +64,8 @@ type Options struct {
 	DefaultIPv4Pool netip.Prefix
 	// KeepDeniedConnections has nodes let connections go on that policies have come to deny. They are ended otherwise.
 	KeepDeniedConnections bool
+	// UseNodePodCIDRs has nodes give their pods addresses of their own spec.podCIDRs. No block is leased.
+	UseNodePodCIDRs bool
 	// AllowUnmanagedAddresses lets pods have the addresses of their annotation ipAddrsNoIpam.
 	AllowUnmanagedAddresses bool
 	// Version of the operator, for people to read.
@@ -103,6 +108,7 @@ func Run(ctx context.Context, cfg *rest.Config, opts Options) error {
 	}
 	world := live.New()
 	world.KeepDeniedConnections(opts.KeepDeniedConnections)
+	world.UseNodePodCIDRs(opts.UseNodePodCIDRs)
 	world.AllowUnmanagedAddresses(opts.AllowUnmanagedAddresses)
 	if err := register(mgr, world, opts); err != nil {
 		return err
@@ -119,7 +125,15 @@ func register(mgr manager.Manager, world *live.World, opts Options) error {
 		func() error { return inputs.Setup(mgr, world) },
 		func() error { return rendered.Setup(mgr, world) },
 		func() error { return policystatus.Setup(mgr, world) },
-		func() error { return leases.Setup(mgr, world) },
+		func() error {
+			if opts.UseNodePodCIDRs {
+				return nil
+			}
+			return leases.Setup(mgr, world)
+		},
+		func() error { return poolstatus.Setup(mgr) },
+		func() error { return podaddresses.Setup(mgr) },
+		func() error { return nodeannotations.Setup(mgr) },
 		func() error { return hostendpoints.Setup(mgr) },
 		func() error { return bgpstatus.Setup(mgr) },
 		func() error { return loadbalancers.Setup(mgr) },

@@ -42,8 +42,16 @@ const (
 	AssignmentManual AssignmentMode = "Manual"
 )
 
-// ConditionAllocatable says whether addresses can be taken from a pool.
-const ConditionAllocatable = "Allocatable"
+// Conditions of a pool.
+const (
+	// ConditionAllocatable says whether addresses can be taken from a pool.
+	ConditionAllocatable = "Allocatable"
+	// ConditionNearlyExhausted says whether most of a pool's addresses are in use.
+	ConditionNearlyExhausted = "NearlyExhausted"
+)
+
+// MaxPoolNodes is how many nodes the status of a pool names.
+const MaxPoolNodes = 50
 
 // IPPool is a range of addresses for pods.
 //
@@ -55,6 +63,9 @@ const ConditionAllocatable = "Allocatable"
 // +kubebuilder:printcolumn:name="IPIP",type=string,JSONPath=`.spec.ipipMode`
 // +kubebuilder:printcolumn:name="NAT",type=boolean,JSONPath=`.spec.natOutgoing`
 // +kubebuilder:printcolumn:name="Allocatable",type=string,JSONPath=`.status.conditions[?(@.type=='Allocatable')].status`
+// +kubebuilder:printcolumn:name="In Use",type=integer,JSONPath=`.status.allocated`
+// +kubebuilder:printcolumn:name="Addresses",type=integer,JSONPath=`.status.capacity`,priority=1
+// +kubebuilder:printcolumn:name="Blocks",type=integer,JSONPath=`.status.blocks`,priority=1
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 type IPPool struct {
 	metav1.TypeMeta   `json:",inline"`
@@ -142,9 +153,46 @@ type IPPoolSpec struct {
 
 // IPPoolStatus is what became of an IPPool.
 type IPPoolStatus struct {
-	// Conditions: Allocatable (addresses can be taken from the pool).
+	// Conditions: Allocatable (addresses can be taken from the pool), NearlyExhausted (most of its addresses are in use).
 	// +listType=map
 	// +listMapKey=type
 	// +optional
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
+
+	// Capacity counts the addresses of the pool, at most 2^63-1.
+	// +optional
+	Capacity *int64 `json:"capacity,omitempty"`
+
+	// Allocated counts the addresses in use: by pods, tunnels and services.
+	// +optional
+	Allocated *int64 `json:"allocated,omitempty"`
+
+	// Blocks counts the blocks that are leased to nodes.
+	// +optional
+	Blocks *int32 `json:"blocks,omitempty"`
+
+	// NodeCount counts the nodes that have blocks or addresses of the pool.
+	// +optional
+	NodeCount *int32 `json:"nodeCount,omitempty"`
+
+	// Nodes are those of them that use the most addresses of the pool, in order of their name.
+	// +kubebuilder:validation:MaxItems=50
+	// +listType=map
+	// +listMapKey=node
+	// +optional
+	Nodes []IPPoolNodeUse `json:"nodes,omitempty"`
+}
+
+// IPPoolNodeUse is what a node uses of a pool.
+type IPPoolNodeUse struct {
+	// Node is the name of the node.
+	Node string `json:"node"`
+
+	// Blocks counts the blocks of the pool that are leased to the node.
+	// +optional
+	Blocks int32 `json:"blocks"`
+
+	// Allocated counts the addresses of the pool that the node's pods and tunnels use.
+	// +optional
+	Allocated int64 `json:"allocated"`
 }

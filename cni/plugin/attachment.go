@@ -95,7 +95,7 @@ func (a attachment) make(pod ns.NetNS) (err error) {
 		return fmt.Errorf("opening netlink: %w", err)
 	}
 	defer host.Close()
-	if err := removeLeftover(host, a.hostName); err != nil {
+	if err := removeLeftover(host, a.hostName, a.id); err != nil {
 		return err
 	}
 	veth := netlink.NewVeth(netlink.LinkAttrs{Name: a.hostName, MTU: a.mtu, HardwareAddr: a.hostMAC, TxQLen: -1})
@@ -112,7 +112,7 @@ func (a attachment) make(pod ns.NetNS) (err error) {
 			return
 		}
 		if veth.Index == 0 { // its index could not be read back
-			err = errors.Join(err, removeLeftover(host, a.hostName))
+			err = errors.Join(err, removeLeftover(host, a.hostName, a.id))
 		} else {
 			err = errors.Join(err, deleteLink(host, veth.Index, a.hostName))
 		}

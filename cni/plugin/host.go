@@ -69,13 +69,19 @@ func (a attachment) routeHost(host *netlink.Handle, index int) error {
 
 // removeLeftover removes the interface of that name, if there is one: an earlier sandbox's of the same pod, or that of an
 // ADD that died.
-func removeLeftover(host *netlink.Handle, name string) error {
+//
+// The other interface of a container that has one already is not: the pod would lose it.
+func removeLeftover(host *netlink.Handle, name string, id protocol.Attachment) error {
 	link, err := find(host.LinkByName(name))
 	if err != nil {
 		return fmt.Errorf("looking for an earlier %s: %w", name, err)
 	}
 	if link == nil {
 		return nil
+	}
+	if other, ok := parseAlias(link.Attrs().Alias); ok && other.ContainerID == id.ContainerID && other.IfName != id.IfName {
+		return protocol.Errorf(protocol.CodeInvalidRequest,
+			"interface %s: the pod has %s on this network already; a second interface must be of another network", id.IfName, other.IfName)
 	}
 	if link.Type() != "veth" {
 		return fmt.Errorf("making interface %s: the name is taken by an interface of type %s; remove it", name, link.Type())

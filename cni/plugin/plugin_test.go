@@ -404,6 +404,25 @@ func TestDelIsIdempotent(t *testing.T) {
 	})
 }
 
+// A meta-plugin may give a pod interfaces of several networks, of which this one is one. It gives a pod one interface; asked for
+// another of the same container it says so, and the pod keeps the first.
+func TestSecondInterfaceOfAContainer(t *testing.T) {
+	w := newWorld(t)
+	w.serve()
+	p := w.pod("c1", "web")
+	p.mustAdd()
+	env := append(p.env(), "CNI_IFNAME=net1")
+	_, err := w.call("ADD", env, w.config("1.1.0"))
+	wantCode(t, err, protocol.CodeInvalidRequest, "the pod has eth0 on this network already; a second interface must be of another network")
+	w.ok(p.check())
+	_, err = w.call("DEL", env, w.config("1.1.0"))
+	w.ok(err)
+	w.ok(p.check())
+	w.ok(transfer(w.host, p.netns, "10.48.0.1"))
+	w.ok(p.del())
+	w.wantNothing()
+}
+
 func TestLateDelOfAnOldSandboxSparesTheNew(t *testing.T) {
 	w := newWorld(t)
 	w.serve()

@@ -290,18 +290,22 @@ func remove(ctx context.Context, c client.Client, obj client.Object, name string
 	return nil
 }
 
-// report writes the condition Allocatable when it changed. Nobody else writes the status of pools.
+// report writes the condition Allocatable when it changed. How full the pool is stands there as well, with a condition that another
+// controller writes: so only onto what was looked at. When the pool has changed since, its watch has it looked at again.
 func (l *Lessor) report(ctx context.Context, pool *v3.IPPool, f finding) error {
 	conditions := append([]metav1.Condition(nil), pool.Status.Conditions...)
 	if !meta.SetStatusCondition(&conditions, f.condition(pool.Generation)) {
 		return nil
 	}
-	raw, err := json.Marshal(map[string]any{"status": v3.IPPoolStatus{Conditions: conditions}})
+	raw, err := json.Marshal(map[string]any{
+		"metadata": map[string]any{"resourceVersion": pool.ResourceVersion}, "status": v3.IPPoolStatus{Conditions: conditions},
+	})
 	if err != nil {
 		return fmt.Errorf("encoding the status of IPPool %q: %w", pool.Name, err)
 	}
 	into := &v3.IPPool{ObjectMeta: metav1.ObjectMeta{Name: pool.Name}}
-	if err := client.IgnoreNotFound(l.Client.Status().Patch(ctx, into, client.RawPatch(types.MergePatchType, raw))); err != nil {
+	err = l.Client.Status().Patch(ctx, into, client.RawPatch(types.MergePatchType, raw))
+	if client.IgnoreNotFound(err) != nil && !apierrors.IsConflict(err) {
 		return fmt.Errorf("writing the status of IPPool %q: %w", pool.Name, err)
 	}
 	return nil

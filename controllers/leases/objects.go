@@ -1,9 +1,6 @@
 package leases
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -15,9 +12,6 @@ import (
 
 // typeHost is the type of affinities to nodes.
 const typeHost = "host"
-
-// maxName is the longest name of an object.
-const maxName = 253
 
 // blockObject stands for a lease. Its name follows from its CIDR alone, so of two operators that lease the same block
 // only one succeeds. The lists of single addresses say which are lent to other nodes; which are in use is the nodes' own business.
@@ -38,13 +32,4 @@ func affinityObject(lease ipam.Lease) *v3.BlockAffinity {
 	}
 }
 
-// affinityName is "<node>-<block>"; of a node's name that is too long, a hash takes the end's place.
-func affinityName(lease ipam.Lease) string {
-	name := lease.Node + "-" + ipam.Name(lease.Block)
-	if len(name) <= maxName {
-		return name
-	}
-	sum := sha256.Sum256([]byte(name))
-	id := hex.EncodeToString(sum[:8])
-	return strings.TrimRight(name[:maxName-len(id)-1], ".-") + "-" + id
-}
+func affinityName(lease ipam.Lease) string { return ipam.AffinityName(lease.Node, lease.Block) }

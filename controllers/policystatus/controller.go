@@ -25,6 +25,7 @@ import (
 
 	"github.com/manul-net/manul/api/v1alpha1"
 	v3 "github.com/manul-net/manul/api/v3"
+	"github.com/manul-net/manul/internal/announce"
 	"github.com/manul-net/manul/internal/live"
 	"github.com/manul-net/manul/internal/policy"
 	"github.com/manul-net/manul/internal/render"
@@ -47,7 +48,7 @@ type Reporter struct {
 	// waiting holds since when a difference has been seen that is not worth a write yet (see patience).
 	waiting map[render.PolicyRef]time.Time
 
-	announced announced
+	announced announce.Limiter[render.PolicyRef]
 }
 
 // Setup registers the reporter. It runs on the leader alone.
@@ -84,7 +85,6 @@ func (r *Reporter) Reconcile(ctx context.Context, ref render.PolicyRef) (reconci
 	report, ok := r.World.Policy(ref)
 	if !ok {
 		r.settled(ref)
-		r.announced.forget(ref)
 		return reconcile.Result{}, nil
 	}
 	p, err := r.published(ctx, ref, report.Program)

@@ -1,25 +1,13 @@
 package policystatus
 
 import (
-	"sync"
-	"time"
-	"unicode/utf8"
-
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v3 "github.com/manul-net/manul/api/v3"
+	"github.com/manul-net/manul/internal/announce"
 	"github.com/manul-net/manul/internal/render"
-)
-
-const (
-	// maxNote is how many bytes an event may say; the API server refuses more.
-	maxNote = 1024
-	// oncePer is how long a policy that flaps says nothing about the same reason again. Its status says how it is.
-	oncePer = time.Minute
-	// eventsPerMinute bounds the events of all policies together: one node that fails may concern all of them.
-	eventsPerMinute = 300
 )
 
 // notice is an event to be.
@@ -51,65 +39,11 @@ func news(before, now *v3.PolicyStatus) []notice {
 	return out
 }
 
-// announced bounds events. The zero value has announced nothing.
-type announced struct {
-	mu sync.Mutex
-	// last event about a policy, by reason.
-	last map[render.PolicyRef]map[string]time.Time
-	// minute and count are of the events of all policies.
-	minute time.Time
-	count  int
-}
-
-// allow tells whether an event is due, and takes note of it.
-func (a *announced) allow(ref render.PolicyRef, reason string, now time.Time) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if last, ok := a.last[ref][reason]; ok && now.Sub(last) < oncePer {
-		return false
-	}
-	if now.Sub(a.minute) >= time.Minute {
-		a.minute, a.count = now, 0
-	}
-	if a.count >= eventsPerMinute {
-		return false
-	}
-	a.count++
-	if a.last == nil {
-		a.last = map[render.PolicyRef]map[string]time.Time{}
-	}
-	if a.last[ref] == nil {
-		a.last[ref] = map[string]time.Time{}
-	}
-	a.last[ref][reason] = now
-	return true
-}
-
-// forget is for a policy that is gone.
-func (a *announced) forget(ref render.PolicyRef) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	delete(a.last, ref)
-}
-
 // announce writes the events that are due.
 func (r *Reporter) announce(ref render.PolicyRef, about client.Object, notices []notice) {
 	for _, n := range notices {
-		if r.announced.allow(ref, n.reason, r.Now()) {
-			r.Events.Eventf(about, nil, n.kind, n.reason, n.action, "%s", shortened(n.message))
+		if r.announced.Allow(ref, n.reason, r.Now()) {
+			r.Events.Eventf(about, nil, n.kind, n.reason, n.action, "%s", announce.Note(n.message))
 		}
 	}
-}
-
-// shortened fits a text into an event.
-func shortened(text string) string {
-	const more = "…"
-	if len(text) <= maxNote {
-		return text
-	}
-	cut := maxNote - len(more)
-	for !utf8.RuneStart(text[cut]) {
-		cut--
-	}
-	return text[:cut] + more
 }

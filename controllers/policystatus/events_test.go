@@ -1,11 +1,8 @@
 package policystatus
 
 import (
-	"fmt"
 	"strings"
 	"testing"
-	"time"
-	"unicode/utf8"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -83,43 +80,5 @@ func TestNews(t *testing.T) {
 				t.Errorf("got %q, want %q", text, tc.want)
 			}
 		})
-	}
-}
-
-func TestEventsAreBounded(t *testing.T) {
-	var a announced
-	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	ref := func(i int) render.PolicyRef {
-		return render.PolicyRef{Kind: policy.KindNetworkPolicy, Name: fmt.Sprint(i)}
-	}
-	if !a.allow(ref(0), ReasonEnforced, start) || a.allow(ref(0), ReasonEnforced, start.Add(oncePer-1)) {
-		t.Error("want one event about a policy and a reason in a minute")
-	}
-	if !a.allow(ref(0), ReasonNodesFail, start) || !a.allow(ref(0), ReasonEnforced, start.Add(oncePer)) {
-		t.Error("another reason, or a minute later, is worth another event")
-	}
-	said := 0
-	for i := range 10_000 {
-		if a.allow(ref(i), ReasonNodesFail, start.Add(2*oncePer)) {
-			said++
-		}
-	}
-	if said != eventsPerMinute {
-		t.Errorf("%d events in a minute, want %d", said, eventsPerMinute)
-	}
-	for i := range 10_000 {
-		a.forget(ref(i))
-	}
-	if len(a.last) != 0 {
-		t.Errorf("%d policies that are gone are remembered", len(a.last))
-	}
-}
-
-func TestLongNotes(t *testing.T) {
-	if got := shortened(strings.Repeat("ä", 2000)); len(got) > maxNote || !utf8.ValidString(got) {
-		t.Errorf("%d bytes, valid UTF-8 %v", len(got), utf8.ValidString(got))
-	}
-	if got := shortened("short"); got != "short" {
-		t.Errorf("got %q", got)
 	}
 }

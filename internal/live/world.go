@@ -64,6 +64,13 @@ func (w *World) Delete(obj runtime.Object) error {
 	return nil
 }
 
+// UseNodePodCIDRs has nodes give their pods addresses of their own spec.podCIDRs instead of leased blocks.
+func (w *World) UseNodePodCIDRs(use bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.cluster.UseNodePodCIDRs(use)
+}
+
 // AllowUnmanagedAddresses lets pods have addresses without address management. They are refused otherwise.
 func (w *World) AllowUnmanagedAddresses(allow bool) {
 	w.mu.Lock()

@@ -49,6 +49,9 @@ func (c *Cluster) request(e *endpoint) v1alpha1.AddressRequest {
 	if e.wishes.addresses != "" {
 		return c.fixed(e.wishes.addresses)
 	}
+	if c.podCIDRs {
+		return c.podCIDRRequest(e)
+	}
 	inherited := wishesOf(e.namespace.annotations())
 	v4, problem := c.namedPools(annotationIPv4Pools, cmp.Or(e.wishes.v4Pools, inherited.v4Pools), true)
 	if problem != "" {

@@ -70,6 +70,8 @@ type Cluster struct {
 	// felix are the FelixConfigurations that count, by name.
 	felix      map[string]felix
 	keepDenied bool
+	// podCIDRs: nodes use their spec.podCIDRs instead of leased blocks.
+	podCIDRs bool
 	// unmanaged: pods may have addresses without address management.
 	unmanaged bool
 

@@ -38,6 +38,9 @@ type node struct {
 	// borrowed are blocks of other nodes of which the node has single addresses, by the name of the block's object.
 	borrowed map[string]ipam.Holding
 
+	// podCIDRs are those that Kubernetes allotted to the node, podCIDRBlocks the names of the blocks that stand for them.
+	podCIDRs, podCIDRBlocks []string
+
 	// state is the NodeState in the API, endpointsObject the NodeEndpoints, network the NodeNetwork; nil: there is none.
 	state           *v1alpha1.NodeState
 	endpointsObject *v1alpha1.NodeEndpoints
@@ -110,6 +113,7 @@ func (c *Cluster) setNode(o *corev1.Node) {
 			c.touch(KindSetCatalog, s.shard.name)
 		}
 	}
+	c.setPodCIDRs(n, o.Spec.PodCIDRs)
 	c.nodeSets.SetItem(n, o.Labels)
 	annotated := annotatedAddresses(o)
 	if addresses := nodeAddresses(o); !slices.Equal(addresses, n.addresses) || !slices.Equal(annotated, n.annotated) {
@@ -132,6 +136,7 @@ func (c *Cluster) deleteNode(name string) {
 		c.nodeSets.DeleteItem(n)
 	}
 	n.exists = false
+	c.setPodCIDRs(n, nil)
 	n.addresses, n.annotated, n.labels, n.status = nil, nil, nil, nil
 	c.routes.DeleteNode(name)
 	c.touchNode(n)
@@ -165,16 +170,11 @@ func nodeAddresses(o *corev1.Node) []string {
 			v6 = addr
 		}
 	}
-	for _, annotation := range [2]string{annotationIPv4Address, annotationIPv6Address} {
-		text, _, _ := strings.Cut(o.Annotations[annotation], "/")
-		addr, err := netip.ParseAddr(text)
-		switch {
-		case err != nil || addr.Zone() != "" || addr.Is4In6():
-		case annotation == annotationIPv4Address && addr.Is4():
-			v4 = addr
-		case annotation == annotationIPv6Address && addr.Is6():
-			v6 = addr
-		}
+	if addr, ok := annotatedAddress(o, annotationIPv4Address); ok {
+		v4 = addr
+	}
+	if addr, ok := annotatedAddress(o, annotationIPv6Address); ok {
+		v6 = addr
 	}
 	var out []string
 	for _, addr := range [2]netip.Addr{v4, v6} {

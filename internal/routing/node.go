@@ -57,6 +57,15 @@ func ParseASNumber(text string) (int64, bool) {
 	return number, errA == nil && errB == nil && number > 0
 }
 
+// ParseClusterID reads the cluster of a route reflector: a number of four bytes in the form of an IPv4 address (RFC 4456).
+func ParseClusterID(text string) (string, bool) {
+	id, err := netip.ParseAddr(text)
+	if err != nil || !id.Is4() {
+		return "", false
+	}
+	return id.String(), true
+}
+
 // SetNode takes in a node as it is now. Its labels and addresses must not be changed afterwards.
 func (p *Plan) SetNode(o Node) {
 	n := p.nodes[o.Name]
@@ -78,10 +87,7 @@ func (p *Plan) SetNode(o Node) {
 				n.as = as
 			}
 		}
-		n.clusterID = ""
-		if id, err := netip.ParseAddr(o.ClusterID); err == nil && id.Is4() {
-			n.clusterID = id.String()
-		}
+		n.clusterID, _ = ParseClusterID(o.ClusterID)
 		n.Node = o
 		p.touch(o.Name, staleSessions|staleSettings)
 		p.touchNeighbours(n)

@@ -15,6 +15,10 @@ type Metrics struct {
 	failures prometheus.Counter
 	inEffect *prometheus.GaugeVec
 	held     prometheus.Gauge
+	// refused are the items that are not in effect, by kind.
+	refused *prometheus.GaugeVec
+	// addresses that pods hold, and blocks that are leased to the node.
+	addresses, blocks prometheus.Gauge
 	// disturbed by part: "policy" or "routes".
 	disturbed *prometheus.CounterVec
 
@@ -50,6 +54,11 @@ func NewMetrics() *Metrics {
 		disturbed: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "manul_agent_disturbances_total", Help: "Changes that others made to what the agent keeps in the kernel, and that were undone.",
 		}, []string{"part"}),
+		refused: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "manul_agent_failed_items", Help: "Items that are not in effect, by kind.",
+		}, []string{"kind"}),
+		addresses: prometheus.NewGauge(prometheus.GaugeOpts{Name: "manul_agent_addresses", Help: "Addresses that the node's pods hold."}),
+		blocks:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "manul_agent_blocks", Help: "Address blocks that are leased to the node."}),
 		held: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "manul_agent_held_items", Help: "Items whose newest form waits for something that has not arrived.",
 		}),
@@ -58,7 +67,7 @@ func NewMetrics() *Metrics {
 
 // Collectors are all metrics, to be registered.
 func (m *Metrics) Collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.apply, m.news, m.failures, m.inEffect, m.held, m.disturbed, m.passes, m.listed, m.ended, m.vain}
+	return []prometheus.Collector{m.apply, m.news, m.failures, m.inEffect, m.held, m.refused, m.addresses, m.blocks, m.disturbed, m.passes, m.listed, m.ended, m.vain}
 }
 
 func (m *Metrics) timed(part string, f func()) {
@@ -81,7 +90,8 @@ func (m *Metrics) failed() { m.failures.Inc() }
 
 func (m *Metrics) effective(d time.Duration) { m.news.Observe(d.Seconds()) }
 
-func (m *Metrics) observe(s *v1alpha1.Summary, members, held int) {
+func (m *Metrics) observe(status *v1alpha1.NodeStateStatus, blocks, members, held int) {
+	s := &status.Summary
 	for kind, n := range map[string]int{
 		"endpoint": int(s.Endpoints), "policy": int(s.Policies), "set": int(s.Sets), "route": int(s.Routes), "member": members,
 		"host_endpoint": int(s.HostEndpoints),
@@ -89,4 +99,14 @@ func (m *Metrics) observe(s *v1alpha1.Summary, members, held int) {
 		m.inEffect.WithLabelValues(kind).Set(float64(n))
 	}
 	m.held.Set(float64(held))
+	m.blocks.Set(float64(blocks))
+	addresses := 0
+	for i := range status.Endpoints {
+		addresses += len(status.Endpoints[i].Addresses)
+	}
+	m.addresses.Set(float64(addresses))
+	m.refused.Reset()
+	for i := range status.Failures {
+		m.refused.WithLabelValues(status.Failures[i].Kind).Inc()
+	}
 }

@@ -69,7 +69,7 @@ func (a *Agent) report(ctx context.Context) {
 	if a.applyError == nil && len(a.heldSince) == 0 {
 		a.pending.acknowledge = false // otherwise more is to be told when it comes about
 	}
-	a.Metrics.observe(&status.Summary, a.state.Policy().Members.Len(), len(a.state.Held()))
+	a.Metrics.observe(&status, len(a.nodeState.Spec.Blocks), a.state.Policy().Members.Len(), len(a.state.Held()))
 }
 
 // acknowledgeWithin is how long the acknowledgement of news that does not concern the node may wait. It grows with the

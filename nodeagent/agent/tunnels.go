@@ -20,7 +20,9 @@ func isTunnelOwner(name string) bool { return strings.HasPrefix(name, tunnelOwne
 
 // tunnelOwnerOf is who holds the address of an end of a tunnel that comes from a pool. An end that is to have an address of another
 // pool gets that before it gives up the one that it has.
-func tunnelOwnerOf(kind v1alpha1.TunnelKind, pool string) string { return tunnelOwner + string(kind) + ":" + pool }
+func tunnelOwnerOf(kind v1alpha1.TunnelKind, pool string) string {
+	return tunnelOwner + string(kind) + ":" + pool
+}
 
 // tunnelEnds is what the loop knows of the node's ends of tunnels.
 type tunnelEnds struct {

@@ -106,7 +106,11 @@ func (s *State) setOwnBlocks(blocks []netip.Prefix) {
 // SetNetwork takes news of a node's addresses and blocks.
 func (s *State) SetNetwork(node string, spec *v1alpha1.NodeNetworkSpec) {
 	if node == s.node {
+		was := s.OwnAddresses()
 		s.networks[node] = *spec
+		for _, addr := range append(was, s.OwnAddresses()...) {
+			s.decideNode(netip.PrefixFrom(addr, addr.BitLen()))
+		}
 		s.setOwnNetwork(spec)
 		return
 	}

@@ -24,6 +24,8 @@ type tunnels struct {
 	own    map[tables.TunnelKind]netip.Addr
 	// nodes: address of another node -> names of the nodes that say it is theirs.
 	nodes index
+	// external are others that may send packets of tunnels to the node.
+	external []netip.Prefix
 }
 
 // encapsulation is how packets to a pool's addresses on other nodes are sent.
@@ -98,6 +100,11 @@ func (s *State) setTunnels(spec *v1alpha1.NodeStateSpec) error {
 	slices.SortStableFunc(pools, func(a, b encapsulation) int { return b.pool.Bits() - a.pool.Bits() })
 	before := t.wanted
 	t.wanted = wanted
+	external, err := prefixes(spec.Settings.ExternalNodes)
+	if err != nil {
+		problem = errors.Join(problem, fmt.Errorf("settings.externalNodes: %w", err))
+	}
+	s.setExternalNodes(external)
 	for _, kind := range tables.TunnelKinds() {
 		s.decideDevice(kind)
 	}
@@ -111,6 +118,33 @@ func (s *State) setTunnels(spec *v1alpha1.NodeStateSpec) error {
 		s.decideGateways()
 	}
 	return problem
+}
+
+// setExternalNodes takes over which others may send packets of tunnels.
+func (s *State) setExternalNodes(nets []netip.Prefix) {
+	t := &s.tunnels
+	old := t.external
+	t.external = nets
+	for _, p := range nets {
+		s.policy.Nodes.Set(p, struct{}{})
+	}
+	for _, p := range old {
+		if !slices.Contains(nets, p) {
+			s.decideNode(p)
+		}
+	}
+}
+
+// decideNode makes an address one of those between which tunnels carry packets, or none.
+func (s *State) decideNode(p netip.Prefix) {
+	t := &s.tunnels
+	own := slices.ContainsFunc(s.OwnAddresses(), func(a netip.Addr) bool { return p == netip.PrefixFrom(a, a.BitLen()) })
+	known := p.IsSingleIP() && len(t.nodes[p.Addr().String()]) > 0
+	if own || known || slices.Contains(t.external, p) {
+		s.policy.Nodes.Set(p, struct{}{})
+	} else {
+		s.policy.Nodes.Delete(p)
+	}
 }
 
 // decideDevice makes one end of a tunnel what it should be. Without an address of the node there is none.
@@ -179,11 +213,13 @@ func (s *State) setTunnelNode(node string, old, next []string) {
 		if !slices.Contains(are, addr) {
 			t.nodes.remove(addr.String(), node)
 			s.decidePeers(addr.String())
+			s.decideNode(netip.PrefixFrom(addr, addr.BitLen()))
 		}
 	}
 	for _, addr := range are {
 		t.nodes.add(addr.String(), node)
 		s.decidePeers(addr.String())
+		s.decideNode(netip.PrefixFrom(addr, addr.BitLen()))
 	}
 }
 

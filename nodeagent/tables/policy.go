@@ -27,6 +27,8 @@ type Policy struct {
 	// Floating are addresses that are translated, one to one, to a workload's own address of the same family, whoever sends to
 	// them. Policy sees the workload's own. A workload that sends to its own floating address appears with it to itself.
 	Floating *delta.Table[netip.Addr, netip.Addr]
+	// Nodes are the addresses between which the node's tunnels carry packets: those of all nodes, and of others that may send.
+	Nodes *delta.Table[netip.Prefix, struct{}]
 	// Settings; SettingsDirty is set when they changed and cleared by the driver.
 	Settings      Settings
 	SettingsDirty bool
@@ -41,6 +43,7 @@ func NewPolicy() *Policy {
 		Sets:          delta.NewTable[string](func(a, b SetType) bool { return a == b }),
 		Members:       NewMembers(),
 		Pools:         delta.NewTable[netip.Prefix](func(a, b Pool) bool { return a == b }),
+		Nodes:         delta.NewTable[netip.Prefix](func(_, _ struct{}) bool { return true }),
 		Floating:      delta.NewTable[netip.Addr](func(a, b netip.Addr) bool { return a == b }),
 	}
 }
@@ -48,7 +51,7 @@ func NewPolicy() *Policy {
 // HasDirty tells whether anything changed since the driver last made the kernel equal to the tables.
 func (p *Policy) HasDirty() bool {
 	return p.SettingsDirty || p.Endpoints.HasDirty() || p.HostEndpoints.HasDirty() || p.Programs.HasDirty() || p.Sets.HasDirty() ||
-		p.Members.HasDirty() || p.Pools.HasDirty() || p.Floating.HasDirty()
+		p.Members.HasDirty() || p.Pools.HasDirty() || p.Nodes.HasDirty() || p.Floating.HasDirty()
 }
 
 // Clean forgets what changed.
@@ -60,6 +63,7 @@ func (p *Policy) Clean() {
 	p.Sets.Clean()
 	p.Members.Clean()
 	p.Pools.Clean()
+	p.Nodes.Clean()
 	p.Floating.Clean()
 }
 
@@ -193,6 +197,9 @@ type Settings struct {
 	EndpointToHost HostAction
 	// VXLANPort is the UDP port of VXLAN packets.
 	VXLANPort uint16
+	// Tunnels that the node has ends of, in order. Their packets pass between Nodes whatever host endpoints say, and are dropped from
+	// elsewhere.
+	Tunnels []TunnelKind
 	// AllowVXLAN and AllowIPIP let workloads send encapsulated packets.
 	AllowVXLAN, AllowIPIP bool
 	// FailsafeInbound are ports of the node, FailsafeOutbound ports elsewhere, that host endpoints leave open.

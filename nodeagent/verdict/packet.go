@@ -139,6 +139,8 @@ const (
 	BySetting Reason = "setting"
 	// ByAddress: the source address is not the workload's.
 	ByAddress Reason = "address that is not the workload's"
+	// ByTunnel: encapsulated packets pass between nodes and from nowhere else.
+	ByTunnel Reason = "packet of a tunnel"
 	// ByEncapsulation: workloads may not send encapsulated packets.
 	ByEncapsulation Reason = "encapsulated packet"
 	// FromNode: a node reaches its own workloads.

@@ -61,7 +61,7 @@ func (w *way) prerouting() bool {
 		return w.sender(&p)
 	}
 	h, key, ok := w.host(p.In)
-	if !ok || isHostDiscovery(&p) {
+	if !ok || isHostDiscovery(&p) || w.isTunnel(&p) && w.betweenNodes(&p) {
 		return true
 	}
 	return w.untracked(&h, key, Ingress, &p) && w.preDNAT(&h, key, &p)
@@ -142,6 +142,12 @@ func (w *way) failsafeReply(d Direction, p *Packet) bool {
 // input is what happens to packets for the node itself.
 func (w *way) input() bool {
 	p := &w.packet
+	if w.isTunnel(p) {
+		if !w.betweenNodes(p) {
+			return w.note(denied(ByTunnel), Local, Ingress, p.In)
+		}
+		return w.note(allowed(ByTunnel), Local, Ingress, p.In)
+	}
 	if w.isWorkload(p.In) {
 		if isWorkloadDiscovery(p) {
 			return w.note(allowed(ByDiscovery), Workload, Egress, p.In)
@@ -217,6 +223,9 @@ func (w *way) workload(iface string, d Direction) bool {
 // output is what happens to packets that the node itself sends.
 func (w *way) output() bool {
 	p := &w.packet
+	if w.isTunnel(p) && w.betweenNodes(p) && !w.isWorkload(p.Out) {
+		return w.note(allowed(ByTunnel), Local, Egress, p.Out)
+	}
 	if first := p.untranslated(); !isHostDiscovery(p) {
 		if h, key, ok := w.host(cmp.Or(p.OriginalOut, p.Out)); ok && !w.untracked(&h, key, Egress, &first) {
 			return false
@@ -227,6 +236,40 @@ func (w *way) output() bool {
 	}
 	h, key, ok := w.host(p.Out)
 	return !ok || isHostDiscovery(p) || w.local(&h, key, Egress)
+}
+
+// isTunnel tells whether a packet is an encapsulated one of a tunnel that the node has an end of.
+func (w *way) isTunnel(p *Packet) bool {
+	s := &w.policy.Settings
+	return slices.ContainsFunc(s.Tunnels, func(kind tables.TunnelKind) bool {
+		switch {
+		case kind.Is4() == isIPv6(p.Source):
+			return false
+		case kind == tables.IPIP:
+			return p.Protocol == protocolIPIP
+		}
+		return p.Protocol == protocolUDP && p.DestinationPort == cmp.Or(s.VXLANPort, defaultVXLANPort)
+	})
+}
+
+// betweenNodes tells whether both ends of a packet are nodes.
+func (w *way) betweenNodes(p *Packet) bool { return w.isNode(p.Source) && w.isNode(p.Destination) }
+
+// isNode looks for single addresses first: other prefixes are few.
+func (w *way) isNode(a netip.Addr) bool {
+	if _, ok := w.policy.Nodes.Get(netip.PrefixFrom(a, a.BitLen())); ok {
+		return true
+	}
+	for bits := a.BitLen() - 1; bits >= 0; bits-- {
+		p, err := a.Prefix(bits)
+		if err != nil {
+			return false
+		}
+		if _, ok := w.policy.Nodes.Get(p); ok {
+			return true
+		}
+	}
+	return false
 }
 
 // local asks the policies for traffic of the node itself.

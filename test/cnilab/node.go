@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/containernetworking/plugins/pkg/ns"
@@ -88,8 +89,8 @@ func (n *Node) Start(ctx context.Context) error {
 	var closers []func() error
 	closeAll := func() error {
 		var errs []error
-		for i := len(closers) - 1; i >= 0; i-- {
-			errs = append(errs, closers[i]())
+		for _, f := range slices.Backward(closers) {
+			errs = append(errs, f())
 		}
 		return errors.Join(errs...)
 	}

@@ -17,7 +17,8 @@ import (
 	"github.com/manul-net/manul/cni/protocol"
 )
 
-var pluginProgram string
+// pluginEnv names the plugin's program.
+const pluginEnv = "MANUL_TEST_PLUGIN"
 
 func TestMain(m *testing.M) {
 	os.Exit(func() int {
@@ -28,7 +29,8 @@ func TestMain(m *testing.M) {
 		}
 		defer os.RemoveAll(dir) // below the temporary folder
 		if os.Getuid() == 0 {
-			if pluginProgram, err = BuildPlugin(context.Background(), dir); err != nil {
+			plugin, err := BuildPlugin(context.Background(), dir)
+			if err := errors.Join(err, os.Setenv(pluginEnv, plugin)); err != nil {
 				slog.Error("building the plugin", "error", err)
 				return 1
 			}
@@ -51,7 +53,7 @@ func newLab(t *testing.T, pods ...string) *lab {
 	}
 	l := &lab{t: t, operator: NewOperator("10.48.0.0/24")}
 	l.operator.SetPods(pods...)
-	node, err := New(t.TempDir(), pluginProgram, l.operator)
+	node, err := New(t.TempDir(), os.Getenv(pluginEnv), l.operator)
 	l.ok(err)
 	l.Node = node
 	l.AddWait = 20 * time.Second // the machine may be busy

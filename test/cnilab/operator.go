@@ -71,10 +71,10 @@ func (o *Operator) Run(ctx context.Context, sink source.Sink) error {
 	tcp := int32(6)
 	for _, kind := range source.Kinds() {
 		var objects []source.Object
-		switch kind {
-		case source.NodeState:
+		if kind == source.NodeState {
 			objects = append(objects, o.state())
-		case source.PolicyProgram:
+		}
+		if kind == source.PolicyProgram {
 			objects = append(objects, &v1alpha1.PolicyProgram{ObjectMeta: o.meta(program), Spec: v1alpha1.PolicyProgramSpec{
 				Ingress: []v1alpha1.Rule{{
 					Action: v1alpha1.Allow, Protocol: &tcp,

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os/exec"
+	"slices"
 	"strings"
 	"time"
 
@@ -87,15 +89,13 @@ func (s *Sandbox) call(command string) ([]byte, time.Duration, error) {
 
 func (n *Node) run(command string, env []string, more map[string]any) ([]byte, time.Duration, error) {
 	config := map[string]any{"cniVersion": "1.1.0", "name": "manul", "type": "manul", "socket": n.socket(), "stateDir": n.Dir + "/cni"}
-	for k, v := range more {
-		config[k] = v
-	}
+	maps.Copy(config, more)
 	stdin, err := json.Marshal(config)
 	if err != nil {
 		return nil, 0, err
 	}
-	cmd := exec.Command(n.Plugin) //nolint:gosec,noctx // the program that was built; it bounds itself
-	cmd.Env = append(env, "CNI_COMMAND="+command, "CNI_PATH=/nowhere")
+	cmd := exec.Command(n.Plugin) // the program that was built; it bounds itself
+	cmd.Env = slices.Concat(env, []string{"CNI_COMMAND=" + command, "CNI_PATH=/nowhere"})
 	cmd.Stdin = bytes.NewReader(stdin)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr

@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/resourceversion"
+	"k8s.io/apimachinery/pkg/watch"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/manul-net/manul/api/v1alpha1"
@@ -232,7 +233,8 @@ func (k *cluster) tally() *tally {
 					if !ok {
 						return
 					}
-					if obj, ok := e.Object.(client.Object); ok {
+					// How full a pool is, is told in its status every five seconds at most: see TestPoolStatus.
+					if obj, ok := e.Object.(client.Object); ok && (kind != "IPPool" || e.Type != watch.Modified) {
 						c.mu.Lock()
 						c.writes = append(c.writes, string(e.Type)+" "+kind+" "+obj.GetName())
 						c.mu.Unlock()

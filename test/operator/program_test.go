@@ -58,6 +58,13 @@ func TestProgram(t *testing.T) {
 		}
 		return err
 	})
+	k.eventually("it tells how large the pool is", func() error {
+		text, err := ask(t, metrics, "/metrics")
+		if err == nil && !strings.Contains(text, `ipam_ippool_size{ippool="default-ipv4-ippool"} 65536`) {
+			err = errors.New("its metrics do not show the pool")
+		}
+		return err
+	})
 	k.must(cmd.Process.Signal(syscall.SIGTERM), "ending the operator")
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("told to end, the operator ended with %v", err)

@@ -72,6 +72,7 @@ func RunWorkloads(t *testing.T, subject Subject) {
 		{"Spoofing", spoofing},
 		{"Encapsulation", encapsulation},
 		{"Encapsulated", encapsulated},
+		{"TunnelPackets", tunnelPackets},
 		{"EndpointToHost", endpointToHost},
 		{"NeighbourDiscovery", neighbourDiscovery},
 		{"Masquerade", masquerade},

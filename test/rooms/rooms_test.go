@@ -59,6 +59,8 @@ func rooms() []room {
 		{path: "internal/routing", project: []string{"api", "internal/selector", "internal/labelindex", "internal/validate"}, never: both()},
 		{path: "internal/ipam", project: []string{"internal/selector"}, never: append(ours("api"), both()...)},
 		{path: "internal/blocks", project: []string{"api", "internal/ipam"}, never: both()},
+		{path: "internal/announce", never: noIO()},
+		{path: "internal/usage", project: []string{"api", "internal/ipam"}, never: both()},
 		{path: "internal/render", project: []string{"api", "internal"}, never: both()},
 		{path: "internal/live", project: []string{"api", "internal"}, never: both()},
 		{path: "controllers", project: []string{"api", "internal"}, never: append(ours("webhooks", "nodeagent"), kernel()...)},
@@ -95,7 +97,8 @@ func rooms() []room {
 		{path: "cni/conflist", never: noIO()},
 		{path: "cni/plugin", project: []string{"cni/protocol"}, never: append(ours("nodeagent"), "k8s.io", "net/http", "sigs.k8s.io/controller-runtime")},
 		{path: "cni/main.go", project: []string{"cni/plugin"}, never: []string{"k8s.io", "net/http"}},
-		{path: "cmd", project: []string{"api", "internal"}, never: ours("nodeagent", "controllers")},
+		{path: "cmd", project: []string{"api", "internal"}, never: append(ours("nodeagent", "controllers"), kernel()...)},
+		{path: "cmd/kubectl-manul/report", project: []string{"api", "internal"}, never: both()},
 		{path: "hack", free: true},
 		{path: "test", free: true},
 	}

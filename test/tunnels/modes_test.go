@@ -243,7 +243,9 @@ func TestNodesThatComeAndGo(t *testing.T) {
 			if err != nil {
 				return err.Error()
 			}
-			i := slices.IndexFunc(list, func(r netlink.Route) bool { return r.Flags&int(netlink.FLAG_ONLINK) != 0 && r.Dst.IP.Equal([]byte{10, 48}) })
+			i := slices.IndexFunc(list, func(r netlink.Route) bool {
+				return r.Flags&int(netlink.FLAG_ONLINK) != 0 && r.Dst.IP.Equal([]byte{10, 48})
+			})
 			if i >= 0 {
 				return "left: " + list[i].String()
 			}

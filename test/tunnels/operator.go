@@ -222,4 +222,3 @@ func eventually(t testing.TB, problem func() string) {
 		<-wait.C
 	}
 }
-

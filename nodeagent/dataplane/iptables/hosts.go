@@ -163,6 +163,7 @@ func (l layout) rawIn() *chain {
 	c := newChain(hostRawInChain)
 	c.add("-i "+loopback, goReturn)
 	l.neighborDiscoveryPasses(c)
+	l.tunnelsPass(c)
 	l.failsafe(c, l.settings.FailsafeInbound, destination(), source())
 	l.failsafe(c, l.settings.FailsafeOutbound, source(), source())
 	c.add(jump(untrackedIn.root()))
@@ -176,6 +177,7 @@ func (l layout) rawOut() *chain {
 	c.add(clearMark(earlyBit))
 	l.notOurs(c, "-o ")
 	l.neighborDiscoveryPasses(c)
+	l.tunnelsPass(c)
 	l.failsafe(c, l.settings.FailsafeOutbound, destination(), destination())
 	l.failsafe(c, l.settings.FailsafeInbound, source(), destination())
 	c.add(jump(untrackedOut.root()))
@@ -194,6 +196,7 @@ func (l layout) beforeDNAT() *chain {
 	l.notOurs(c, "-i ")
 	c.connectionsPass()
 	l.neighborDiscoveryPasses(c)
+	l.tunnelsPass(c)
 	l.failsafe(c, l.settings.FailsafeInbound, destination(), source())
 	c.add(jump(preDNAT.root()))
 	return c
@@ -240,6 +243,7 @@ func (l layout) hostPostrouting() *chain {
 	c.connectionsPass() // sent by a program that uses this bit for itself
 	l.notOurs(c, "-o ")
 	l.neighborDiscoveryPasses(c)
+	l.tunnelsPass(c)
 	l.failsafe(c, l.settings.FailsafeOutbound, destination(), destination())
 	c.add(jump(localOut.root()))
 	c.add(setMark(0))

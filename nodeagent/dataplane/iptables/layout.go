@@ -209,6 +209,7 @@ func (l layout) input() *chain {
 	if l.use.hosts {
 		others = goTo(hostInputChain)
 	}
+	l.onlyNodesTunnel(c)
 	if l.use.untracked || l.use.preDNAT {
 		c.add(hasMark(earlyBit), goTo(clearChain)) // policy has allowed it
 	}
@@ -295,6 +296,7 @@ func (l layout) prerouting() *chain {
 func (l layout) postrouting() *chain {
 	c := newChain(postroutingChain)
 	l.floatingHairpin(c)
+	l.tunnelSource(c)
 	// Ports at random: two flows that choose the same port at the same time would lose a packet.
 	c.add(inSet(natSet(l.fam), "src"), notInSet(poolSet(l.fam), "dst"), "-j MASQUERADE --random-fully")
 	return c

@@ -81,6 +81,7 @@ func listName(nets []netip.Prefix, fam family) string {
 // The driver's own sets.
 func sourceSet(fam family) string { return setPrefix(fam) + "source" } // address and interface of endpoints
 func poolSet(fam family) string   { return setPrefix(fam) + "pools" }  // all pools
+func nodeSet(fam family) string   { return setPrefix(fam) + "nodes" }  // addresses of nodes
 func natSet(fam family) string    { return setPrefix(fam) + "nat" }    // pools with masquerading
 
 // checkInterface tells why a name can't be that of a workload's interface in rules. A plus sign at the end would match

@@ -255,14 +255,23 @@ func (tx *transaction) dropLists(names []string) {
 	}
 }
 
-// planPools makes the sets for masquerading. There are few pools, so all are looked at when one changed.
+// planPools makes the sets for masquerading, and those of nodes' addresses. There are few, so all are looked at when one changed.
 func (tx *transaction) planPools() error {
-	if !tx.full() && !tx.desired.Pools.HasDirty() {
+	if !tx.full() && !tx.desired.Pools.HasDirty() && !tx.desired.Nodes.HasDirty() {
 		return nil
 	}
 	want := map[string]map[entry]bool{}
 	for fam := range tx.d.families {
-		want[poolSet(fam)], want[natSet(fam)] = map[entry]bool{}, map[entry]bool{}
+		want[poolSet(fam)], want[natSet(fam)], want[nodeSet(fam)] = map[entry]bool{}, map[entry]bool{}, map[entry]bool{}
+	}
+	for p := range tx.desired.Nodes.All() {
+		fam := familyOf(p.Addr())
+		if fam >= tx.d.families {
+			continue
+		}
+		for _, e := range cidrEntries(p) {
+			want[nodeSet(fam)][e] = true
+		}
 	}
 	for p, pool := range tx.desired.Pools.All() {
 		if !p.IsValid() || p != p.Masked() || p.Addr().Is4In6() {
@@ -285,7 +294,7 @@ func (tx *transaction) planPools() error {
 		tx.state.pools[name] = entries
 		if tx.full() {
 			fam := ipv4
-			if name == poolSet(ipv6) || name == natSet(ipv6) {
+			if name == poolSet(ipv6) || name == natSet(ipv6) || name == nodeSet(ipv6) {
 				fam = ipv6
 			}
 			if err := tx.ensureExact(name, setSpec{hashNet, fam}, item{}, slices.Collect(maps.Keys(entries))); err != nil {

@@ -170,6 +170,7 @@ func (l *layout) hostPreroutingRaw() []*ruleBuilder {
 	r.clear()
 	r.notOurs(expr.MetaKeyIIFNAME)
 	r.neighborDiscoveryPasses()
+	r.tunnelsPass()
 	r.failsafe(l.settings.FailsafeInbound, destination, source)
 	r.failsafe(l.settings.FailsafeOutbound, source, source)
 	r.decide(untrackedIn)
@@ -198,6 +199,7 @@ func (l *layout) hostPrerouting() []*ruleBuilder {
 	r.notOurs(expr.MetaKeyIIFNAME)
 	r.connectionsPass()
 	r.neighborDiscoveryPasses()
+	r.tunnelsPass()
 	r.failsafe(l.settings.FailsafeInbound, destination, source)
 	r.decide(preDNAT)
 	return r.list
@@ -219,6 +221,7 @@ func (l *layout) hostForward(h hostHook) []*ruleBuilder {
 // host endpoint for all interfaces.
 func (l *layout) hostInput() []*ruleBuilder {
 	r := &rules{l: l}
+	r.onlyNodesTunnel()
 	if l.hosts.untracked || l.hosts.preDNAT { // policy has allowed it early
 		b := r.add()
 		b.hasMark(earlyMark, false)
@@ -256,6 +259,7 @@ func (l *layout) hostOutputRaw() []*ruleBuilder {
 	r.clear()
 	r.notOurs(expr.MetaKeyOIFNAME)
 	r.neighborDiscoveryPasses()
+	r.tunnelsPass()
 	r.failsafe(l.settings.FailsafeOutbound, destination, destination)
 	r.failsafe(l.settings.FailsafeInbound, source, destination)
 	r.decide(untrackedOut)
@@ -289,6 +293,7 @@ func (l *layout) hostPostrouting() []*ruleBuilder {
 	r.connectionsPass() // sent by a program that uses this bit for itself
 	r.notOurs(expr.MetaKeyOIFNAME)
 	r.neighborDiscoveryPasses()
+	r.tunnelsPass()
 	r.failsafe(l.settings.FailsafeOutbound, destination, destination)
 	r.decide(localOut)
 	return r.list

@@ -20,6 +20,7 @@ const (
 
 func sourceSet(fam family) string { return "source" + fam.digit() } // interface . its own address
 func poolSet(fam family) string   { return "pools" + fam.digit() }  // all pools
+func nodeSet(fam family) string   { return "nodes" + fam.digit() }  // addresses of nodes
 func natSet(fam family) string    { return "nat" + fam.digit() }    // pools with masquerading
 
 // ownSets are the sets that are always there, with their types.
@@ -38,6 +39,7 @@ func ownSets() map[string]setSpec {
 		nets.flags = unix.NFT_SET_INTERVAL
 		sets[poolSet(family(fam))] = nets
 		sets[natSet(family(fam))] = nets
+		sets[nodeSet(family(fam))] = nets
 	}
 	return sets
 }
@@ -310,6 +312,7 @@ func (l *layout) inputHost() []*ruleBuilder {
 		return l.hostInput()
 	}
 	r := &rules{l: l}
+	r.onlyNodesTunnel()
 	r.othersPass(expr.MetaKeyIIFNAME)
 	if l.settings.EndpointToHost != tables.HostDrop {
 		r.add().accept()
@@ -326,6 +329,7 @@ func (l *layout) inputHost() []*ruleBuilder {
 // postrouting gives what leaves the pods' network the node's address.
 func (l *layout) postrouting() []*ruleBuilder {
 	r := &rules{l: l}
+	r.tunnelSource()
 	for fam := range families {
 		b := r.add()
 		b.family(fam)

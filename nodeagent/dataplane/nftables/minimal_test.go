@@ -202,6 +202,7 @@ func TestBaseChainsDoNotGrow(t *testing.T) {
 			t.Errorf("a node without host endpoints has a chain %s of %d rules", name, rules)
 		}
 	}
+	p.Floating.Set(netip.MustParseAddr("10.50.0.7"), netip.MustParseAddr("10.48.0.2"))
 	packets.ManyHosts(p)
 	n.Apply(p)
 	few := chains()

@@ -112,7 +112,7 @@ func (tx *transaction) plan(ctx context.Context) error {
 		return err
 	}
 	for _, step := range []func(context.Context) error{
-		tx.planFolder, tx.planSets, tx.planFolds, tx.planPools, tx.planPrograms, tx.planEndpoints, tx.planHosts, tx.planBaseChains,
+		tx.planFolder, tx.planSets, tx.planFolds, tx.planPools, tx.planNodes, tx.planPrograms, tx.planEndpoints, tx.planHosts, tx.planBaseChains,
 	} {
 		if err := step(ctx); err != nil {
 			return err

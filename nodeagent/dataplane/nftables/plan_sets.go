@@ -352,6 +352,34 @@ func (tx *transaction) flushElements() {
 	}
 }
 
+// planNodes makes the sets of nodes' addresses.
+func (tx *transaction) planNodes(context.Context) error {
+	changed := changes{}
+	if !tx.full() {
+		for p := range tx.desired.Nodes.Dirty() {
+			if _, ok := tx.desired.Nodes.Get(p); ok {
+				tx.state.nodes.insert(p, changed)
+			} else {
+				tx.state.nodes.remove(p, changed)
+			}
+		}
+		for fam := range families {
+			tx.planIntervals(item{kind: kindSettings}, nodeSet(fam), fam, changed)
+		}
+		return nil
+	}
+	for p := range tx.desired.Nodes.All() {
+		tx.state.nodes.insert(p, changed)
+	}
+	tx.early.item = item{kind: kindSettings}
+	for fam := range families {
+		if err := tx.compareIntervals(nodeSet(fam), tx.state.nodes.greatest(fam)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // planPools makes the sets for masquerading.
 func (tx *transaction) planPools(context.Context) error {
 	all, nat := changes{}, changes{}

@@ -25,6 +25,7 @@ type state struct {
 	sets      map[string]*memberSet // by ID
 	pools     intervals             // all pools
 	nat       intervals             // pools with masquerading
+	nodes     intervals             // addresses of nodes
 }
 
 func newState() *state {

@@ -306,7 +306,9 @@ func TestChangesByOthers(t *testing.T) {
 	if err := n.LinkSetMTU(n.Link("eth0"), 9000); err != nil {
 		t.Fatal(err)
 	}
-	n.changed(desired, func() bool { return n.Link("vxlan.manul").Attrs().MTU == 8950 && n.Link("vxlan-v6.manul").Attrs().MTU == 8930 })
+	n.changed(desired, func() bool {
+		return n.Link("vxlan.manul").Attrs().MTU == 8950 && n.Link("vxlan-v6.manul").Attrs().MTU == 8930
+	})
 	if n.driver.Disturbances() == 0 {
 		t.Error("no disturbance was counted")
 	}
