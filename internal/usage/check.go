@@ -308,7 +308,10 @@ func (k *check) published() {
 		o := &k.Endpoints[i]
 		has[o.Name] = true
 		for _, e := range o.Spec.Endpoints {
-			known[key{o.Name, e.ID}] = set(e.Addresses)
+			// A host endpoint's ID has no namespace; its addresses are the host's own.
+			if strings.Contains(e.ID, "/") {
+				known[key{o.Name, e.ID}] = set(e.Addresses)
+			}
 		}
 	}
 	for i := range k.NodeStates {

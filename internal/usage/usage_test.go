@@ -17,7 +17,7 @@ import (
 	"github.com/manul-net/manul/internal/ipam"
 )
 
-// world is a cluster of two nodes with a block each, in which everything fits together.
+// world is a cluster of two nodes with a block each, one of them with a host endpoint, in which everything fits together.
 func world() *Cluster {
 	c := &Cluster{Pools: []v3.IPPool{pool("default", "10.48.0.0/24"), pool("tiny", "10.49.0.0/30")}}
 	for _, name := range []string{"node1", "node2"} {
@@ -30,6 +30,8 @@ func world() *Cluster {
 	c.run("shop/database", "10.48.0.0", 0)
 	c.run("shop/summary", "10.48.0.64", 1)
 	c.run("shop/customer", "10.48.0.65", 1)
+	hosts := &c.Endpoints[1].Spec
+	hosts.Endpoints = append(hosts.Endpoints, v1alpha1.RemoteEndpoint{ID: "node2-auto-hep", Addresses: []string{"192.0.2.12"}})
 	return c
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
@@ -42,9 +43,10 @@ func (c *Cluster) KubectlCommand(ctx context.Context, args ...string) (*exec.Cmd
 	if err != nil {
 		return nil, fmt.Errorf("running kubectl: %w", err)
 	}
-	return command(ctx, append([]string{
-		"--net=/proc/" + strconv.Itoa(p.PID) + "/ns/net", "--", c.kubectl, "--kubeconfig=" + c.Kubeconfig(),
-	}, args...)), nil
+	cmd := command(ctx, append([]string{"--net=/proc/" + strconv.Itoa(p.PID) + "/ns/net", "--", c.kubectl}, args...))
+	// Not as a flag, before which kubectl takes no plugin's name.
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+c.Kubeconfig())
+	return cmd, nil
 }
 
 func command(ctx context.Context, args []string) *exec.Cmd {

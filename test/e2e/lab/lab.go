@@ -110,7 +110,7 @@ func Eventually(ctx context.Context, within time.Duration, condition func(contex
 	}
 }
 
-// Shims makes the commands kubectl, on and cluster for this cluster and returns the folder in which they are.
+// Shims makes the commands kubectl (with manul as its plugin), on and cluster for this cluster and returns the folder in which they are.
 func (c *Cluster) Shims() (string, error) {
 	dir := filepath.Join(c.Project, "out", "bin")
 	if c.Name != "demo" {
@@ -122,7 +122,9 @@ func (c *Cluster) Shims() (string, error) {
 	shims := map[string]string{
 		"kubectl": fmt.Sprintf("#!/bin/sh\n# kubectl for the local cluster %q\nexec %q kubectl --name %q -- \"$@\"\n", c.Name, c.bin(), c.Name),
 		"cluster": fmt.Sprintf("#!/bin/sh\n# cluster start|stop|kill HOST COMPONENT, and others, for the local cluster %q\ncommand=$1; shift\nexec %q \"$command\" --name %q \"$@\"\n", c.Name, c.bin(), c.Name),
-		"on":      fmt.Sprintf("#!/bin/sh\n# on HOST COMMAND...: run a command on a host of the local cluster %q\nhost=$1; shift\nexec %q exec --name %q \"$host\" -- \"$@\"\n", c.Name, c.bin(), c.Name),
+		// What kubectl finds as its plugin.
+		"kubectl-manul": fmt.Sprintf("#!/bin/sh\nexec %q \"$@\"\n", filepath.Join(c.Project, "bin", "kubectl-manul")),
+		"on":            fmt.Sprintf("#!/bin/sh\n# on HOST COMMAND...: run a command on a host of the local cluster %q\nhost=$1; shift\nexec %q exec --name %q \"$host\" -- \"$@\"\n", c.Name, c.bin(), c.Name),
 	}
 	for name, text := range shims {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o755); err != nil {

@@ -26,6 +26,16 @@ func router() Lab {
 			Within: soon,
 		},
 		{
+			Say: "All sessions at a glance, those between the nodes counted; and what a node knows of its routes.",
+			Run: "kubectl manul bgp peers && kubectl manul bgp routes --node worker1",
+			Expect: []Expectation{
+				Count(`^(master1|worker1|worker2)\s+host1\s+10\.0\.0\.20\s+64513\s+Established`, 3, "a session of each node with host1"),
+				Count(`^(master1|worker1|worker2)\s+mesh\s.*2 of 2 Established`, 3, "each node's sessions with the others"),
+				Matches(`^10\.48\.16\.\d+/28\s+-\s+-\s+kernel\s+Static`, "worker1's own block of zone a"),
+			},
+			Within: soon,
+		},
+		{
 			Say: "The router has a route for each block: those of the default pool, of the zones, and of the external pool.",
 			Run: "on host1 ip route",
 			Expect: []Expectation{

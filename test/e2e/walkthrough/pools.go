@@ -29,6 +29,15 @@ func addressPools() Lab {
 			Within: rollout,
 		},
 		{
+			Say: "How full are the pools, and who has which block? Does what the API says fit with what the nodes say?",
+			Run: "kubectl manul ipam show && kubectl manul ipam check",
+			Expect: []Expectation{
+				Succeeds(), Matches(`zone-a\s+10\.48\.16\.0/24\s+256\s+[1-9]`, "addresses of zone a in use"),
+				Matches(`10\.48\.17\.\d+/28\s+zone-b\s+worker2\s+16\s+[1-9]`, "a block of worker2 with addresses in use"),
+			},
+			Within: soon,
+		},
+		{
 			Say:    "A mistake is refused before it is stored, here a pool that overlaps with another ...",
 			Run:    "sed 's,10.48.16.0/24,10.48.17.128/25,; s,name: zone-a,name: zone-c,' " + manifests + "zone-pools.yaml | kubectl apply -f -",
 			Expect: []Expectation{Fails("it is refused"), Shows("spec.cidr", "zone-b")},
