@@ -18,8 +18,8 @@ const (
 	attributeLoan = "manul.dev/loan"
 )
 
-// affinityHost introduces, in an IPAMBlock's affinity, the name of the node that has the block.
-const affinityHost = "host:"
+// HostAffinity introduces, in an IPAMBlock's affinity, the name of the node that has the block.
+const HostAffinity = "host:"
 
 // Read reads a block's object. The lists of single addresses hold the loans; what else they say is passed over.
 func Read(o *v3.IPAMBlock) (ipam.Holding, error) {
@@ -29,7 +29,7 @@ func Read(o *v3.IPAMBlock) (ipam.Holding, error) {
 	}
 	h := ipam.Holding{Block: cidr.Masked(), Withdrawn: o.Spec.Deleted, Revision: o.Spec.SequenceNumber}
 	if o.Spec.Affinity != nil {
-		if node, ok := strings.CutPrefix(*o.Spec.Affinity, affinityHost); ok {
+		if node, ok := strings.CutPrefix(*o.Spec.Affinity, HostAffinity); ok {
 			h.Node = node
 		}
 	}
@@ -49,7 +49,7 @@ func Read(o *v3.IPAMBlock) (ipam.Holding, error) {
 
 // Write puts a holding into the spec of its object.
 func Write(h ipam.Holding, spec *v3.IPAMBlockSpec) {
-	affinity := affinityHost + h.Node
+	affinity := HostAffinity + h.Node
 	spec.CIDR, spec.Affinity, spec.Deleted, spec.SequenceNumber = h.Block.String(), &affinity, h.Withdrawn, h.Revision
 	spec.Allocations, spec.Unallocated, spec.Attributes, spec.SequenceNumberForAllocation = []*int{}, []int{}, []v3.AllocationAttribute{}, nil
 	if len(h.Loans) == 0 {
