@@ -76,7 +76,7 @@ func filled(t *testing.T, c *lab.Cluster) {
 	scale(t, c, crowdPool+1)
 	within(t, c, "the pod without an address is told why", func(ctx context.Context) error {
 		out, err := c.Kubectl(ctx, "get", "events", "-n", "crowd", "-o", `jsonpath={range .items[*]}{.message}{"\n"}{end}`)
-		if err == nil && !(strings.Contains(out, "pool crowd") && strings.Contains(out, "64 of 64")) {
+		if err == nil && (!strings.Contains(out, "pool crowd") || !strings.Contains(out, "64 of 64")) {
 			err = fmt.Errorf("events of the namespace: %s", out)
 		}
 		return err

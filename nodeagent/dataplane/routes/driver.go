@@ -108,8 +108,8 @@ func (d *Driver) Disturbances() int64 { return d.disturbances.Load() }
 // not exist or is down waits and is no failure. What can't be put into force alone is reported as tables.ItemErrors,
 // joined, while all else is in force. Unless another error is returned, desired is clean afterwards.
 func (d *Driver) Apply(ctx context.Context, desired *tables.Routes) error {
-	links, all, foreign := d.monitor.take()
-	full := d.resync.Swap(false) || all || d.have == nil
+	news := d.monitor.take()
+	full := d.resync.Swap(false) || news.all || d.have == nil
 	if full {
 		have, strange, err := d.list()
 		if err != nil {
@@ -124,8 +124,9 @@ func (d *Driver) Apply(ctx context.Context, desired *tables.Routes) error {
 		}
 		d.have = have
 	}
+	foreign := news.foreign || d.strange(desired, news.added)
 	var problems []error
-	for _, p := range d.toLookAt(desired, links, full) {
+	for _, p := range d.toLookAt(desired, news, full) {
 		if err := ctx.Err(); err != nil {
 			d.have = nil
 			return fmt.Errorf("applying routes: %w", err)
@@ -148,11 +149,29 @@ func (d *Driver) Apply(ctx context.Context, desired *tables.Routes) error {
 	return errors.Join(problems...)
 }
 
+// strange tells whether any of the routes that another program made is not one that the driver would have made itself.
+func (d *Driver) strange(desired *tables.Routes, added map[netip.Prefix]int) bool {
+	for p, link := range added {
+		wish, wanted := desired.Get(p)
+		if next, err := d.resolve(p, wish); !wanted || err != nil || next != (route{kind: tables.Workload, link: link}) {
+			return true
+		}
+	}
+	return false
+}
+
 // toLookAt returns the destinations that may have to change: those that go before those that come, since an address may
 // move from a route to one that covers it.
-func (d *Driver) toLookAt(desired *tables.Routes, links map[string]int, full bool) []netip.Prefix {
+func (d *Driver) toLookAt(desired *tables.Routes, news news, full bool) []netip.Prefix {
+	links := news.links
 	look := map[netip.Prefix]struct{}{}
 	for p := range desired.Dirty() {
+		look[p] = struct{}{}
+	}
+	for p, link := range news.added {
+		if !full {
+			d.have[p] = route{kind: tables.Workload, link: link}
+		}
 		look[p] = struct{}{}
 	}
 	maps.Copy(look, d.waiting)

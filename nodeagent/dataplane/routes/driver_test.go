@@ -309,6 +309,38 @@ func TestForeignChange(t *testing.T) {
 	}
 }
 
+// The CNI plugin makes the routes of its pod, too, and is no stranger; who leads a pod's address elsewhere is one.
+func TestRoutesOfThePlugin(t *testing.T) {
+	n := newNode(t)
+	r := desiredRoutes()
+	wish, _ := r.Get(prefix(pod4))
+	r.Delete(prefix(pod4))
+	n.apply(r)
+	for !n.quiet() { // news of links that were made above
+		n.apply(r)
+	}
+	r.Set(prefix(pod4), wish)
+	route := &netlink.Route{Dst: ipNet(pod4), LinkIndex: n.Link("cali1").Attrs().Index, Scope: netlink.SCOPE_LINK, Protocol: DefaultProtocol}
+	for _, step := range []struct {
+		what, over   string
+		disturbances int64
+	}{
+		{"the route that is about to be made", "cali1", 0},
+		{"the pod's address over another interface", "eth0", 1},
+	} {
+		route.LinkIndex = n.Link(step.over).Attrs().Index
+		if err := n.RouteReplace(route); err != nil {
+			t.Fatalf("%s: %v", step.what, err)
+		}
+		n.changed()
+		n.apply(r)
+		n.want(allRoutes...)
+		if got := n.driver.Disturbances(); got != step.disturbances {
+			t.Errorf("%s: %d disturbances were counted, want %d", step.what, got, step.disturbances)
+		}
+	}
+}
+
 // The uplink takes all routes through gateways with it.
 func TestUplinkDownAndUp(t *testing.T) {
 	n := newNode(t)

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -27,10 +28,23 @@ type monitor struct {
 
 	mu    sync.Mutex
 	links map[string]int // workload interfaces that came, went or changed their state, with their index
-	all   bool           // everything has to be compared
-	// foreign: another program changed routes of the driver's.
+	// added are routes over a workload interface that another program made, with the interface's index: the CNI plugin
+	// makes those of its pod.
+	added map[netip.Prefix]int
+	all   bool // everything has to be compared
+	// foreign: another program changed routes of the driver's in another way.
 	foreign bool
 }
+
+// news is what has changed in the kernel since the last look.
+type news struct {
+	links        map[string]int
+	added        map[netip.Prefix]int
+	all, foreign bool
+}
+
+// maxAdded bounds what is remembered of single routes; past it everything is compared.
+const maxAdded = 4096
 
 // startMonitor listens in the calling thread's namespace. Changes of routes by owner are no news.
 func startMonitor(options Options, owner uint32) (*monitor, error) {
@@ -42,7 +56,7 @@ func startMonitor(options Options, owner uint32) (*monitor, error) {
 		socket.Close()
 		return nil, fmt.Errorf("setting the receive buffer for changes: %w", err)
 	}
-	m := &monitor{options: options, owner: owner, socket: socket, changed: make(chan struct{}, 1), done: make(chan struct{}), links: map[string]int{}}
+	m := &monitor{options: options, owner: owner, socket: socket, changed: make(chan struct{}, 1), done: make(chan struct{}), links: map[string]int{}, added: map[netip.Prefix]int{}}
 	go m.run()
 	return m, nil
 }
@@ -54,12 +68,12 @@ func (m *monitor) close() {
 }
 
 // take returns what has changed since the last call.
-func (m *monitor) take() (links map[string]int, all, foreign bool) {
+func (m *monitor) take() news {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	links, all, foreign = m.links, m.all, m.foreign
-	m.links, m.all, m.foreign = map[string]int{}, false, false
-	return links, all, foreign
+	n := news{links: m.links, added: m.added, all: m.all, foreign: m.foreign}
+	m.links, m.added, m.all, m.foreign = map[string]int{}, map[netip.Prefix]int{}, false, false
+	return n
 }
 
 func (m *monitor) run() {
@@ -69,16 +83,16 @@ func (m *monitor) run() {
 		if err != nil && m.closing.Load() { // the library has several errors for that
 			return
 		}
-		news := false
+		heard := false
 		m.mu.Lock()
 		if err != nil { // news were lost (ENOBUFS)
-			m.all, news = true, true
+			m.all, heard = true, true
 		}
 		for i := range messages {
-			news = m.look(&messages[i]) || news
+			heard = m.look(&messages[i]) || heard
 		}
 		m.mu.Unlock()
-		if news {
+		if heard {
 			select {
 			case m.changed <- struct{}{}:
 			default:
@@ -101,11 +115,51 @@ func (m *monitor) look(message *syscall.NetlinkMessage) bool {
 		if message.Header.Pid == m.owner || len(message.Data) < unix.SizeofRtMsg || message.Data[protocolAt] != uint8(m.options.Protocol) {
 			return false
 		}
+		if p, link, ok := workloadRoute(message); ok && len(m.added) < maxAdded {
+			m.added[p] = link
+			return true
+		}
 		m.all = true
 		m.foreign = m.foreign || message.Header.Pid != 0 // 0 is the kernel: routes go with their link
 		return true
 	}
 	return false
+}
+
+// workloadRoute reads the news of a route that was made over an interface, as those of pods are; false for any other.
+func workloadRoute(message *syscall.NetlinkMessage) (p netip.Prefix, link int, ok bool) {
+	const ( // in struct rtmsg
+		destinationLength = 1
+		tos               = 3
+		table             = 4
+		kind              = 7
+	)
+	data := message.Data
+	if message.Header.Type != unix.RTM_NEWROUTE || data[tos] != 0 || data[table] != unix.RT_TABLE_MAIN || data[kind] != unix.RTN_UNICAST {
+		return p, 0, false
+	}
+	attributes, err := nl.ParseRouteAttr(data[unix.SizeofRtMsg:])
+	if err != nil {
+		return p, 0, false
+	}
+	priority := 0
+	for _, a := range attributes {
+		switch a.Attr.Type {
+		case unix.RTA_DST:
+			address, isAddress := netip.AddrFromSlice(a.Value)
+			if !isAddress {
+				return p, 0, false
+			}
+			p = netip.PrefixFrom(address, int(data[destinationLength]))
+		case unix.RTA_OIF:
+			link = int(binary.NativeEndian.Uint32(a.Value))
+		case unix.RTA_PRIORITY:
+			priority = int(binary.NativeEndian.Uint32(a.Value))
+		case unix.RTA_GATEWAY, unix.RTA_MULTIPATH, unix.RTA_VIA:
+			return p, 0, false
+		}
+	}
+	return p, link, p.IsSingleIP() && link != 0 && priority == metric(p)
 }
 
 func (m *monitor) link(message *syscall.NetlinkMessage) bool {
