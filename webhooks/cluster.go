@@ -24,6 +24,8 @@ type Cluster interface {
 	PoliciesIn(ctx context.Context, tier string) ([]string, error)
 	// Pools returns all address pools.
 	Pools(ctx context.Context) ([]v3.IPPool, error)
+	// Services returns all services.
+	Services(ctx context.Context) ([]corev1.Service, error)
 	// NodeStates returns what all nodes report.
 	NodeStates(ctx context.Context) ([]v1alpha1.NodeState, error)
 	// Selects tells whether a policy selects a pod or a host endpoint now. Of pods outside namespace none is looked at; empty for all.
@@ -113,6 +115,15 @@ func (r *Reader) Pools(ctx context.Context) ([]v3.IPPool, error) {
 	list := &v3.IPPoolList{}
 	if err := r.Live.List(ctx, list); err != nil {
 		return nil, fmt.Errorf("listing address pools: %w", err)
+	}
+	return list.Items, nil
+}
+
+// Services returns the services of a moment ago.
+func (r *Reader) Services(ctx context.Context) ([]corev1.Service, error) {
+	list := &corev1.ServiceList{}
+	if err := r.Cached.List(ctx, list); err != nil {
+		return nil, fmt.Errorf("listing services: %w", err)
 	}
 	return list.Items, nil
 }

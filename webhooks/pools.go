@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -52,6 +54,16 @@ func removePool(ctx context.Context, in Cluster, obj client.Object) (verdict, er
 	if err != nil {
 		return verdict{}, err
 	}
+	if slices.Contains(p.Spec.AllowedUses, v3.IPPoolAllowedUseLoadBalancer) {
+		services, err := in.Services(ctx)
+		if err != nil {
+			return verdict{}, err
+		}
+		if count, example := balanced(p.Spec.CIDR, services); count > 0 {
+			const advice = "pool %q is in use: %d of its addresses are those of services, such as %s. Set spec.disabled to true, delete these services or give them addresses of another pool, then delete the pool"
+			return refuse(advice, p.Name, count, example), nil
+		}
+	}
 	count, example := inUse(p.Spec.CIDR, states)
 	if count == 0 {
 		return verdict{}, nil
@@ -77,6 +89,30 @@ func inUse(cidr string, states []v1alpha1.NodeState) (count int, example string)
 				if count++; count == 1 {
 					example = fmt.Sprintf("%s by pod %s on node %s", text, endpoints[j].ID, states[i].Name)
 				}
+			}
+		}
+	}
+	return count, example
+}
+
+// balanced counts the addresses of a network that services of type LoadBalancer have, and gives one as an example.
+func balanced(cidr string, services []corev1.Service) (count int, example string) {
+	pool, err := netip.ParsePrefix(cidr)
+	if err != nil {
+		return 0, ""
+	}
+	for i := range services {
+		s := &services[i]
+		if s.Spec.Type != corev1.ServiceTypeLoadBalancer {
+			continue
+		}
+		for _, in := range s.Status.LoadBalancer.Ingress {
+			addr, err := netip.ParseAddr(in.IP)
+			if err != nil || !pool.Contains(addr) {
+				continue
+			}
+			if count++; count == 1 {
+				example = fmt.Sprintf("%s of service %s/%s", in.IP, s.Namespace, s.Name)
 			}
 		}
 	}

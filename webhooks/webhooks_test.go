@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-logr/logr"
 	admissionv1 "k8s.io/api/admission/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -44,6 +45,12 @@ func (w *world) PoliciesIn(_ context.Context, tier string) ([]string, error) {
 	return w.policies[tier], w.fail
 }
 func (w *world) Pools(context.Context) ([]v3.IPPool, error) { return w.pools, w.fail }
+func (w *world) Services(context.Context) ([]corev1.Service, error) {
+	s := corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "bank", Name: "front"}, Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeLoadBalancer}}
+	s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "10.51.0.7"}, {Hostname: "front.example"}}
+	return []corev1.Service{s}, w.fail
+}
+
 func (w *world) NodeStates(context.Context) ([]v1alpha1.NodeState, error) {
 	return w.states, w.fail
 }
@@ -168,6 +175,8 @@ func TestDeletions(t *testing.T) {
 		{"IPPool", "used", "spec: {cidr: 10.48.0.0/16}", `pool "used" is in use: 2 of its addresses are held, such as 10.48.0.5 by pod bank/web on node worker1. Set spec.disabled to true`},
 		{"IPPool", "six", "spec: {cidr: 'fd00::/48'}", "1 of its addresses"},
 		{"IPPool", "free", "spec: {cidr: 10.50.0.0/16}", ""},
+		{"IPPool", "services", "spec: {cidr: 10.51.0.0/24, allowedUses: [LoadBalancer]}", `pool "services" is in use: 1 of its addresses are those of services, such as 10.51.0.7 of service bank/front. Set spec.disabled to true`},
+		{"IPPool", "others", "spec: {cidr: 10.52.0.0/24, allowedUses: [LoadBalancer]}", ""},
 		{"NetworkPolicy", "x", "spec: {selector: '('}", ""},
 	} {
 		t.Run(tc.kind+" "+tc.name, func(t *testing.T) {

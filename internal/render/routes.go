@@ -122,3 +122,9 @@ func parseAddresses(list []string) []netip.Addr {
 	}
 	return out
 }
+
+// Routes is what BGP does on each node, for who wants to explain it. It must not be changed.
+func (c *Cluster) Routes() *routing.Plan {
+	c.flush()
+	return c.routes
+}

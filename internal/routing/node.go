@@ -75,7 +75,7 @@ func (p *Plan) SetNode(o Node) {
 		p.touch(o.Name, staleSessions|staleServices|staleSettings)
 		p.touchNeighbours(n)
 	}
-	if has(n.Labels, LabelExclude) != has(o.Labels, LabelExclude) || p.placed > 0 && !maps.Equal(n.Labels, o.Labels) {
+	if excluded(n.Labels) != excluded(o.Labels) || p.placed > 0 && !maps.Equal(n.Labels, o.Labels) {
 		p.touch(o.Name, staleServices)
 	}
 	if !slices.Equal(n.Addresses, o.Addresses) || n.ASNumber != o.ASNumber || n.ClusterID != o.ClusterID {
@@ -96,8 +96,9 @@ func (p *Plan) SetNode(o Node) {
 	p.sides.SetItem(o.Name, o.Labels)
 }
 
-func has(labels map[string]string, key string) bool {
-	_, ok := labels[key]
+// excluded tells whether a node advertises no services.
+func excluded(labels map[string]string) bool {
+	_, ok := labels[LabelExclude]
 	return ok
 }
 

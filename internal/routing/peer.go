@@ -5,6 +5,8 @@ import (
 	"reflect"
 	"slices"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/manul-net/manul/api/v1alpha1"
 	v3 "github.com/manul-net/manul/api/v3"
 	"github.com/manul-net/manul/internal/selector"
@@ -149,7 +151,7 @@ func readPeer(name string, spec *v3.BGPPeerSpec) *peer {
 	} else if spec.KeepOriginalNextHop {
 		o.common.NextHop = "Keep"
 	}
-	if len(validate.BGPPeer(&v3.BGPPeer{Spec: *spec})) > 0 {
+	if len(validate.BGPPeer(&v3.BGPPeer{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: *spec})) > 0 {
 		return &peer{name: name, spec: spec}
 	}
 	// It is valid, so its selectors and its address can be read.

@@ -211,7 +211,7 @@ func (s *service) addresses(yield func(netip.Addr) bool) {
 
 // announced are the prefixes that a node advertises for services, in order.
 func (p *Plan) announced(n *node) []string {
-	if has(n.Labels, LabelExclude) {
+	if excluded(n.Labels) {
 		return nil
 	}
 	s := p.settingsOf(n.Name)

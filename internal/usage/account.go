@@ -101,7 +101,7 @@ type NodeUse struct {
 
 // Block is a leased block and how much of it is in use.
 type Block struct {
-	// Name of the IPAMBlock.
+	// Name of the IPAMBlock; empty: there is none, because Kubernetes allotted the CIDR to the node (spec.podCIDRs).
 	Name string
 	CIDR netip.Prefix
 	// Pool is the name of the pool that the block lies in; empty: none.
@@ -146,6 +146,7 @@ func Of(c *Cluster) *Account {
 			a.Blocks = append(a.Blocks, b)
 		}
 	}
+	a.Blocks = append(a.Blocks, allotted(c)...)
 	slices.SortFunc(a.Blocks, func(x, y Block) int {
 		return cmp.Or(comparePrefixes(x.CIDR, y.CIDR), strings.Compare(x.Name, y.Name))
 	})
@@ -244,6 +245,29 @@ func blockOf(o *v3.IPAMBlock) (Block, bool) {
 		b.Claimed = o.Spec.AffinityClaimTime.Time
 	}
 	return b, true
+}
+
+// allotted are the CIDRs that Kubernetes allotted to nodes and that these use as their blocks.
+func allotted(c *Cluster) []Block {
+	pods := map[string][]string{}
+	for i := range c.Nodes {
+		pods[c.Nodes[i].Name] = c.Nodes[i].Spec.PodCIDRs
+	}
+	leased := map[string]bool{}
+	for i := range c.Blocks {
+		leased[c.Blocks[i].Spec.CIDR] = true
+	}
+	var out []Block
+	for i := range c.NodeStates {
+		s := &c.NodeStates[i]
+		for _, b := range s.Spec.Blocks {
+			cidr, err := netip.ParsePrefix(b.CIDR)
+			if err == nil && !leased[b.CIDR] && slices.Contains(pods[s.Name], b.CIDR) {
+				out = append(out, Block{CIDR: cidr.Masked(), Node: s.Name, Affinity: affinityHost + s.Name, Size: sizeOf(cidr)})
+			}
+		}
+	}
+	return out
 }
 
 // usesOf are all addresses in use, in order.

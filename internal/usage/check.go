@@ -131,6 +131,9 @@ func (k *check) leases() {
 			k.find(BlockOverlap, "IPAMBlock "+other.Name, nil, "%s overlaps with block %s of %s: two nodes may give one address; replace the pods of one of them and delete it",
 				other.CIDR, b.CIDR, owner(b))
 		}
+		if b.Name == "" {
+			continue // Kubernetes' own
+		}
 		if b.Pool == "" {
 			k.find(BlockOutsidePools, "IPAMBlock "+b.Name, nil, "%s of %s lies in no IPPool (%d addresses in use): make a pool that holds it, or replace the pods", b.CIDR, owner(b), b.Allocated)
 		}
@@ -177,7 +180,7 @@ const typeHost = "host"
 func (k *check) affinities() {
 	want := map[string]*Block{}
 	for i := range k.account.Blocks {
-		if b := &k.account.Blocks[i]; b.Node != "" {
+		if b := &k.account.Blocks[i]; b.Node != "" && b.Name != "" {
 			want[ipam.AffinityName(b.Node, b.CIDR)] = b
 		}
 	}
@@ -244,14 +247,14 @@ func (k *check) addresses() {
 		if i > 0 && k.account.Uses[i-1].Address == u.Address {
 			k.find(AddressTwice, u.Address.String(), nil, "%s and %s have it: delete one of them, so that it is made again with another address", k.account.Uses[i-1].Holder, u.Holder)
 		}
-		if k.account.PoolAt(u.Address) == nil && u.Kind != HolderService {
+		block := k.account.BlockAt(u.Address)
+		if k.account.PoolAt(u.Address) == nil && u.Kind != HolderService && (block == nil || block.Name != "") {
 			k.find(AddressOutsidePools, u.Address.String(), nil, "%s has it, and it lies in no IPPool: make a pool that holds it, or replace the pod", u.Holder)
 			continue
 		}
 		if u.Kind != HolderPod {
 			continue
 		}
-		block := k.account.BlockAt(u.Address)
 		if !mine[u.Node][u.Address] && (block == nil || block.Node != u.Node) {
 			has := "nobody has a block with it"
 			if block != nil {

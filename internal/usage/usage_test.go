@@ -143,6 +143,10 @@ func TestCheck(t *testing.T) {
 		"a pod's address is another's floating one": {func(c *Cluster) {
 			c.NodeStates[0].Spec.Endpoints[0].Floating = []v1alpha1.FloatingAddress{{Address: "10.48.0.64"}}
 		}, []string{"AddressTwice 10.48.0.64"}},
+		"Kubernetes allots CIDRs to nodes": {func(c *Cluster) {
+			c.Nodes[0].Spec.PodCIDRs, c.Nodes[1].Spec.PodCIDRs = []string{"10.48.0.0/26"}, []string{"10.48.0.64/26"}
+			c.Blocks, c.Affinities, c.Pools = nil, nil, nil
+		}, nil},
 		"two pods have one address":                    {func(c *Cluster) { c.run("shop/twin", "10.48.0.64", 1) }, []string{"AddressTwice 10.48.0.64"}},
 		"a pod has an address of another node's block": {func(c *Cluster) { c.run("shop/stray", "10.48.0.70", 0) }, []string{"AddressOutsideBlocks 10.48.0.70"}},
 		"a pod has a borrowed address": {func(c *Cluster) {

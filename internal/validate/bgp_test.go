@@ -122,7 +122,16 @@ func TestBGPConfiguration(t *testing.T) {
 		{`{metadata: {name: default}, spec: {communities: [{name: "1:2", value: "1:1"}]}}`, []string{"could be taken for a value"}},
 		{`{metadata: {name: default}, spec: {ignoredInterfaces: ["docker*", "a/b"]}}`, []string{"spec.ignoredInterfaces[1]"}},
 		{`{metadata: {name: default}, spec: {localWorkloadPeeringIPV4: "fe80::1"}}`, []string{"of the other family"}},
+		{`{metadata: {name: default}, spec: {localWorkloadPeeringIPV6: "fe80::1"}}`, []string{"choose an address such as fd00::179"}},
 	} {
 		expectBGP(t, tc.object, BGPConfiguration(parseBGP[v3.BGPConfiguration](t, tc.object)), tc.want)
 	}
+}
+
+// TestPeerCalledMesh: the sessions of a BGPPeer bear its name, and the mesh has sessions of its own.
+func TestPeerCalledMesh(t *testing.T) {
+	p := parseBGP[v3.BGPPeer](t, "metadata: {name: mesh}\nspec: {peerIP: 192.0.2.1, asNumber: 65001}")
+	expectBGP(t, "a peer called mesh", BGPPeer(p), []string{"metadata.name", "choose another"})
+	p.Name = "mesh-1"
+	expectBGP(t, "a peer called mesh-1", BGPPeer(p), nil)
 }

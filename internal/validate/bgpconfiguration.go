@@ -53,6 +53,10 @@ func BGPConfiguration(c *v3.BGPConfiguration) field.ErrorList {
 	errs = append(errs, checkIgnored(spec.Child("ignoredInterfaces"), s.IgnoredInterfaces)...)
 	errs = append(errs, checkFamily(spec.Child("localWorkloadPeeringIPV4"), s.LocalWorkloadPeeringIPV4, true)...)
 	errs = append(errs, checkFamily(spec.Child("localWorkloadPeeringIPV6"), s.LocalWorkloadPeeringIPV6, false)...)
+	if a, err := netip.ParseAddr(s.LocalWorkloadPeeringIPV6); err == nil && a.IsLinkLocalUnicast() {
+		errs = append(errs, field.Invalid(spec.Child("localWorkloadPeeringIPV6"), s.LocalWorkloadPeeringIPV6,
+			"pods reach the node by a route, which a link-local address has none of: choose an address such as fd00::179"))
+	}
 	errs = append(errs, checkRange(spec.Child("ipv4NormalRoutePriority"), s.IPv4NormalRoutePriority, 1, maxMetric)...)
 	return append(errs, checkRange(spec.Child("ipv6NormalRoutePriority"), s.IPv6NormalRoutePriority, 1, maxMetric)...)
 }

@@ -9,10 +9,16 @@ import (
 	v3 "github.com/manul-net/manul/api/v3"
 )
 
+// meshName begins the names of the sessions among all nodes (v1alpha1.MeshGroup).
+const meshName = "mesh"
+
 // BGPPeer checks a BGPPeer. Secrets and filters that it names may come later.
 func BGPPeer(p *v3.BGPPeer) field.ErrorList {
 	s, spec := &p.Spec, field.NewPath("spec")
 	errs := checkWho(spec, s)
+	if p.Name == meshName {
+		errs = append(errs, field.Invalid(field.NewPath("metadata", "name"), p.Name, "sessions are told apart by this name, and those of the mesh of all nodes bear it: choose another"))
+	}
 	errs = append(errs, checkPeerAS(spec, s)...)
 	errs = append(errs, checkSelector(spec.Child("nodeSelector"), s.NodeSelector, false)...)
 	errs = append(errs, checkSelector(spec.Child("peerSelector"), s.PeerSelector, false)...)

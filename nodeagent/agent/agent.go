@@ -68,6 +68,8 @@ type Options struct {
 	Learned Dataplane[*tables.LearnedRoutes]
 	// Bandwidth limits pods' traffic. Default: nothing does.
 	Bandwidth Dataplane[*tables.Bandwidth]
+	// Peering gives the node addresses at which pods peer with it. Default: nothing does.
+	Peering Dataplane[*tables.PeeringAddresses]
 	// Loops keeps packets to unused addresses of services from bouncing. Default: nothing does.
 	Loops Dataplane[*tables.ServiceLoops]
 	// KernelRoutes lists the kernel's routes, when somebody asks for them; from a goroutine of its own. Default: none are listed.
@@ -270,8 +272,8 @@ func (a *Agent) loop(ctx context.Context, followed <-chan error) error { //nolin
 			a.Routes.Resync()
 			a.resyncTunnels()
 			a.resyncBGP()
+			a.resyncBeside()
 			a.resyncBandwidth()
-			a.resyncLoops()
 			a.timers.apply.now()
 			a.timers.resync.Reset(jittered(a.ResyncEvery))
 		case <-a.timers.apply.C():

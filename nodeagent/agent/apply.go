@@ -38,7 +38,7 @@ func (a *Agent) apply(ctx context.Context) {
 		return // a retry is set; trying at every piece of news helps nobody
 	}
 	failed := false
-	if due || a.state.Policy().HasDirty() || a.state.Routes().HasDirty() || a.tunnelsDirty() || a.bgpDirty() || a.loopsDirty() || a.bandwidthDirty() {
+	if due || a.state.Policy().HasDirty() || a.state.Routes().HasDirty() || a.tunnelsDirty() || a.bgpDirty() || a.besideDirty() || a.bandwidthDirty() {
 		failed = a.applyTables(ctx, due)
 	}
 	a.endDenied()
@@ -67,11 +67,12 @@ func (a *Agent) applyTables(ctx context.Context, both bool) bool {
 	} else {
 		routeItems = a.itemsOf(isRoute)
 	}
+	besideItems := a.applyPeering(ctx, both) // before BGP, which may listen there
 	bgpItems := a.applyBGP(ctx, both)
-	loopItems := a.applyLoops(ctx, both)
+	besideItems = append(besideItems, a.applyLoops(ctx, both)...)
 	limitItems := a.applyBandwidth(ctx, both)
 	a.noteDisturbances()
-	a.items = slices.Concat(policyItems, tunnelItems, routeItems, bgpItems, loopItems, limitItems)
+	a.items = slices.Concat(policyItems, tunnelItems, routeItems, bgpItems, besideItems, limitItems)
 	a.setFailures(a.items)
 	err := errors.Join(policyErr, routesErr)
 	failed := err != nil
@@ -98,9 +99,6 @@ func (a *Agent) applyTables(ctx context.Context, both bool) bool {
 		if len(limitItems) > 0 {
 			a.resyncBandwidth()
 		}
-		if len(loopItems) > 0 {
-			a.resyncLoops()
-		}
 		a.timers.apply.within(backoff(a.attempts, failed))
 	} else {
 		a.attempts = 0
@@ -119,7 +117,7 @@ func (a *Agent) applyTables(ctx context.Context, both bool) bool {
 }
 
 func isPolicy(e *tables.ItemError) bool {
-	return !isRoute(e) && !isTunnel(e) && !isSession(e) && !isLoop(e) && !isLimit(e)
+	return !isRoute(e) && !isTunnel(e) && !isSession(e) && !isBeside(e) && !isLimit(e)
 }
 
 func isRoute(e *tables.ItemError) bool { return e.Kind == tables.KindRoute }

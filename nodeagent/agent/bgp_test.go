@@ -36,6 +36,7 @@ type talkingBGP struct {
 }
 
 func (talkingBGP) Apply(_ context.Context, desired *tables.BGP) error { desired.Clean(); return nil }
+
 func (b talkingBGP) Sessions(context.Context) []tables.BGPSessionState {
 	return b.sessions
 }
@@ -64,7 +65,8 @@ func TestSessionsOfGroupsAreCounted(t *testing.T) {
 		pause(time.Minute)
 		status := l.source.last(t).Status
 		want := []v1alpha1.BGPGroupStatus{
-			{Name: "mesh", Family: 4, Sessions: 200, Established: 100}, {Name: "rr", Family: 4, Sessions: 1, Established: 1},
+			{Name: "mesh", Family: 4, Sessions: 200, Established: 100},
+			{Name: "rr", Family: 4, Sessions: 1, Established: 1},
 			{Name: "rr", Family: 6, Sessions: 1, Established: 1},
 		}
 		if diff := cmp.Diff(want, status.BGPGroups); diff != "" {

@@ -6,28 +6,48 @@ import (
 	"github.com/manul-net/manul/nodeagent/tables"
 )
 
-// loopsDirty tells whether there is something to do about ranges of services.
-func (a *Agent) loopsDirty() bool { return a.Loops != nil && a.state.Loops().HasDirty() }
+// besideDirty tells whether there is something to do about ranges of services, or the addresses at which pods peer.
+func (a *Agent) besideDirty() bool {
+	return a.Loops != nil && a.state.Loops().HasDirty() || a.Peering != nil && a.state.Peering().HasDirty()
+}
 
-// applyLoops keeps packets to unused addresses of services from bouncing. As with BGP, a failure is one among the items.
+// applyPeering gives the node the addresses at which pods peer with it.
+func (a *Agent) applyPeering(ctx context.Context, due bool) []*tables.ItemError {
+	return applyBeside(ctx, a, a.Peering, a.state.Peering(), due || a.state.Peering().HasDirty(), tables.KindPeeringAddress)
+}
+
+// applyLoops keeps packets to unused addresses of services from bouncing.
 func (a *Agent) applyLoops(ctx context.Context, due bool) []*tables.ItemError {
-	if a.Loops == nil {
+	return applyBeside(ctx, a, a.Loops, a.state.Loops(), due || a.state.Loops().HasDirty(), tables.KindServiceRanges)
+}
+
+// applyBeside makes a small part of the kernel equal to desired. As with BGP, a failure is one among the items.
+func applyBeside[T any](ctx context.Context, a *Agent, d Dataplane[T], desired T, due bool, kind string) []*tables.ItemError {
+	if d == nil {
 		return nil
 	}
-	if !due && !a.state.Loops().HasDirty() {
-		return a.itemsOf(isLoop)
+	if !due {
+		return a.itemsOf(func(e *tables.ItemError) bool { return e.Kind == kind })
 	}
-	items, err := split(a.Loops.Apply(ctx, a.state.Loops()))
+	items, err := split(d.Apply(ctx, desired))
 	if err != nil {
-		items = append(items, &tables.ItemError{Kind: tables.KindServiceRanges, Name: "all", Err: err})
+		items = append(items, &tables.ItemError{Kind: kind, Name: "all", Err: err})
+	}
+	if len(items) > 0 {
+		d.Resync()
 	}
 	return items
 }
 
-func isLoop(e *tables.ItemError) bool { return e.Kind == tables.KindServiceRanges }
+func isBeside(e *tables.ItemError) bool {
+	return e.Kind == tables.KindServiceRanges || e.Kind == tables.KindPeeringAddress
+}
 
-func (a *Agent) resyncLoops() {
+func (a *Agent) resyncBeside() {
 	if a.Loops != nil {
 		a.Loops.Resync()
+	}
+	if a.Peering != nil {
+		a.Peering.Resync()
 	}
 }

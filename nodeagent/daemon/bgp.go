@@ -9,6 +9,7 @@ import (
 	"github.com/manul-net/manul/nodeagent/agent"
 	"github.com/manul-net/manul/nodeagent/dataplane/bgp"
 	"github.com/manul-net/manul/nodeagent/dataplane/loops"
+	"github.com/manul-net/manul/nodeagent/dataplane/peering"
 	"github.com/manul-net/manul/nodeagent/dataplane/routes"
 	"github.com/manul-net/manul/nodeagent/source"
 	"github.com/manul-net/manul/nodeagent/tables"
@@ -21,6 +22,19 @@ func openLoops(o *options, resources *closers) (agent.Dataplane[*tables.ServiceL
 		return nil, nil //nolint:nilnil // as the agent wants it
 	}
 	driver, err := loops.New()
+	if err != nil {
+		return nil, err
+	}
+	resources.add(driver.Close)
+	return driver, nil
+}
+
+// openPeering makes the driver of the addresses at which pods peer with the node.
+func openPeering(o *options, resources *closers) (agent.Dataplane[*tables.PeeringAddresses], error) {
+	if o.standalone {
+		return nil, nil //nolint:nilnil // as the agent wants it
+	}
+	driver, err := peering.New()
 	if err != nil {
 		return nil, err
 	}

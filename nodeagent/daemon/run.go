@@ -111,13 +111,17 @@ func run(ctx context.Context, o *options, log *slog.Logger) (err error) {
 	if err != nil {
 		return err
 	}
+	forPods, err := openPeering(o, &resources)
+	if err != nil {
+		return err
+	}
 	listed, err := openLister(o, &resources)
 	if err != nil {
 		return err
 	}
 	a := agent.New(agent.Options{
 		Bandwidth: limits,
-		BGP:       speaker, Learned: learned, Tunnels: ends, KernelRoutes: listed, Loops: prevented,
+		BGP:       speaker, Learned: learned, Tunnels: ends, KernelRoutes: listed, Loops: prevented, Peering: forPods,
 		Node: o.node, Version: o.version, Standalone: o.standalone, Dataplane: func() string { return string(policy.Using()) },
 		Source: news, Policy: policy, Routes: routing, Addresses: given, Checkpoint: file, Interfaces: own, Connections: tracked,
 		MTU: nodeMTU, Subnet: own.Subnet, Log: log, Metrics: agent.NewMetrics(), AddWait: o.addWait,

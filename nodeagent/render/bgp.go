@@ -30,6 +30,8 @@ type bgp struct {
 	problem error
 	// ranges of services.
 	ranges []netip.Prefix
+	// peering are the addresses at which pods open sessions.
+	peering []netip.Addr
 	// peers are the addresses of sessions beside the mesh.
 	peers map[netip.Addr]string
 
@@ -67,7 +69,7 @@ func (s *State) setBGP(spec *v1alpha1.NodeStateSpec) error {
 	if b.of != nil && reflect.DeepEqual(b.of.BGP, spec.BGP) && slices.Equal(b.of.Pools, spec.Pools) && reflect.DeepEqual(b.of.Blocks, spec.Blocks) {
 		return b.problem
 	}
-	b.of, b.ranges = spec, nil
+	b.of, b.ranges, b.peering = spec, nil, nil
 	b.problem = s.takeBGP(spec)
 	return b.problem
 }
@@ -85,8 +87,16 @@ func (s *State) takeBGP(spec *v1alpha1.NodeStateSpec) error {
 		s.setGateways()
 		return nil
 	}
+	peering, err := peeringAddresses(spec.BGP)
 	speaker, problem := b.newSpeaker(spec.BGP)
+	problem = errors.Join(problem, err)
 	b.speaker = speaker
+	if speaker != nil {
+		b.peering = peering
+		if len(speaker.ListenAddresses) > 0 {
+			speaker.ListenAddresses = append(speaker.ListenAddresses, peering...)
+		}
+	}
 	b.tables.SetSpeaker(speaker)
 	if speaker == nil {
 		b.stop()

@@ -84,6 +84,7 @@ func (s *State) SetNodeState(spec *v1alpha1.NodeStateSpec) {
 	problem = errors.Join(problem, s.setPools(spec.Pools), s.setTunnels(spec), s.setBGP(spec))
 	s.setLoops(&spec.Settings)
 	want, err := settings(spec.Settings)
+	s.setPeering(&want)
 	want.Tunnels = slices.Sorted(maps.Keys(s.tunnels.wanted))
 	s.problem(KindNodeState, s.node, errors.Join(problem, err))
 	if !want.Equal(s.policy.Settings) {

@@ -56,6 +56,7 @@ type State struct {
 	bgp     bgp
 	learned learned
 	loops   tables.ServiceLoops
+	peering tables.PeeringAddresses
 	tunnels tunnels
 
 	// waitingForSet, waitingForProgram and hostsWaiting: ID of the missing -> names of those that wait. For programs wait

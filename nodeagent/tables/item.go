@@ -25,6 +25,8 @@ const (
 	KindBandwidth    = "Bandwidth"
 	KindBGPSession   = "BGPSession"
 	KindLearnedRoute = "LearnedRoute"
+	// KindPeeringAddress: an address at which pods open BGP sessions with the node.
+	KindPeeringAddress = "PeeringAddress"
 	// KindServiceRanges: the ranges of services in which packets could bounce, by family.
 	KindServiceRanges = "ServiceRanges"
 )

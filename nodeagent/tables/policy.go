@@ -195,6 +195,9 @@ type Settings struct {
 	Dataplane Dataplane
 	// EndpointToHost decides on allowed traffic from a workload to its own node.
 	EndpointToHost HostAction
+	// PeeringPorts are ports of the node that workloads reach whatever EndpointToHost says, where their egress policy lets them. Net is
+	// the address of the node.
+	PeeringPorts []FailsafePort
 	// VXLANPort is the UDP port of VXLAN packets.
 	VXLANPort uint16
 	// Tunnels that the node has ends of, in order. Their packets pass between Nodes whatever host endpoints say, and are dropped from

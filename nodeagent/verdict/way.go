@@ -160,6 +160,9 @@ func (w *way) input() bool {
 
 // toHost is the setting for what workloads send to their own node.
 func (w *way) toHost() bool {
+	if p := &w.packet; isFailsafe(w.policy.Settings.PeeringPorts, p.Protocol, p.DestinationPort, p.Destination) {
+		return w.note(allowed(BySetting), ToHost, Egress, w.packet.In)
+	}
 	switch w.policy.Settings.EndpointToHost {
 	case tables.HostAccept:
 		return w.note(allowed(BySetting), ToHost, Egress, w.packet.In)

@@ -19,6 +19,7 @@ import (
 	"github.com/manul-net/manul/api/v1alpha1"
 	"github.com/manul-net/manul/nodeagent/agent"
 	"github.com/manul-net/manul/nodeagent/dataplane/bgp"
+	"github.com/manul-net/manul/nodeagent/dataplane/peering"
 	"github.com/manul-net/manul/nodeagent/dataplane/routes"
 	"github.com/manul-net/manul/nodeagent/source"
 	"github.com/manul-net/manul/nodeagent/tables"
@@ -62,8 +63,13 @@ func Serve(in io.Reader, out io.Writer) error {
 		return err
 	}
 	defer lister.Close()
+	addresses, err := peering.New()
+	if err != nil {
+		return err
+	}
+	defer addresses.Close()
 	a := agent.New(agent.Options{
-		KernelRoutes: lister.List,
+		KernelRoutes: lister.List, Peering: addresses,
 		Node: os.Getenv(NodeVariable), Version: "test", Dataplane: func() string { return "" }, Source: told,
 		Policy: noPolicy{}, Routes: driver, BGP: speaker, Learned: learned, Addresses: told, Checkpoint: noCheckpoint{},
 		Interfaces: noInterfaces{}, MTU: func([]netip.Addr, string) (int, error) { return 1500, nil }, Log: log,

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -95,6 +96,25 @@ func TestPlugin(t *testing.T) {
 		if _, err := k.manul("bgp", "routes", "--node", "node2", "--within", "50ms"); err == nil || !strings.Contains(err.Error(), "has not answered within 50ms") {
 			t.Errorf("a node that does not answer: %v", err)
 		}
+	})
+	t.Run("bgp explain", func(t *testing.T) {
+		k.create(
+			&v3.BGPConfiguration{ObjectMeta: metav1.ObjectMeta{Name: "default"}, Spec: v3.BGPConfigurationSpec{ServiceExternalIPs: []v3.ServiceExternalIPBlock{{CIDR: "10.50.0.0/24"}}}},
+			&corev1.Service{
+				ObjectMeta: metav1.ObjectMeta{Namespace: "plugin", Name: "web"},
+				Spec:       corev1.ServiceSpec{ExternalIPs: []string{"10.50.0.7"}, Ports: []corev1.ServicePort{{Port: 80}}},
+			},
+		)
+		k.says("bgp explain plugin/web",
+			"10.50.0.7 from node1: advertised as 10.50.0.0/24: every node advertises the ranges of serviceExternalIPs\n to tor (192.0.2.9): not sent: the session is Unknown: Pending",
+			"not advertised: the address is in no CIDR of the BGPConfiguration's serviceClusterIPs")
+		k.says("bgp explain 10.48.0.0/16", "from node1: advertised as 10.48.", "it is a block of the node")
+		for _, subject := range []string{"plugin/nothing", "web"} {
+			if _, err := k.manul("bgp", "explain", subject); err == nil {
+				t.Errorf("%s is explained", subject)
+			}
+		}
+		k.delete(&corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "plugin", Name: "web"}})
 	})
 	if _, err := k.manul("nodes", "-o", "xml"); err == nil || !strings.Contains(err.Error(), "want json or yaml") {
 		t.Errorf("a format that there is not: %v", err)

@@ -74,6 +74,7 @@ func RunWorkloads(t *testing.T, subject Subject) {
 		{"Encapsulated", encapsulated},
 		{"TunnelPackets", tunnelPackets},
 		{"EndpointToHost", endpointToHost},
+		{"PeeringPorts", peeringPorts},
 		{"NeighbourDiscovery", neighbourDiscovery},
 		{"Masquerade", masquerade},
 		{"Hairpin", hairpin},

@@ -190,6 +190,35 @@ func encapsulation(t *testing.T, subject Subject) {
 	}
 }
 
+// Pods reach the ports at which they peer with the node, where their egress policy lets them, whatever else of the node is closed.
+func peeringPorts(t *testing.T, subject Subject) {
+	for name, action := range map[string]tables.HostAction{"Drop": tables.HostDrop, "Return": tables.HostReturn, "Drop beside host endpoints": tables.HostDrop} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			n := NewNode(t, subject)
+			p := NewTables()
+			p.Settings.EndpointToHost, p.SettingsDirty = action, true
+			for _, f := range []Family{IPv4, IPv6} {
+				own := Address(HostSide, f)
+				p.Settings.PeeringPorts = append(p.Settings.PeeringPorts, tables.FailsafePort{Protocol: protoTCP, Port: 80, Net: netip.PrefixFrom(own, own.BitLen())})
+			}
+			if name == "Drop beside host endpoints" {
+				p.HostEndpoints.Set(tables.AllInterfaces, shut())
+			}
+			p.Programs.Set("none", tables.Program{Egress: []tables.Rule{{Action: tables.Deny}}})
+			e := Unrestricted(ClientPod)
+			e.Egress = []tables.Tier{Tier(tables.Deny, "none")}
+			p.Endpoints.Set(InterfaceOf(ClientPod), e)
+			n.Apply(p)
+			n.Verify(Both(func(f Family) []Probe {
+				return []Probe{
+					TCP(f, ServerPod, HostSide, 80, true), TCP(f, ServerPod, HostSide, 81, action == tables.HostReturn), TCP(f, ClientPod, HostSide, 80, false),
+				}
+			})...)
+		})
+	}
+}
+
 func endpointToHost(t *testing.T, subject Subject) {
 	for name, tc := range map[string]struct {
 		action  tables.HostAction

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -11,10 +12,11 @@ import (
 	"github.com/manul-net/manul/api/v1alpha1"
 	v3 "github.com/manul-net/manul/api/v3"
 	"github.com/manul-net/manul/cmd/kubectl-manul/report"
+	"github.com/manul-net/manul/internal/routing"
 )
 
 func (o *options) bgp() *cobra.Command {
-	return group("bgp", "Sessions and routes of BGP", o.bgpPeers(), o.bgpRoutes())
+	return group("bgp", "Sessions and routes of BGP", o.bgpPeers(), o.bgpRoutes(), o.bgpExplain())
 }
 
 func (o *options) bgpPeers() *cobra.Command {
@@ -89,4 +91,59 @@ func (o *options) bgpRoutes() *cobra.Command {
 	cmd.Flags().StringVar(&peer, "peer", "", "only the routes that the peer with this address sent")
 	cmd.Flags().DurationVar(&within, "within", 30*time.Second, "how long to wait for the node's answer")
 	return cmd
+}
+
+func (o *options) bgpExplain() *cobra.Command {
+	return &cobra.Command{
+		Use:   "explain NAMESPACE/SERVICE | CIDR | ADDRESS",
+		Short: "From which nodes to which peers a service or a CIDR is advertised, or is not, and why",
+		Long: "Says for each node whether it advertises the addresses of a service, or the blocks and prefixes in a CIDR; to which of its peers; and why, or why " +
+			"not. The reasons are those of the operator's own compiler and of what the nodes have been told.",
+		Example: "  kubectl manul bgp explain yaobank/customer\n  kubectl manul bgp explain 10.48.2.0/24",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := o.checkOutput(); err != nil {
+				return err
+			}
+			cidr, service, err := parseSubject(args[0])
+			if err != nil {
+				return err
+			}
+			c, err := o.connect()
+			if err != nil {
+				return err
+			}
+			states, err := c.NodeStates(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if cidr.IsValid() {
+				return o.print(cmd, report.ExplainCIDR(cidr, states))
+			}
+			plan, err := c.Plan(cmd.Context())
+			if err != nil {
+				return err
+			}
+			e, found := report.ExplainService(plan, service, states)
+			if !found {
+				return fmt.Errorf("there is no service %s: see kubectl get services -n %s", args[0], service.Namespace)
+			}
+			return o.print(cmd, e)
+		},
+	}
+}
+
+// parseSubject reads what is to be explained: a CIDR, an address, or a service with its namespace.
+func parseSubject(text string) (netip.Prefix, routing.ServiceName, error) {
+	if cidr, err := netip.ParsePrefix(text); err == nil {
+		return cidr.Masked(), routing.ServiceName{}, nil
+	}
+	if addr, err := netip.ParseAddr(text); err == nil && addr.Zone() == "" {
+		return netip.PrefixFrom(addr, addr.BitLen()), routing.ServiceName{}, nil
+	}
+	namespace, name, ok := strings.Cut(text, "/")
+	if !ok || namespace == "" || name == "" {
+		return netip.Prefix{}, routing.ServiceName{}, fmt.Errorf("%q: want NAMESPACE/SERVICE, or a CIDR such as 10.48.2.0/24", text)
+	}
+	return netip.Prefix{}, routing.ServiceName{Namespace: namespace, Name: name}, nil
 }

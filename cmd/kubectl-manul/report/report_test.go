@@ -264,3 +264,26 @@ DESTINATION    GATEWAY     INTERFACE   IN       SOURCE    PEER
 `)
 	same(t, RoutesOf(s, netip.MustParseAddr("192.0.2.2")), "\nNo routes.\n")
 }
+
+// TestExplainCIDR: a pool that is kept from BGP, a session that does not stand, and a filter each have their own words.
+func TestExplainCIDR(t *testing.T) {
+	all := states()
+	well, ill := &all[1], &all[0]
+	well.Spec.Blocks = append(well.Spec.Blocks, v1alpha1.BlockLease{CIDR: "10.99.0.0/26"})
+	well.Spec.Pools = []v1alpha1.Pool{{CIDR: "10.48.0.0/16"}, {CIDR: "10.99.0.0/16", DisableBGPExport: true}}
+	well.Spec.BGP.ASNumber = 64512
+	well.Spec.BGP.Sessions[0].ASNumber, well.Spec.BGP.Sessions[0].Filters = 65001, []string{"no-pods"}
+	well.Spec.BGP.Filters = []v1alpha1.BGPRouteFilter{{Name: "no-pods", Export: []v1alpha1.BGPRouteRule{{Family: 4, Operator: "In", CIDR: "10.48.0.0/16"}}}}
+	well.Status.BGPSessions, well.Status.BGPGroups = well.Status.BGPSessions[1:], []v1alpha1.BGPGroupStatus{{Name: "mesh", Family: 4, Sessions: 2, Established: 1}}
+	ill.Spec.Blocks = []v1alpha1.BlockLease{{CIDR: "10.48.0.64/26"}}
+	ill.Spec.BGP.Sessions = ill.Spec.BGP.Sessions[:1]
+	same(t, ExplainCIDR(netip.MustParsePrefix("10.0.0.0/8"), all), `
+10.48.0.0/26 from worker1: advertised as 10.48.0.0/26: it is a block of the node
+  to mesh (all 2 over IPv4): sent: 1 of 2 Established
+  to rack (192.0.2.1): not sent: export rule 1 of BGPFilter no-pods rejects it
+10.48.0.64/26 from worker2: advertised as 10.48.0.64/26: it is a block of the node
+  to rack (192.0.2.1): not sent: the session is Active: Unreachable
+10.99.0.0/26 from worker1: not advertised: it is a block of the node; pool 10.99.0.0/16 has disableBGPExport
+`)
+	same(t, ExplainCIDR(netip.MustParsePrefix("172.16.0.0/12"), all), "\nNo node has anything of 172.16.0.0/12 to advertise.\n")
+}

@@ -220,6 +220,7 @@ func (l layout) input() *chain {
 	}
 	c.add(jump(dispatchRoot(egress)))
 	c.add(setMark(0))
+	l.failsafe(c, l.settings.PeeringPorts, destination(), destination())
 	switch l.settings.EndpointToHost {
 	case tables.HostAccept:
 		c.add(accept)

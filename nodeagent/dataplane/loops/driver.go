@@ -21,9 +21,10 @@ import (
 )
 
 const (
-	// Table and Priority are those of the driver's routing table and of the rule that leads to it: behind the table of the node's own
-	// addresses and before the main one. Whatever is there is the driver's.
-	Table    = 17900
+	// Table is the driver's routing table. All that is there is the driver's.
+	Table = 17900
+	// Priority of the rule that leads to it: behind the table of the node's own addresses and before the main one. All rules of this
+	// priority are the driver's.
 	Priority = 17900
 )
 

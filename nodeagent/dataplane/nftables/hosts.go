@@ -132,7 +132,10 @@ func (r *rules) decide(h hostHook) {
 
 // failsafe lets packets pass whose port at one end is in the list, and whose other end is in the entry's network. Entries
 // of protocols without ports can't match.
-func (r *rules) failsafe(list []tables.FailsafePort, at, other end) {
+func (r *rules) failsafe(list []tables.FailsafePort, at, other end) { r.portsPass(list, at, other, "") }
+
+// portsPass is failsafe for what comes in by interfaces whose names begin with prefix; empty: by all.
+func (r *rules) portsPass(list []tables.FailsafePort, at, other end, prefix string) {
 	byNet := map[netip.Prefix][]element{}
 	for _, p := range list {
 		if !slices.Contains([]uint8{unix.IPPROTO_TCP, unix.IPPROTO_UDP, unix.IPPROTO_SCTP}, p.Protocol) {
@@ -154,6 +157,9 @@ func (r *rules) failsafe(list []tables.FailsafePort, at, other end) {
 	for _, net := range nets {
 		slices.SortFunc(byNet[net], func(a, b element) int { return cmp.Compare(a.key, b.key) })
 		b := r.add()
+		if prefix != "" {
+			b.interfacePrefix(expr.MetaKeyIIFNAME, prefix, false)
+		}
 		if net.IsValid() {
 			b.family(familyOf(net.Addr()))
 			b.net(familyOf(net.Addr()), other, net, false)
@@ -237,6 +243,9 @@ func (l *layout) hostInput() []*ruleBuilder {
 		b.interfacePrefix(expr.MetaKeyIIFNAME, l.prefix, false)
 		b.discovery(workloadDiscovery()...)
 		b.accept()
+	}
+	if l.settings.EndpointToHost != tables.HostAccept {
+		r.portsPass(l.settings.PeeringPorts, destination, destination, l.prefix)
 	}
 	if l.settings.EndpointToHost != tables.HostReturn {
 		b := r.add()

@@ -322,6 +322,7 @@ func (l *layout) inputHost() []*ruleBuilder {
 	b := r.add()
 	b.discovery(workloadDiscovery()...)
 	b.accept()
+	r.failsafe(l.settings.PeeringPorts, destination, destination)
 	r.add().drop()
 	return r.list
 }
