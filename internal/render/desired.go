@@ -19,7 +19,7 @@ import (
 func (c *Cluster) Dirty() []Key {
 	c.flush()
 	keys := slices.Collect(maps.Keys(c.dirty))
-	clear(c.dirty)
+	c.dirty = emptied(c.dirty)
 	slices.SortFunc(keys, func(a, b Key) int {
 		return cmp.Or(cmp.Compare(a.Kind.rank(), b.Kind.rank()), strings.Compare(a.Name, b.Name))
 	})

@@ -54,7 +54,7 @@ type wait struct {
 func (c *Cluster) DirtyPolicies() []PolicyRef {
 	c.flush()
 	refs := slices.Collect(maps.Keys(c.dirtyPolicies))
-	clear(c.dirtyPolicies)
+	c.dirtyPolicies = emptied(c.dirtyPolicies)
 	slices.SortFunc(refs, func(a, b PolicyRef) int { return strings.Compare(a.String(), b.String()) })
 	return refs
 }
@@ -169,13 +169,13 @@ func (c *Cluster) updateEnforcement() {
 		}
 		c.dirtyPolicies[p.compiled.Ref] = struct{}{}
 	}
-	clear(c.pending.policies)
+	c.pending.policies = emptied(c.pending.policies)
 	for n := range c.pending.nodes {
 		for p := range n.waiting {
 			c.updateWait(p, n)
 		}
 	}
-	clear(c.pending.nodes)
+	c.pending.nodes = emptied(c.pending.nodes)
 }
 
 func (c *Cluster) updateWait(p *policyState, n *node) {

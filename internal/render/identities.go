@@ -94,11 +94,11 @@ func (c *Cluster) updateIdentities() {
 			}
 		}
 	}
-	clear(c.pending.keys)
+	c.pending.keys = emptied(c.pending.keys)
 	for e := range c.pending.identities {
 		c.updateIdentity(e)
 	}
-	clear(c.pending.identities)
+	c.pending.identities = emptied(c.pending.identities)
 }
 
 func (c *Cluster) updateIdentity(e *endpoint) {

@@ -12,7 +12,7 @@ func (c *Cluster) compareObserved() {
 			c.dirty[key] = struct{}{}
 		}
 	}
-	clear(c.pending.compare)
+	c.pending.compare = emptied(c.pending.compare)
 }
 
 func (c *Cluster) isAsDesired(key Key) bool {

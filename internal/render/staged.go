@@ -62,7 +62,7 @@ func (c *Cluster) updateStaged() {
 			}
 		}
 	}
-	clear(c.pending.staged)
+	c.pending.staged = emptied(c.pending.staged)
 }
 
 func (c *Cluster) mark(e *endpoint, p *policyState) mark {

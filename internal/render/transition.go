@@ -257,7 +257,7 @@ func (c *Cluster) updateTransition() {
 		c.bridge(e, catalogs, anybody)
 		c.publish(e)
 	}
-	clear(t.changed)
+	t.changed = emptied(t.changed)
 	endpoints, _ := c.acknowledgedBy(KindNodeEndpoints)
 	for i := range t.retired {
 		switch {
@@ -270,7 +270,7 @@ func (c *Cluster) updateTransition() {
 			t.retiring[i] = struct{}{}
 		}
 	}
-	clear(t.retired)
+	t.retired = emptied(t.retired)
 	c.boundRetiring()
 }
 
@@ -396,7 +396,7 @@ func (c *Cluster) confirmShards() bool {
 		}
 		clear(s.waiting)
 	}
-	clear(c.transition.shards)
+	c.transition.shards = emptied(c.transition.shards)
 	return progress
 }
 
@@ -409,7 +409,7 @@ func (c *Cluster) meetStrangers() {
 			strangers[id] = &identity{id: id, sets: map[*set]struct{}{}}
 		}
 	}
-	clear(c.transition.appeared)
+	c.transition.appeared = emptied(c.transition.appeared)
 	if len(strangers) == 0 {
 		return
 	}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"runtime/pprof"
 	"slices"
 	"time"
 
@@ -26,14 +27,15 @@ func main() {
 	flag.IntVar(&s.policies, "policies", 10_000, "policies of the cluster")
 	flag.IntVar(&s.namespaces, "namespaces", 500, "namespaces of the cluster")
 	n := flag.Int("n", 1_000, "how many changes are measured")
+	profile := flag.String("cpuprofile", "", "file for a CPU profile of the changes, one after the other")
 	flag.Parse()
-	if err := run(s, *n); err != nil {
+	if err := run(s, *n, *profile); err != nil {
 		fmt.Fprintln(os.Stderr, "compile:", err)
 		os.Exit(1)
 	}
 }
 
-func run(s shape, n int) error {
+func run(s shape, n int, profile string) error {
 	c := newCluster(s)
 	// The objects are made first: in an operator the client's cache holds them, whatever the compiler does.
 	var objects []k8sruntime.Object
@@ -63,6 +65,17 @@ func run(s shape, n int) error {
 	server := &api{cluster: cluster}
 	if err := server.write(keys); err != nil {
 		return err
+	}
+	if profile != "" {
+		f, err := os.Create(profile)
+		if err != nil {
+			return fmt.Errorf("opening the profile: %w", err)
+		}
+		defer func() { _ = f.Close() }()
+		if err := pprof.StartCPUProfile(f); err != nil {
+			return fmt.Errorf("profiling: %w", err)
+		}
+		defer pprof.StopCPUProfile()
 	}
 	return changes(c, server, n)
 }
