@@ -3,6 +3,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"os"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/manul-net/manul/controllers"
 	"github.com/manul-net/manul/controllers/defaults"
+	"github.com/manul-net/manul/internal/wire"
 	"github.com/manul-net/manul/webhooks"
 )
 
@@ -36,6 +38,8 @@ type flags struct {
 	metrics, health      string
 	webhook              string
 	webhookNamespace     string
+	stream               string
+	streamNamespace      string
 	leaderElect          bool
 	leaderElectNamespace string
 	pool                 string
@@ -62,6 +66,8 @@ func command() *cobra.Command {
 	p.StringVar(&f.health, "health-probe-bind-address", "127.0.0.1:8081", "address of /healthz and /readyz, host:port; 0 for none")
 	p.StringVar(&f.webhook, "webhook-bind-address", "0", "address of the admission webhook, host:port; 0 for none")
 	p.StringVar(&f.webhookNamespace, "webhook-namespace", "manul-system", "namespace of the webhook's Service and of the Secret with its certificate")
+	p.StringVar(&f.stream, "stream-bind-address", "0", "address of the stream that node agents follow, host:port; 0 for none: they go by the API's objects")
+	p.StringVar(&f.streamNamespace, "stream-namespace", "manul-system", "namespace of the agents, and of the Secret and ConfigMap with the stream's certificate")
 	p.BoolVar(&f.leaderElect, "leader-elect", false, "agree with other replicas on the one that writes")
 	p.StringVar(&f.leaderElectNamespace, "leader-elect-namespace", "manul-system", "namespace of the Lease that replicas agree by")
 	p.StringVar(&f.pool, "default-ipv4-pool", "", "CIDR of the address pool to create in a cluster that has none; empty for none")
@@ -101,6 +107,7 @@ func (f *flags) run(ctx context.Context) error {
 		Version:                 version,
 		Log:                     log,
 		Admission:               f.admission(),
+		Stream:                  f.streaming(),
 	})
 }
 
@@ -111,6 +118,19 @@ func (f *flags) admission() func(manager.Manager, func() bool) error {
 	}
 	return func(mgr manager.Manager, known func() bool) error {
 		return webhooks.Setup(mgr, webhooks.Options{Address: f.webhook, Namespace: f.webhookNamespace, Ready: known})
+	}
+}
+
+// streaming says how agents are served; the zero value for no stream.
+func (f *flags) streaming() controllers.Stream {
+	if f.stream == "0" {
+		return controllers.Stream{}
+	}
+	return controllers.Stream{
+		Address: f.stream, Namespace: f.streamNamespace,
+		Certificate: func(mgr manager.Manager) (func(*tls.ClientHelloInfo) (*tls.Certificate, error), error) {
+			return webhooks.StreamCertificate(mgr, f.streamNamespace, wire.ServerName(f.streamNamespace), wire.ServiceName, wire.Trusted)
+		},
 	}
 }
 

@@ -3,6 +3,7 @@ package controllers
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/http"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	eventsv1 "k8s.io/api/events/v1"
@@ -38,6 +40,7 @@ import (
 	"github.com/manul-net/manul/controllers/policystatus"
 	"github.com/manul-net/manul/controllers/poolstatus"
 	"github.com/manul-net/manul/controllers/rendered"
+	"github.com/manul-net/manul/controllers/stream"
 	"github.com/manul-net/manul/internal/live"
 )
 
@@ -73,7 +76,22 @@ type Options struct {
 	Log     logr.Logger
 	// Admission adds the check of what users write; nil for none. known tells whether the operator knows the cluster.
 	Admission func(mgr manager.Manager, known func() bool) error
+	// Stream serves the agents; the zero value for no stream: they go by the API's objects alone.
+	Stream Stream
 }
+
+// Stream says how agents are served.
+type Stream struct {
+	// Address to listen on, host:port; empty for none.
+	Address string
+	// Namespace of the agents' service account, manul-node.
+	Namespace string
+	// Certificate makes what gives the server's certificate.
+	Certificate func(mgr manager.Manager) (func(*tls.ClientHelloInfo) (*tls.Certificate, error), error)
+}
+
+// AgentAccount is the agents' service account.
+const AgentAccount = "manul-node"
 
 // Run is the operator. It returns when ctx ends, with an error when it could not go on or lost the leadership.
 func Run(ctx context.Context, cfg *rest.Config, opts Options) error {
@@ -144,6 +162,9 @@ func register(mgr manager.Manager, world *live.World, opts Options) error {
 		func() error { return mgr.AddHealthzCheck("ping", healthz.Ping) },
 		func() error { return mgr.AddReadyzCheck("compiled", compiled(world)) },
 	}
+	if opts.Stream.Address != "" {
+		setups = append(setups, func() error { return serveStream(mgr, world, &opts.Stream) })
+	}
 	if opts.Admission != nil {
 		setups = append(setups, func() error { return opts.Admission(mgr, world.IsOpen) })
 	}
@@ -155,11 +176,21 @@ func register(mgr manager.Manager, world *live.World, opts Options) error {
 	return nil
 }
 
+func serveStream(mgr manager.Manager, world *live.World, opts *Stream) error {
+	certificate, err := opts.Certificate(mgr)
+	if err != nil {
+		return err
+	}
+	return stream.Setup(mgr, world, stream.Options{
+		Address: opts.Address, Account: "system:serviceaccount:" + opts.Namespace + ":" + AgentAccount, GetCertificate: certificate,
+	})
+}
+
 // Scheme knows every kind that the operator reads or writes.
 func Scheme() (*runtime.Scheme, error) {
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{
-		corev1.AddToScheme, discoveryv1.AddToScheme, eventsv1.AddToScheme, networkingv1.AddToScheme, adminv1alpha1.Install, clusterv1alpha2.Install, v3.AddToScheme, v1alpha1.AddToScheme,
+		authenticationv1.AddToScheme, corev1.AddToScheme, discoveryv1.AddToScheme, eventsv1.AddToScheme, networkingv1.AddToScheme, adminv1alpha1.Install, clusterv1alpha2.Install, v3.AddToScheme, v1alpha1.AddToScheme,
 	} {
 		if err := add(scheme); err != nil {
 			return nil, fmt.Errorf("registering the API's kinds: %w", err)

@@ -5,7 +5,7 @@
 #   hack/install-packages.sh --check   say what is missing, and fail if anything is
 set -eu
 
-packages="bird2 ca-certificates conntrack containerd containernetworking-plugins curl frr gcc git ipset iproute2 iptables libc6-dev make nftables openssl procps runc tcpdump util-linux"
+packages="bird2 ca-certificates conntrack containerd containernetworking-plugins cpio curl frr gcc git ipset iproute2 iptables kmod libc6-dev make nftables openssl procps qemu-system-x86 runc tcpdump util-linux"
 
 fail() {
 	echo "install-packages: $*" >&2

@@ -84,24 +84,32 @@ func splitAddress(address string) (host string, port int, err error) {
 	return host, port, nil
 }
 
-// newKeeper has a client of its own, without a cache, so that nobody keeps Secrets in memory.
+// newKeeper keeps the certificate of the webhook.
 func newKeeper(mgr manager.Manager, namespace string, names []string) (*certs.Keeper, error) {
-	scheme := runtime.NewScheme()
-	if err := certs.AddToScheme(scheme); err != nil {
-		return nil, fmt.Errorf("registering the kinds that the webhook's certificate needs: %w", err)
-	}
-	c, err := client.New(mgr.GetConfig(), client.Options{Scheme: scheme, HTTPClient: mgr.GetHTTPClient()})
+	c, err := uncached(mgr)
 	if err != nil {
-		return nil, fmt.Errorf("making a client for the webhook's certificate: %w", err)
+		return nil, err
 	}
 	return &certs.Keeper{
 		Store: &certs.Cluster{
-			Client:        c,
-			Secret:        types.NamespacedName{Namespace: namespace, Name: SecretName},
+			Kept:          certs.Kept{Client: c, Secret: types.NamespacedName{Namespace: namespace, Name: SecretName}},
 			Configuration: ConfigurationName,
 		},
 		Names:   names,
 		Elected: mgr.Elected(),
 		Log:     mgr.GetLogger().WithName("certificate"),
 	}, nil
+}
+
+// uncached is a client without a cache, so that nobody keeps Secrets in memory.
+func uncached(mgr manager.Manager) (client.Client, error) {
+	scheme := runtime.NewScheme()
+	if err := certs.AddToScheme(scheme); err != nil {
+		return nil, fmt.Errorf("registering the kinds that certificates need: %w", err)
+	}
+	c, err := client.New(mgr.GetConfig(), client.Options{Scheme: scheme, HTTPClient: mgr.GetHTTPClient()})
+	if err != nil {
+		return nil, fmt.Errorf("making a client for certificates: %w", err)
+	}
+	return c, nil
 }

@@ -485,6 +485,11 @@ type NodeStateStatus struct {
 	// +optional
 	Dataplane string `json:"dataplane,omitempty"`
 
+	// Sequence grows with each report of the agent, also beyond its restart: of two statuses that came different ways the one with
+	// the higher counts.
+	// +optional
+	Sequence int64 `json:"sequence,omitempty"`
+
 	// AgentVersion is the version of the agent that wrote this status.
 	// +optional
 	AgentVersion string `json:"agentVersion,omitempty"`

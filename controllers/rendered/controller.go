@@ -82,6 +82,7 @@ func (w *Writer) Reconcile(ctx context.Context, key render.Key) (reconcile.Resul
 	case remove:
 		err = w.remove(ctx, key, have)
 	case nothing:
+		w.World.Settled(key)
 	}
 	return reconcile.Result{}, err
 }

@@ -70,7 +70,7 @@ func (w *World) OnKeys(tell func([]render.Key)) {
 	defer w.mu.Unlock()
 	w.onKeys = append(w.onKeys, tell)
 	if len(w.keys) > 0 {
-		tell(slices.SortedFunc(maps.Keys(w.keys), writingOrder))
+		tell(slices.SortedFunc(maps.Keys(w.keys), WritingOrder))
 	}
 }
 
@@ -94,8 +94,8 @@ func (w *World) OnDemand(tell func()) {
 	}
 }
 
-// writingOrder puts what is referred to before what refers to it.
-func writingOrder(a, b render.Key) int {
+// WritingOrder puts what is referred to before what refers to it.
+func WritingOrder(a, b render.Key) int {
 	return cmp.Or(cmp.Compare(rank(a.Kind), rank(b.Kind)), cmp.Compare(a.Name, b.Name))
 }
 

@@ -27,6 +27,9 @@ type World struct {
 	onKeys     []func([]render.Key)
 	onPolicies []func([]render.PolicyRef)
 	onDemand   []func()
+	onWritten  []func(obj runtime.Object, gone bool)
+	// reports that agents gave on another way than through the API, by node.
+	reports map[string]*report
 }
 
 // New returns a World around an empty compiler.
@@ -36,6 +39,7 @@ func New() *World {
 		cluster:  render.New(),
 		keys:     make(map[render.Key]struct{}),
 		policies: make(map[render.PolicyRef]struct{}),
+		reports:  make(map[string]*report),
 	}
 }
 
@@ -43,9 +47,11 @@ func New() *World {
 func (w *World) Set(obj runtime.Object) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	obj = w.withReport(obj)
 	if err := w.cluster.Set(obj); err != nil {
 		return fmt.Errorf("compiling %T: %w", obj, err)
 	}
+	w.tellWritten(obj, false)
 	w.publish()
 	w.tellDemand(obj)
 	return nil
@@ -55,9 +61,11 @@ func (w *World) Set(obj runtime.Object) error {
 func (w *World) Delete(obj runtime.Object) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.forgetState(obj)
 	if err := w.cluster.Delete(obj); err != nil {
 		return fmt.Errorf("compiling without %T: %w", obj, err)
 	}
+	w.tellWritten(obj, true)
 	w.publish()
 	w.tellDemand(obj)
 	w.forget(obj)

@@ -27,15 +27,45 @@ func (c *Cluster) Dirty() []Key {
 }
 
 // Desired returns the rendered object as it should be in the API (type, name and spec), or nil when it should not exist.
-// The caller may keep it but not change it.
+// The caller may keep it but not change it. It counts as handed out to be written.
 func (c *Cluster) Desired(key Key) runtime.Object {
+	obj := c.Content(key)
+	switch o := obj.(type) {
+	case *v1alpha1.SetCatalog:
+		c.shards[key.Name].offer(&o.Spec)
+	case *v1alpha1.NodeEndpoints:
+		c.offerEndpoints(c.nodes[key.Name], &o.Spec)
+	}
+	return obj
+}
+
+// Settled notes that the writer found an object in the API as it was handed out last, and writes nothing.
+func (c *Cluster) Settled(key Key) {
+	switch key.Kind {
+	case KindSetCatalog:
+		if s := c.shards[key.Name]; s != nil && s.offered != nil && s.object != nil && same(s.offered, &s.object.Spec) {
+			s.offered = nil
+			c.transition.shards[s] = struct{}{}
+		}
+	case KindNodeEndpoints:
+		n := c.nodes[key.Name]
+		if n == nil || n.offered.last == nil || n.endpointsObject == nil || !same(n.offered.last, &n.endpointsObject.Spec) {
+			return
+		}
+		before := n.named()
+		n.offered = offered{}
+		c.recount(before, n.named(), n.endpointsObject.ResourceVersion)
+	}
+}
+
+// Content is Desired for whoever does not write: what nodes are told all at once, as it was at one moment, need not be taken into account
+// while endpoints change identity.
+func (c *Cluster) Content(key Key) runtime.Object {
 	c.flush()
 	switch key.Kind {
 	case KindSetCatalog:
 		if s := c.shards[key.Name]; s != nil && len(s.sets) > 0 {
-			o := &v1alpha1.SetCatalog{TypeMeta: typeMeta(key), ObjectMeta: metav1.ObjectMeta{Name: key.Name}, Spec: s.render()}
-			s.offer(&o.Spec)
-			return o
+			return &v1alpha1.SetCatalog{TypeMeta: typeMeta(key), ObjectMeta: metav1.ObjectMeta{Name: key.Name}, Spec: s.render()}
 		}
 	case KindPolicyProgram:
 		if p := c.programs[key.Name]; p != nil {
@@ -43,9 +73,7 @@ func (c *Cluster) Desired(key Key) runtime.Object {
 		}
 	case KindNodeEndpoints:
 		if n := c.nodes[key.Name]; n != nil && n.hasAgent() {
-			o := &v1alpha1.NodeEndpoints{TypeMeta: typeMeta(key), ObjectMeta: metav1.ObjectMeta{Name: key.Name}, Spec: n.renderEndpoints()}
-			c.offerEndpoints(n, &o.Spec)
-			return o
+			return &v1alpha1.NodeEndpoints{TypeMeta: typeMeta(key), ObjectMeta: metav1.ObjectMeta{Name: key.Name}, Spec: n.renderEndpoints()}
 		}
 	case KindNodeNetwork:
 		if n := c.nodes[key.Name]; n != nil && n.exists {

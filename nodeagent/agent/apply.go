@@ -142,15 +142,20 @@ func (a *Agent) acknowledge() {
 	observed := int64(0)
 	if a.nodeState != nil {
 		observed = a.nodeState.Generation
+		if observed == 0 { // newer than what was written so far
+			observed = a.observed
+		}
 	}
 	applied := maps.Clone(a.reached)
 	for _, h := range a.state.Held() {
 		switch h.Kind {
 		case render.KindEndpoint, render.KindHostEndpoint:
-			observed = min(a.observed, observed-1)
+			observed = min(a.observed, max(observed-1, 0))
 		case render.KindPolicyProgram:
 			if h.Version > 0 {
 				applied[source.PolicyProgram] = min(applied[source.PolicyProgram], h.Version-1)
+			} else { // at which version it was or will be written is not known
+				applied[source.PolicyProgram] = min(applied[source.PolicyProgram], a.applied[source.PolicyProgram])
 			}
 		}
 	}

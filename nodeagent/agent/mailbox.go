@@ -24,66 +24,113 @@ type batch struct {
 	// objects by name; nil: gone.
 	objects map[string]source.Object
 	version uint64
+	// awaited: somebody waits to hear that the version is in effect.
+	awaited bool
 }
 
 func newMailbox() *mailbox {
 	return &mailbox{ready: make(chan struct{}, 1), kinds: map[source.Kind]*batch{}}
 }
 
-var _ source.Sink = (*mailbox)(nil)
+var (
+	_ source.Sink = (*mailbox)(nil)
+	_ source.Sink = (*opened)(nil)
+)
 
-// Replace implements source.Sink.
-func (m *mailbox) Replace(kind source.Kind, objects []source.Object, version string) {
-	m.put(kind, version, true, func(b *batch) {
-		b.replaced = true
-		clear(b.objects)
-		for _, o := range objects {
-			b.objects[o.GetName()] = o
-		}
-	})
+// opened is the mailbox while its lock is held.
+type opened struct {
+	m    *mailbox
+	wake bool
 }
 
-// Set implements source.Sink.
-func (m *mailbox) Set(kind source.Kind, o source.Object) {
-	m.put(kind, o.GetResourceVersion(), true, func(b *batch) { b.objects[o.GetName()] = o })
-}
-
-// Delete implements source.Sink.
-func (m *mailbox) Delete(kind source.Kind, name, version string) {
-	m.put(kind, version, true, func(b *batch) {
-		if b.replaced {
-			delete(b.objects, name)
-			return
-		}
-		b.objects[name] = nil
-	})
-}
-
-// Reached implements source.Sink. It wakes nobody: a version alone is no news.
-func (m *mailbox) Reached(kind source.Kind, version string) {
-	m.put(kind, version, false, func(*batch) {})
-}
-
-func (m *mailbox) put(kind source.Kind, version string, wake bool, change func(*batch)) {
+// Together implements source.Sink.
+func (m *mailbox) Together(give func(source.Sink)) {
 	m.mu.Lock()
-	b := m.kinds[kind]
-	if b == nil {
-		b = &batch{objects: map[string]source.Object{}}
-		m.kinds[kind] = b
-	}
-	change(b)
-	b.version = max(b.version, parseVersion(version))
-	if wake && m.since.IsZero() {
-		m.since = time.Now()
-	}
+	in := &opened{m: m}
+	give(in)
 	m.mu.Unlock()
-	if !wake {
+	if !in.wake {
 		return
 	}
 	select {
 	case m.ready <- struct{}{}:
 	default:
 	}
+}
+
+// Replace implements source.Sink.
+func (m *mailbox) Replace(kind source.Kind, objects []source.Object, version string) {
+	m.Together(func(s source.Sink) { s.Replace(kind, objects, version) })
+}
+
+// Set implements source.Sink.
+func (m *mailbox) Set(kind source.Kind, o source.Object) {
+	m.Together(func(s source.Sink) { s.Set(kind, o) })
+}
+
+// Delete implements source.Sink.
+func (m *mailbox) Delete(kind source.Kind, name, version string) {
+	m.Together(func(s source.Sink) { s.Delete(kind, name, version) })
+}
+
+// Reached implements source.Sink. It wakes nobody: a version alone is no news.
+func (m *mailbox) Reached(kind source.Kind, version string) {
+	m.Together(func(s source.Sink) { s.Reached(kind, version) })
+}
+
+// Awaited implements source.Sink.
+func (m *mailbox) Awaited(kind source.Kind, version string) {
+	m.Together(func(s source.Sink) { s.Awaited(kind, version) })
+}
+
+// Together implements source.Sink.
+func (in *opened) Together(give func(source.Sink)) { give(in) }
+
+// Replace implements source.Sink.
+func (in *opened) Replace(kind source.Kind, objects []source.Object, version string) {
+	b := in.put(kind, version, true)
+	b.replaced = true
+	clear(b.objects)
+	for _, o := range objects {
+		b.objects[o.GetName()] = o
+	}
+}
+
+// Set implements source.Sink.
+func (in *opened) Set(kind source.Kind, o source.Object) {
+	in.put(kind, o.GetResourceVersion(), true).objects[o.GetName()] = o
+}
+
+// Delete implements source.Sink.
+func (in *opened) Delete(kind source.Kind, name, version string) {
+	b := in.put(kind, version, true)
+	if b.replaced {
+		delete(b.objects, name)
+		return
+	}
+	b.objects[name] = nil
+}
+
+// Reached implements source.Sink.
+func (in *opened) Reached(kind source.Kind, version string) { in.put(kind, version, false) }
+
+// Awaited implements source.Sink.
+func (in *opened) Awaited(kind source.Kind, version string) {
+	in.put(kind, version, true).awaited = true
+}
+
+func (in *opened) put(kind source.Kind, version string, wake bool) *batch {
+	b := in.m.kinds[kind]
+	if b == nil {
+		b = &batch{objects: map[string]source.Object{}}
+		in.m.kinds[kind] = b
+	}
+	b.version = max(b.version, parseVersion(version))
+	if wake && in.m.since.IsZero() {
+		in.m.since = time.Now()
+	}
+	in.wake = in.wake || wake
+	return b
 }
 
 // take empties the mailbox. since is when the oldest news of it came.

@@ -50,6 +50,7 @@ func (a *Agent) takeNews() {
 			}
 			if state, ok := o.(*v1alpha1.NodeState); ok && (a.reported.Conditions == nil || state.Status.Conditions == nil) {
 				a.reported = state.Status // an earlier agent's report, or none: the object is new
+				a.reported.Sequence = 0   // the source's
 			}
 			known, ok := a.known[kind][name]
 			if ok && !isNewsTo(known, o) {
@@ -59,6 +60,7 @@ func (a *Agent) takeNews() {
 			a.Checkpoint.Set(kind, o)
 		}
 		a.reached[kind] = max(a.reached[kind], b.version)
+		a.pending.acknowledge = a.pending.acknowledge || b.awaited
 		if b.replaced && !a.synced[kind] {
 			a.synced[kind] = true
 			a.pending.acknowledge = true

@@ -27,6 +27,7 @@ type options struct {
 	namespace  string
 	standalone bool
 	kubeconfig string
+	token      string
 	logLevel   string
 	address    string
 	socket     string
@@ -69,6 +70,7 @@ func Command(version string) *cobra.Command {
 	f.StringVar(&o.namespace, "namespace", cmp.Or(os.Getenv("POD_NAMESPACE"), "manul-system"), "namespace of the agents, which holds the Secrets with passwords of BGP sessions [POD_NAMESPACE]")
 	f.BoolVar(&o.standalone, "standalone", false, "this host is no node of the cluster: HostEndpoints alone, no pods and no CNI plugin")
 	f.StringVar(&o.kubeconfig, "kubeconfig", os.Getenv("KUBECONFIG"), "kubeconfig file; empty: the pod's service account [KUBECONFIG]")
+	f.StringVar(&o.token, "stream-token", os.Getenv("STREAM_TOKEN"), "file with the token for the operator's stream; empty: the API's objects alone are followed [STREAM_TOKEN]")
 	f.StringVar(&o.logLevel, "log-level", cmp.Or(os.Getenv("LOG_LEVEL"), "info"), "debug, info, warn or error [LOG_LEVEL]")
 	f.StringVar(&o.address, "health-address", cmp.Or(os.Getenv("HEALTH_ADDRESS"), ":9091"), "address of /healthz, /readyz and /metrics [HEALTH_ADDRESS]")
 	f.StringVar(&o.socket, "socket", protocol.DefaultSocket, "unix socket for the CNI plugin")

@@ -55,7 +55,7 @@ func run(ctx context.Context, o *options, log *slog.Logger) (err error) {
 	if err != nil {
 		return err
 	}
-	news, err := source.NewAPI(config, o.node, log.With("part", "source"))
+	news, err := openSource(config, o, log.With("part", "source"))
 	if err != nil {
 		return err
 	}
@@ -127,6 +127,16 @@ func run(ctx context.Context, o *options, log *slog.Logger) (err error) {
 		MTU: nodeMTU, Subnet: own.Subnet, Log: log, Metrics: agent.NewMetrics(), AddWait: o.addWait,
 	})
 	return serve(ctx, o, a, log)
+}
+
+// openSource follows the operator's stream where there is a token for it.
+func openSource(config *rest.Config, o *options, log *slog.Logger) (source.Source, error) {
+	if o.token == "" {
+		return source.NewAPI(config, o.node, log)
+	}
+	return source.NewCarriers(config, source.StreamOptions{
+		Node: o.node, Version: o.version, Namespace: o.namespace, Token: o.token, Log: log,
+	})
 }
 
 // closers are closed in reverse order.

@@ -53,12 +53,18 @@ func NewAPI(config *rest.Config, node string, log *slog.Logger) (*API, error) {
 // Run implements Source.
 func (a *API) Run(ctx context.Context, sink Sink) error {
 	var wg sync.WaitGroup
-	for _, kind := range Kinds() {
-		wg.Go(func() { a.follow(ctx, kind, sink) })
-	}
+	wg.Go(func() { a.followAll(ctx, sink) })
 	wg.Go(func() { a.reporter.run(ctx) })
 	wg.Wait()
 	return nil
+}
+
+func (a *API) followAll(ctx context.Context, sink Sink) {
+	var wg sync.WaitGroup
+	for _, kind := range Kinds() {
+		wg.Go(func() { a.follow(ctx, kind, sink) })
+	}
+	wg.Wait()
 }
 
 // Report implements Source.

@@ -62,6 +62,10 @@ func (r *recorder) Reached(_ Kind, version string) {
 	}
 }
 
+func (r *recorder) Awaited(kind Kind, version string) { r.Reached(kind, version) }
+
+func (r *recorder) Together(give func(Sink)) { give(r) }
+
 func (r *recorder) next(t *testing.T) event {
 	t.Helper()
 	select {

@@ -15,7 +15,9 @@ import (
 const (
 	reportInterval = time.Second
 	// urgentBurst reports may go out without waiting; on average there is one a second all the same.
-	urgentBurst   = 10
+	urgentBurst = 10
+	// leisure is how long a report waits that the operator has heard already.
+	leisure       = 300 * time.Millisecond
 	writeTimeout  = 10 * time.Second
 	retryAtFirst  = 250 * time.Millisecond
 	retryAtLength = 5 * time.Second
@@ -26,10 +28,14 @@ const (
 type reporter struct {
 	write func(context.Context, *v1alpha1.NodeStateStatus) error
 	log   *slog.Logger
+	// heard tells whether the operator hears reports otherwise, so that the API need not have them at once. Default: it does not.
+	heard func() bool
 
 	mu      sync.Mutex
 	pending *Report
 	fresh   bool // nobody has looked at pending yet
+	// leisure is until when the pending report may wait for others to go along with.
+	leisure time.Time
 	wake    chan struct{}
 }
 
@@ -39,6 +45,14 @@ func newReporter(write func(context.Context, *v1alpha1.NodeStateStatus) error, l
 
 func (r *reporter) report(next Report) {
 	r.mu.Lock()
+	if r.heard != nil && r.heard() {
+		next.Urgent = false
+		if r.pending == nil {
+			r.leisure = time.Now().Add(leisure)
+		}
+	} else {
+		r.leisure = time.Time{}
+	}
 	if r.pending != nil {
 		next.Urgent = next.Urgent || r.pending.Urgent
 	}
@@ -71,7 +85,7 @@ func (r *reporter) run(ctx context.Context) {
 		if again := attempted.Add(reportInterval); fresh && again.Before(notBefore) {
 			notBefore = again // there may be a reason to succeed now
 		}
-		wait := time.Until(notBefore)
+		wait := max(time.Until(notBefore), r.atLeisure())
 		if urgent && failures == 0 {
 			wait = 0
 		}
@@ -133,6 +147,21 @@ func (r *reporter) peek() (urgent, fresh, ok bool) {
 	}
 	fresh, r.fresh = r.fresh, false
 	return r.pending.Urgent, fresh, true
+}
+
+// atLeisure is how long the pending report may wait yet.
+func (r *reporter) atLeisure() time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return time.Until(r.leisure)
+}
+
+// hasten has the pending report written soon: the operator may not have heard it.
+func (r *reporter) hasten() {
+	r.mu.Lock()
+	r.leisure = time.Time{}
+	r.mu.Unlock()
+	r.signal()
 }
 
 func (r *reporter) take() *Report {

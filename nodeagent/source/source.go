@@ -32,6 +32,10 @@ type Sink interface {
 	Delete(kind Kind, name, version string)
 	// Reached tells that there is no other news of the kind up to a version.
 	Reached(kind Kind, version string)
+	// Awaited is Reached, and tells that somebody waits to hear that all of that is in effect.
+	Awaited(kind Kind, version string)
+	// Together has all the news that give gives come at once: nobody sees a part of it.
+	Together(give func(Sink))
 }
 
 // Report is a node's status.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/go-logr/logr"
 	admissionv1 "k8s.io/api/admission/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -220,4 +221,5 @@ func (quiet) Tier(_ context.Context, name string) (*v3.Tier, error) {
 func (quiet) PoliciesIn(context.Context, string) ([]string, error)            { return nil, nil }
 func (quiet) Pools(context.Context) ([]v3.IPPool, error)                      { return nil, nil }
 func (quiet) NodeStates(context.Context) ([]v1alpha1.NodeState, error)        { return nil, nil }
+func (quiet) Services(context.Context) ([]corev1.Service, error)              { return nil, nil }
 func (quiet) Selects(context.Context, *policy.Compiled, string) (bool, error) { return true, nil }

@@ -217,8 +217,8 @@ func TestCluster(t *testing.T) {
 		Webhooks:   []admissionregistrationv1.ValidatingWebhook{{Name: "a.b.c"}, {Name: "d.e.f"}},
 	}
 	c := fake.NewClientBuilder().WithScheme(scheme).WithObjects(secret, config).Build()
-	one := &Cluster{Client: c, Secret: types.NamespacedName{Namespace: "n", Name: "s"}, Configuration: "w"}
-	two := &Cluster{Client: c, Secret: types.NamespacedName{Namespace: "n", Name: "s"}, Configuration: "w"}
+	one := &Cluster{Kept: Kept{Client: c, Secret: types.NamespacedName{Namespace: "n", Name: "s"}}, Configuration: "w"}
+	two := &Cluster{Kept: Kept{Client: c, Secret: types.NamespacedName{Namespace: "n", Name: "s"}}, Configuration: "w"}
 	for _, s := range []*Cluster{one, two} {
 		if p, err := s.Load(t.Context()); err != nil || len(p.Cert) > 0 {
 			t.Fatalf("got %v, %v", p, err)
@@ -263,5 +263,31 @@ func TestNoCertificateNoHandshake(t *testing.T) {
 	k := &Keeper{}
 	if _, err := k.GetCertificate(&tls.ClientHelloInfo{}); err == nil {
 		t.Error("got a certificate from nowhere")
+	}
+}
+
+func TestPublished(t *testing.T) {
+	scheme := runtime.NewScheme()
+	if err := AddToScheme(scheme); err != nil {
+		t.Fatal(err)
+	}
+	name := types.NamespacedName{Namespace: "n", Name: "trust"}
+	c := fake.NewClientBuilder().WithScheme(scheme).WithObjects(&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "trust", Namespace: "n"}}).Build()
+	store := &Published{Kept: Kept{Client: c}, ConfigMap: name, Key: "ca.crt"}
+	for _, trusted := range []string{"one", "one", "two and one"} {
+		if err := store.Trust(t.Context(), []byte(trusted)); err != nil {
+			t.Fatal(err)
+		}
+		got := &corev1.ConfigMap{}
+		if err := c.Get(t.Context(), name, got); err != nil {
+			t.Fatal(err)
+		}
+		if got.Data["ca.crt"] != trusted {
+			t.Errorf("published is %q, want %q", got.Data, trusted)
+		}
+	}
+	store.ConfigMap.Name = "other"
+	if err := store.Trust(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "install manifest") {
+		t.Errorf("got %v", err)
 	}
 }

@@ -34,10 +34,10 @@ type Store interface {
 	Trust(ctx context.Context, trusted []byte) error
 }
 
-// Keeper has a certificate ready for the webhook server. It runs on every replica; the elected one makes certificates.
+// Keeper has a certificate ready for a server: the webhook's, or that of the stream. It runs on every replica; the elected one makes certificates.
 type Keeper struct {
 	Store Store
-	// Names of the server, by which the API server calls it.
+	// Names of the server, by which it is called.
 	Names []string
 	// Elected is closed when this replica is the one that writes.
 	Elected <-chan struct{}
@@ -66,7 +66,7 @@ func (k *Keeper) Ready(*http.Request) error {
 		return err
 	}
 	if k.elected() && !k.trusted.Load() {
-		return errors.New("the API server does not know the certificate of the webhook yet")
+		return errors.New("those who call do not know the certificate yet")
 	}
 	return nil
 }
@@ -81,7 +81,7 @@ func (k *Keeper) Start(ctx context.Context) error {
 			told = ""
 		case ctx.Err() == nil && err.Error() != told: // not the same line each second
 			told = err.Error()
-			k.Log.Error(err, "Keeping the webhook's certificate; trying again")
+			k.Log.Error(err, "Keeping the certificate; trying again")
 		}
 		select {
 		case <-ctx.Done():
@@ -110,7 +110,7 @@ func (k *Keeper) step(ctx context.Context, now time.Time) (time.Duration, error)
 		return look, nil
 	}
 	if unusable != nil {
-		k.Log.Info("Making a certificate for the webhook", "because", unusable.Error())
+		k.Log.Info("Making a certificate", "because", unusable.Error())
 		if kept, err = Make(now, k.Names, nil); err == nil {
 			err = k.Store.Save(ctx, kept)
 		}
@@ -138,7 +138,7 @@ func (k *Keeper) renew(ctx context.Context, now time.Time, kept *Pair) (time.Dur
 		}
 		return 0, nil // the next step takes it into use
 	}
-	k.Log.Info("Renewing the webhook's certificate")
+	k.Log.Info("Renewing the certificate")
 	next, err := Make(now, k.Names, kept)
 	if err != nil {
 		return retry, err
@@ -160,7 +160,7 @@ func (k *Keeper) trust(ctx context.Context, trusted []byte) error {
 
 func (k *Keeper) serve(cert *tls.Certificate) {
 	if before := k.serving.Swap(cert); before == nil || !before.Leaf.Equal(cert.Leaf) {
-		k.Log.Info("Serving the webhook with a certificate", "validUntil", cert.Leaf.NotAfter)
+		k.Log.Info("Serving with a certificate", "validUntil", cert.Leaf.NotAfter)
 	}
 }
 

@@ -1,7 +1,7 @@
-// Package certs keeps the certificate of the webhook server: made on first use, kept in a Secret that all replicas read,
-// renewed long before it ends, and always made known to the API server before it is used.
+// Package certs keeps the certificates of the operator's servers, the webhook's and that of the stream: made on first use, kept in a Secret that all replicas read,
+// renewed long before it ends, and always made known to those who call before it is used.
 //
-// The certificate signs itself and nothing else: the API server trusts it, not an authority, so there is no authority's key to
+// A certificate signs itself and nothing else: those who call trust it, not an authority, so there is no authority's key to
 // keep.
 package certs
 
@@ -43,11 +43,11 @@ type Pair struct {
 func Make(now time.Time, names []string, before *Pair) (*Pair, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return nil, fmt.Errorf("making the key of the webhook's certificate: %w", err)
+		return nil, fmt.Errorf("making the key of a certificate: %w", err)
 	}
 	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), serialBits))
 	if err != nil {
-		return nil, fmt.Errorf("making the serial number of the webhook's certificate: %w", err)
+		return nil, fmt.Errorf("making the serial number of a certificate: %w", err)
 	}
 	template := &x509.Certificate{
 		SerialNumber: serial,
@@ -68,11 +68,11 @@ func Make(now time.Time, names []string, before *Pair) (*Pair, error) {
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
-		return nil, fmt.Errorf("signing the webhook's certificate: %w", err)
+		return nil, fmt.Errorf("signing a certificate: %w", err)
 	}
 	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
-		return nil, fmt.Errorf("encoding the key of the webhook's certificate: %w", err)
+		return nil, fmt.Errorf("encoding the key of a certificate: %w", err)
 	}
 	p := &Pair{
 		Cert: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),

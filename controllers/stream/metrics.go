@@ -1,0 +1,86 @@
+package stream
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
+)
+
+// Reasons why a caller was refused.
+const (
+	reasonToken     = "token"
+	reasonForeign   = "foreign_node"
+	reasonOversized = "oversized"
+	reasonMalformed = "malformed"
+)
+
+// Metrics of the stream.
+type Metrics struct {
+	agents   prometheus.Gauge
+	begun    *prometheus.CounterVec
+	refused  *prometheus.CounterVec
+	messages prometheus.Counter
+	bytes    prometheus.Counter
+	reports  prometheus.Counter
+	push     prometheus.Histogram
+}
+
+// NewMetrics makes metrics that nobody has registered.
+func NewMetrics() *Metrics {
+	const fastest, factor, buckets = 0.0001, 2, 18 // to 13 s
+	m := &Metrics{
+		agents:   prometheus.NewGauge(prometheus.GaugeOpts{Name: "manul_stream_agents", Help: "Agents that follow this replica."}),
+		begun:    prometheus.NewCounterVec(prometheus.CounterOpts{Name: "manul_stream_begun_total", Help: "Streams begun: snapshot, or resumed at a cursor."}, []string{"how"}),
+		refused:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "manul_stream_refused_total", Help: "Callers and messages refused."}, []string{"reason"}),
+		messages: prometheus.NewCounter(prometheus.CounterOpts{Name: "manul_stream_messages_total", Help: "Messages to agents."}),
+		bytes:    prometheus.NewCounter(prometheus.CounterOpts{Name: "manul_stream_item_bytes_total", Help: "Bytes of items in messages to agents."}),
+		reports:  prometheus.NewCounter(prometheus.CounterOpts{Name: "manul_stream_reports_total", Help: "Reports of agents."}),
+		push: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "manul_stream_push_duration_seconds", Help: "From a change of the compiler's result to its message to an agent.",
+			Buckets: prometheus.ExponentialBuckets(fastest, factor, buckets),
+		}),
+	}
+	for _, reason := range []string{reasonToken, reasonForeign, reasonOversized, reasonMalformed} {
+		m.refused.WithLabelValues(reason)
+	}
+	return m
+}
+
+// Refused counts for a reason; for tests.
+func (m *Metrics) Refused(reason string) prometheus.Counter { return m.refused.WithLabelValues(reason) }
+
+// newMetrics makes metrics that the operator shows. Two operators in one process share them.
+func newMetrics() (*Metrics, error) {
+	m := NewMetrics()
+	var errs []error
+	errs = append(errs, register(&m.agents), register(&m.begun), register(&m.refused), register(&m.messages), register(&m.bytes),
+		register(&m.reports), register(&m.push))
+	return m, errors.Join(errs...)
+}
+
+func register[C prometheus.Collector](c *C) error {
+	err := metrics.Registry.Register(*c)
+	if already, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok {
+		if existing, ok := already.ExistingCollector.(C); ok {
+			*c = existing
+			return nil
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("registering a metric of the stream: %w", err)
+	}
+	return nil
+}
+
+func (m *Metrics) begin(resumed bool) {
+	how := "snapshot"
+	if resumed {
+		how = "resumed"
+	}
+	m.begun.WithLabelValues(how).Inc()
+	m.agents.Inc()
+}
+
+func (m *Metrics) end() { m.agents.Dec() }

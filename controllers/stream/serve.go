@@ -1,0 +1,180 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"github.com/go-logr/logr"
+	"golang.org/x/time/rate"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+
+	"github.com/manul-net/manul/internal/board"
+	"github.com/manul-net/manul/internal/live"
+	"github.com/manul-net/manul/internal/wire"
+)
+
+const (
+	// helloWithin is how long a caller may take to say who it is.
+	helloWithin = 10 * time.Second
+	// reportRate and reportBurst bound how often one agent is listened to, messages a second. What is beyond waits at the agent.
+	reportRate, reportBurst = 50, 100
+	// partSize is about how large one message to an agent is, bytes. One item may be larger.
+	partSize = 128 << 10
+	// Versions of news that concerns no pod of the node go along with other news, or alone after a time that grows with the number of
+	// nodes: share for each of them, within the bounds.
+	share, soonest, latest = 60 * time.Millisecond, 10 * time.Second, 10 * time.Minute
+)
+
+// Server speaks to the agents.
+type Server struct {
+	World *live.World
+	Board *board.Board
+	// Filled tells whether the board has the whole cluster.
+	Filled func() bool
+	// Node tells for which node a caller speaks.
+	Node func(context.Context) (string, error)
+	// Elected is closed once this replica writes the API's objects.
+	Elected <-chan struct{}
+	Metrics *Metrics
+	Log     logr.Logger
+}
+
+// follow serves one agent until either side ends the call.
+func (s *Server) follow(stream grpc.ServerStream) error {
+	ctx := stream.Context()
+	if !s.Filled() {
+		return status.Error(codes.Unavailable, "the cluster is not known yet")
+	}
+	log := s.Log
+	if p, ok := peer.FromContext(ctx); ok {
+		log = log.WithValues("from", p.Addr.String())
+	}
+	node, err := s.Node(ctx)
+	if err != nil {
+		if isRefused(err) {
+			return s.refuse(log, codes.Unauthenticated, reasonToken, err.Error())
+		}
+		log.Error(err, "An agent was sent away: who it is could not be found out")
+		return status.Error(codes.Unavailable, "the token could not be looked at")
+	}
+	log = log.WithValues("node", node)
+	received := make(chan *wire.Up)
+	ended := make(chan error, 1)
+	go func() { ended <- s.receive(stream, received) }()
+	var hello *wire.Hello
+	select {
+	case up := <-received:
+		hello = up.Hello
+	case err := <-ended:
+		return s.over(log, err)
+	case <-time.After(helloWithin):
+	}
+	switch {
+	case hello == nil:
+		return s.refuse(log, codes.InvalidArgument, reasonMalformed, "the first message does not say who calls")
+	case hello.Node != node:
+		return s.refuse(log, codes.PermissionDenied, reasonForeign, "the token is bound to node "+node+", not to "+hello.Node)
+	}
+	sub, attachment, resumed := s.Board.Subscribe(node, hello.Epoch, hello.Cursor)
+	defer sub.Leave(attachment, func() {
+		if err := s.World.ForgetReport(node); err != nil {
+			log.Error(err, "Taking the API's word on a node")
+		}
+	})
+	s.Metrics.begin(resumed)
+	defer s.Metrics.end()
+	log.V(1).Info("An agent follows", "resumed", resumed, "agent", hello.Version)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	listened := make(chan error, 1)
+	go func() { listened <- s.listen(ctx, node, sub, received) }()
+	t := &talk{Server: s, stream: stream, sub: sub, attachment: attachment, first: true}
+	due := time.NewTimer(s.quiet())
+	defer due.Stop()
+	elected := s.Elected
+	for {
+		if err := t.send(); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return status.FromContextError(ctx.Err()).Err()
+		case err := <-ended:
+			return s.over(log, err)
+		case err := <-listened:
+			return s.refuse(log, codes.Internal, reasonMalformed, err.Error())
+		case <-sub.Wake():
+		case <-due.C:
+			t.versions = true
+			due.Reset(s.quiet())
+		case <-elected:
+			elected = nil // once is enough
+		}
+	}
+}
+
+// receive hands on what the agent says until the stream ends.
+func (s *Server) receive(stream grpc.ServerStream, to chan<- *wire.Up) error {
+	limit := rate.NewLimiter(reportRate, reportBurst)
+	for {
+		up := &wire.Up{}
+		if err := stream.RecvMsg(up); err != nil {
+			return err
+		}
+		if err := limit.Wait(stream.Context()); err != nil {
+			return err
+		}
+		select {
+		case to <- up:
+		case <-stream.Context().Done():
+			return stream.Context().Err()
+		}
+	}
+}
+
+// listen takes the agent's acknowledgements and reports.
+func (s *Server) listen(ctx context.Context, node string, sub *board.Subscription, from <-chan *wire.Up) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case up := <-from:
+			if up.Hello != nil {
+				return errors.New("an agent says once who it is")
+			}
+			if up.Received > 0 {
+				sub.Acknowledge(up.Received)
+			}
+			if up.Report != nil {
+				s.Metrics.reports.Inc()
+				if err := s.World.Report(node, up.Report); err != nil {
+					return err
+				}
+			}
+		}
+	}
+}
+
+// over tells how a stream ended, and counts what was not in order.
+func (s *Server) over(log logr.Logger, err error) error {
+	switch {
+	case errors.Is(err, io.EOF):
+		return nil
+	case status.Code(err) == codes.ResourceExhausted:
+		return s.refuse(log, codes.ResourceExhausted, reasonOversized, err.Error())
+	case status.Code(err) == codes.Internal, status.Code(err) == codes.InvalidArgument:
+		return s.refuse(log, codes.InvalidArgument, reasonMalformed, err.Error())
+	}
+	return err
+}
+
+func (s *Server) refuse(log logr.Logger, code codes.Code, reason, why string) error {
+	s.Metrics.refused.WithLabelValues(reason).Inc()
+	log.Info("Refused on the stream", "reason", reason, "because", why)
+	return status.Error(code, why)
+}

@@ -1,0 +1,131 @@
+package stream
+
+import (
+	"math/rand/v2"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/manul-net/manul/internal/board"
+	"github.com/manul-net/manul/internal/wire"
+)
+
+// talk is what is said to one agent.
+type talk struct {
+	*Server
+
+	stream     grpc.ServerStream
+	sub        *board.Subscription
+	attachment uint64
+	first      bool
+	writes     bool
+	// versions are due even if there is no other news.
+	versions bool
+}
+
+// quiet is how long versions may wait for other news.
+func (s *Server) quiet() time.Duration {
+	wait := min(max(time.Duration(s.Board.Nodes())*share, soonest), latest)
+	return wait/2 + rand.N(wait) //nolint:gosec // jitter
+}
+
+// send says all that there is to say.
+func (t *talk) send() error {
+	batch, current := t.sub.Take(t.attachment, t.versions || t.first)
+	if !current {
+		return status.Error(codes.Aborted, "the node has come on another stream")
+	}
+	t.versions = false
+	head := &wire.Down{Cursor: batch.Cursor, Reset: batch.Reset}
+	if t.first {
+		head.Epoch = t.Board.Epoch()
+	}
+	if writes := t.isElected(); t.first || writes != t.writes {
+		head.Writes, t.writes = &writes, writes
+	}
+	if batch.Empty() && len(batch.Versions) == 0 && head.Writes == nil {
+		return nil
+	}
+	t.first = false
+	for kind, v := range batch.Versions {
+		if head.Versions == nil {
+			head.Versions = map[string]uint64{}
+		}
+		head.Versions[string(kind)] = v
+	}
+	for _, kind := range batch.Asked {
+		head.Asked = append(head.Asked, string(kind))
+	}
+	if m := batch.State; m != nil {
+		head.State = &wire.State{UID: m.UID, Generation: m.Generation, Version: m.Version}
+		if batch.Reset {
+			head.State.Status = m.Status
+		}
+	}
+	if err := t.parts(head, &batch); err != nil {
+		return err
+	}
+	if !batch.Since.IsZero() && len(batch.Items)+len(batch.Gone) > 0 && !batch.Reset {
+		t.Metrics.push.Observe(time.Since(batch.Since).Seconds())
+	}
+	return nil
+}
+
+// parts sends a batch in messages of bounded size. What is said beside items is in the last one.
+func (t *talk) parts(last *wire.Down, batch *board.Batch) error {
+	var changes []wire.Change
+	size := 0
+	add := func(c wire.Change) error {
+		changes = append(changes, c)
+		if size += len(c.Item) + len(c.Name) + len(c.ID) + 16; size < partSize {
+			return nil
+		}
+		err := t.put(&wire.Down{Cursor: last.Cursor, Epoch: last.Epoch, Reset: last.Reset, More: true, Changes: changes})
+		changes, size = nil, 0
+		return err
+	}
+	for _, key := range batch.Gone {
+		if err := add(changeOf(key)); err != nil {
+			return err
+		}
+	}
+	for _, item := range batch.Items {
+		raw, err := item.Raw()
+		if err != nil {
+			return status.Error(codes.Internal, "encoding "+string(item.Kind)+" "+item.Name+": "+err.Error())
+		}
+		if len(raw) > wire.MaxDown/2 {
+			return status.Error(codes.Internal, string(item.Kind)+" "+item.Name+" is too large for the stream")
+		}
+		c := changeOf(item.ItemKey)
+		c.Item = raw
+		if err := add(c); err != nil {
+			return err
+		}
+	}
+	last.Changes = changes
+	return t.put(last)
+}
+
+func changeOf(key board.ItemKey) wire.Change {
+	return wire.Change{Kind: string(key.Kind), Name: key.Name, ID: key.ID}
+}
+
+func (t *talk) put(d *wire.Down) error {
+	t.Metrics.messages.Inc()
+	for i := range d.Changes {
+		t.Metrics.bytes.Add(float64(len(d.Changes[i].Item)))
+	}
+	return t.stream.SendMsg(d)
+}
+
+func (s *Server) isElected() bool {
+	select {
+	case <-s.Elected:
+		return true
+	default:
+		return false
+	}
+}

@@ -1,0 +1,419 @@
+package board
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/manul-net/manul/api/v1alpha1"
+	"github.com/manul-net/manul/internal/render"
+)
+
+// cluster is a small rendered state in the making.
+type cluster struct {
+	t     *testing.T
+	board *Board
+}
+
+func newCluster(t *testing.T) *cluster {
+	t.Helper()
+	return &cluster{t: t, board: New()}
+}
+
+func (c *cluster) put(objs ...runtime.Object) {
+	c.t.Helper()
+	var changes []Change
+	for _, o := range objs {
+		key, ok := KeyOf(o)
+		if !ok {
+			c.t.Fatalf("%T is not rendered", o)
+		}
+		changes = append(changes, Change{key, o})
+	}
+	if err := c.board.Put(changes, time.Now()); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+func (c *cluster) gone(kind render.Kind, name string) {
+	c.t.Helper()
+	if err := c.board.Put([]Change{{Key: render.Key{Kind: kind, Name: name}}}, time.Now()); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+func named(name string) metav1.ObjectMeta { return metav1.ObjectMeta{Name: name} }
+
+// stateOf is the state of a node with one pod for each of the lists of programs.
+func stateOf(node string, pods ...[]string) *v1alpha1.NodeState {
+	o := &v1alpha1.NodeState{ObjectMeta: named(node)}
+	for i, programs := range pods {
+		e := v1alpha1.Endpoint{ID: fmt.Sprintf("ns/%s-%d", node, i)}
+		if len(programs) > 0 {
+			e.Ingress = []v1alpha1.TierPolicies{{Tier: "default", Policies: programs}}
+		}
+		o.Spec.Endpoints = append(o.Spec.Endpoints, e)
+	}
+	return o
+}
+
+func program(name string, sets ...string) *v1alpha1.PolicyProgram {
+	return &v1alpha1.PolicyProgram{ObjectMeta: named(name), Spec: v1alpha1.PolicyProgramSpec{
+		Ingress: []v1alpha1.Rule{{Action: v1alpha1.Allow, Source: v1alpha1.EntityMatch{Sets: sets}}},
+	}}
+}
+
+func catalog(name string, sets ...v1alpha1.Set) *v1alpha1.SetCatalog {
+	return &v1alpha1.SetCatalog{ObjectMeta: named(name), Spec: v1alpha1.SetCatalogSpec{Sets: sets}}
+}
+
+func set(id string, identities ...string) v1alpha1.Set {
+	return v1alpha1.Set{ID: id, Identities: identities}
+}
+
+// endpoints of a node, each with an identity and an address: "ns/a:red:10.0.0.1".
+func endpoints(node string, list ...v1alpha1.RemoteEndpoint) *v1alpha1.NodeEndpoints {
+	return &v1alpha1.NodeEndpoints{ObjectMeta: named(node), Spec: v1alpha1.NodeEndpointsSpec{Endpoints: list}}
+}
+
+func pod(id, identity, address string, ports ...string) v1alpha1.RemoteEndpoint {
+	e := v1alpha1.RemoteEndpoint{ID: id, Identities: []string{identity}, Addresses: []string{address}}
+	for _, p := range ports {
+		e.Ports = append(e.Ports, v1alpha1.NamedPort{Name: p})
+	}
+	return e
+}
+
+// follower is what a node knows from its batches.
+type follower struct {
+	t          *testing.T
+	sub        *Subscription
+	attachment uint64
+	epoch      string
+	cursor     uint64
+	items      map[string]any
+	versions   map[render.Kind]uint64
+	asked      []render.Kind
+	state      *Meta
+}
+
+func (c *cluster) follow(node string) *follower {
+	c.t.Helper()
+	f := &follower{t: c.t, items: map[string]any{}, versions: map[render.Kind]uint64{}}
+	f.sub, f.attachment, _ = c.board.Subscribe(node, "", 0)
+	f.take()
+	return f
+}
+
+func text(key ItemKey) string { return fmt.Sprintf("%s %s %s", key.Kind, key.Name, key.ID) }
+
+// take takes the next batch and gives the items in it.
+func (f *follower) take() []string {
+	f.t.Helper()
+	b, current := f.sub.Take(f.attachment, true)
+	if !current {
+		f.t.Fatal("the subscription has passed to another")
+	}
+	if b.Reset {
+		clear(f.items)
+	}
+	told := []string{}
+	for _, key := range b.Gone {
+		delete(f.items, text(key))
+		told = append(told, "- "+text(key))
+	}
+	for _, item := range b.Items {
+		f.items[text(item.ItemKey)] = item.value
+		told = append(told, "+ "+text(item.ItemKey))
+	}
+	maps.Copy(f.versions, b.Versions)
+	f.asked = b.Asked
+	if b.State != nil {
+		f.state = b.State
+	}
+	f.cursor, f.epoch = b.Cursor, f.sub.board.epoch
+	slices.Sort(told)
+	return told
+}
+
+func (f *follower) expect(what string, want ...string) {
+	f.t.Helper()
+	if want == nil {
+		want = []string{}
+	}
+	if d := cmp.Diff(want, f.take()); d != "" {
+		f.t.Errorf("%s (-want +told):\n%s", what, d)
+	}
+}
+
+func (f *follower) knows() []string { return slices.Sorted(maps.Keys(f.items)) }
+
+func TestANodeIsToldWhatConcernsItAndNothingElse(t *testing.T) {
+	c := newCluster(t)
+	c.put(catalog("sets-aa", set("aa", "red"), set("ab", "blue")), program("p", "aa"), program("q", "ab"),
+		endpoints("n2", pod("ns/r", "red", "10.0.0.1"), pod("ns/b", "blue", "10.0.0.2"), pod("ns/g", "green", "10.0.0.3")),
+		stateOf("n1", []string{"p"}), stateOf("n2", []string{"q"}),
+		&v1alpha1.NodeNetwork{ObjectMeta: named("n2")})
+	n1 := c.follow("n1")
+	want := []string{
+		"NodeEndpoints n2 ns/r", "NodeNetwork n2 ", "NodeState n1 ", "NodeState n1 ns/n1-0", "PolicyProgram p ", "SetCatalog sets-aa aa",
+	}
+	if d := cmp.Diff(want, n1.knows()); d != "" {
+		t.Fatalf("at first (-want +known):\n%s", d)
+	}
+	for _, step := range []struct {
+		what string
+		do   func()
+		want []string
+	}{
+		{"an endpoint in a set comes", func() {
+			c.put(endpoints("n3", pod("ns/r2", "red", "10.0.1.1"), pod("ns/b2", "blue", "10.0.1.2")))
+		}, []string{"+ NodeEndpoints n3 ns/r2"}},
+		{"one that is in no set of the node changes", func() {
+			c.put(endpoints("n3", pod("ns/r2", "red", "10.0.1.1"), pod("ns/b2", "blue", "10.0.1.9")))
+		}, nil},
+		{"it joins a set", func() {
+			c.put(endpoints("n3", pod("ns/r2", "red", "10.0.1.1"), pod("ns/b2", "red", "10.0.1.9")))
+		}, []string{"+ NodeEndpoints n3 ns/b2"}},
+		{"and leaves it", func() {
+			c.put(endpoints("n3", pod("ns/r2", "red", "10.0.1.1"), pod("ns/b2", "blue", "10.0.1.9")))
+		}, []string{"- NodeEndpoints n3 ns/b2"}},
+		{
+			"a set gains an identity", func() { c.put(catalog("sets-aa", set("aa", "red", "blue"), set("ab", "blue"))) },
+			[]string{"+ NodeEndpoints n2 ns/b", "+ NodeEndpoints n3 ns/b2", "+ SetCatalog sets-aa aa"},
+		},
+		{
+			"and loses another", func() { c.put(catalog("sets-aa", set("aa", "blue"), set("ab", "blue"))) },
+			[]string{"+ SetCatalog sets-aa aa", "- NodeEndpoints n2 ns/r", "- NodeEndpoints n3 ns/r2"},
+		},
+		{"a program of another node changes", func() { c.put(program("q")) }, nil},
+		{"the same content again", func() { c.put(program("p", "aa"), stateOf("n1", []string{"p"})) }, nil},
+		{
+			"a program names another set with the same members", func() { c.put(program("p", "ab")) },
+			[]string{"+ PolicyProgram p ", "+ SetCatalog sets-aa ab", "- SetCatalog sets-aa aa"},
+		},
+		{
+			"its pod has another program", func() { c.put(program("r"), stateOf("n1", []string{"r"})) },
+			[]string{"+ NodeState n1 ns/n1-0", "+ PolicyProgram r ", "- NodeEndpoints n2 ns/b", "- NodeEndpoints n3 ns/b2", "- PolicyProgram p ", "- SetCatalog sets-aa ab"},
+		},
+		{"a program is named before it is there", func() { c.put(stateOf("n1", []string{"r", "s"})) }, []string{"+ NodeState n1 ns/n1-0", "- PolicyProgram s "}},
+		{"and comes, with a set that comes later", func() { c.put(program("s", "ac")) }, []string{"+ PolicyProgram s "}},
+		{"the set comes", func() { c.put(catalog("sets-ac", set("ac", "green"))) }, []string{"+ NodeEndpoints n2 ns/g", "+ SetCatalog sets-ac ac"}},
+		{"its endpoints go", func() { c.gone(render.KindNodeEndpoints, "n2") }, []string{"- NodeEndpoints n2 ns/g"}},
+		{"another node's pods change", func() { c.put(stateOf("n2")) }, nil},
+		{"a node comes", func() { c.put(&v1alpha1.NodeNetwork{ObjectMeta: named("n3")}) }, []string{"+ NodeNetwork n3 "}},
+		{"and goes", func() { c.gone(render.KindNodeNetwork, "n3") }, []string{"- NodeNetwork n3 "}},
+	} {
+		step.do()
+		n1.expect(step.what, step.want...)
+	}
+}
+
+func TestNamedPortsConcernTheNodesWhoseProgramsNameThem(t *testing.T) {
+	c := newCluster(t)
+	p := &v1alpha1.PolicyProgram{ObjectMeta: named("p"), Spec: v1alpha1.PolicyProgramSpec{
+		Egress: []v1alpha1.Rule{{Action: v1alpha1.Allow, Destination: v1alpha1.EntityMatch{NamedPorts: []string{"web"}}}},
+	}}
+	c.put(p, stateOf("n1", []string{"p"}), endpoints("n2", pod("ns/a", "red", "10.0.0.1", "web"), pod("ns/b", "red", "10.0.0.2", "dns")))
+	n1 := c.follow("n1")
+	if want := []string{"NodeEndpoints n2 ns/a", "NodeState n1 ", "NodeState n1 ns/n1-0", "PolicyProgram p "}; !slices.Equal(n1.knows(), want) {
+		t.Errorf("known: %q, want %q", n1.knows(), want)
+	}
+	c.put(endpoints("n2", pod("ns/a", "red", "10.0.0.1", "dns"), pod("ns/b", "red", "10.0.0.2", "dns", "web")))
+	n1.expect("the port moves", "+ NodeEndpoints n2 ns/b", "- NodeEndpoints n2 ns/a")
+}
+
+func TestASlowNodeGetsTheNewestOnce(t *testing.T) {
+	c := newCluster(t)
+	c.put(catalog("sets-aa", set("aa", "red")), program("p", "aa"), stateOf("n1", []string{"p"}))
+	slow := c.follow("n1")
+	for i := range 1000 {
+		c.put(endpoints("n2", pod("ns/a", "red", fmt.Sprintf("10.0.%d.%d", i/250, i%250))))
+	}
+	slow.expect("a thousand changes of one endpoint", "+ NodeEndpoints n2 ns/a")
+	if e := slow.items["NodeEndpoints n2 ns/a"].(*v1alpha1.RemoteEndpoint); e.Addresses[0] != "10.0.3.249" {
+		t.Errorf("the node has %s, not the newest", e.Addresses)
+	}
+	c.put(endpoints("n2", pod("ns/a", "red", "10.0.9.9")))
+	c.gone(render.KindNodeEndpoints, "n2")
+	slow.expect("what changed and went", "- NodeEndpoints n2 ns/a")
+}
+
+func TestWhoComesBackIsToldWhatItMissed(t *testing.T) {
+	for name, tc := range map[string]struct {
+		epoch   func(*follower) string
+		cursor  func(*follower) uint64
+		resumed bool
+	}{
+		"with all it was sent":                   {func(f *follower) string { return f.epoch }, func(f *follower) uint64 { return f.cursor }, true},
+		"without the last batch":                 {func(f *follower) string { return f.epoch }, func(f *follower) uint64 { return f.cursor - 1 }, true},
+		"from another replica":                   {func(*follower) string { return "other" }, func(f *follower) uint64 { return f.cursor }, false},
+		"with nothing":                           {func(*follower) string { return "" }, func(*follower) uint64 { return 0 }, false},
+		"from before what everything began with": {func(f *follower) string { return f.epoch }, func(*follower) uint64 { return 0 }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newCluster(t)
+			c.put(catalog("sets-aa", set("aa", "red")), program("p", "aa"), stateOf("n1", []string{"p"}), endpoints("n2", pod("ns/a", "red", "10.0.0.1")))
+			f := c.follow("n1")
+			c.put(endpoints("n2", pod("ns/a", "red", "10.0.0.1"), pod("ns/b", "red", "10.0.0.2")))
+			f.take()
+			f.sub.Leave(f.attachment, func() {})
+			c.put(endpoints("n2", pod("ns/a", "red", "10.0.0.9")))
+			sub, attachment, resumed := c.board.Subscribe("n1", tc.epoch(f), tc.cursor(f))
+			if resumed != tc.resumed {
+				t.Errorf("resumed: %v, want %v", resumed, tc.resumed)
+			}
+			f.sub, f.attachment = sub, attachment
+			told := f.take()
+			want := []string{"+ NodeEndpoints n2 ns/a", "- NodeEndpoints n2 ns/b"}
+			if resumed && !slices.Equal(told, want) {
+				t.Errorf("told %q, want %q", told, want)
+			}
+			fresh := c.follow("n1")
+			if d := cmp.Diff(fresh.items, f.items); d != "" {
+				t.Errorf("who begins anew knows more (-anew +came back):\n%s", d)
+			}
+		})
+	}
+}
+
+func TestTheNewerStreamOfANodeCounts(t *testing.T) {
+	c := newCluster(t)
+	first := c.follow("n1")
+	c.follow("n1")
+	if _, current := first.sub.Take(first.attachment, true); current {
+		t.Error("two streams of one node get news")
+	}
+	first.sub.Leave(first.attachment, func() { t.Error("the newer stream was forgotten") })
+	if c.board.Nodes() != 1 {
+		t.Errorf("%d nodes", c.board.Nodes())
+	}
+}
+
+// in gives an object as the API has it.
+func in[O metav1.Object](o O, version string, generation int64) O {
+	o.SetResourceVersion(version)
+	o.SetGeneration(generation)
+	o.SetUID("u")
+	return o
+}
+
+func TestVersionsStandForContentThatNodesWereTold(t *testing.T) {
+	c := newCluster(t)
+	c.put(program("p"), program("q"), stateOf("n1", []string{"p"}))
+	f := c.follow("n1")
+	expect := func(what string, version uint64, asked bool) {
+		t.Helper()
+		f.take()
+		if got := f.versions[render.KindPolicyProgram]; got != version {
+			t.Errorf("%s: version %d, want %d", what, got, version)
+		}
+		if got := slices.Contains(f.asked, render.KindPolicyProgram); got != asked {
+			t.Errorf("%s: asked is %v", what, got)
+		}
+	}
+	c.board.Written(in(program("p"), "10", 1), false)
+	expect("what the node has is written", 10, true)
+	c.board.Written(in(program("q"), "11", 1), false)
+	expect("what does not concern it is written", 11, false)
+	c.put(program("p", "aa"))
+	c.put(program("p", "ab"))
+	c.board.Written(in(program("p", "aa"), "12", 2), false)
+	expect("what it had meanwhile is written", 12, true)
+	c.board.Written(in(program("p", "zz"), "13", 3), false)
+	expect("something that was never here is written", 12, false)
+	c.board.Written(in(program("q", "ab"), "14", 2), false)
+	expect("so what comes after does not count", 12, false)
+	c.put(program("p", "zz"))
+	expect("this replica learns of it", 13, true)
+	c.put(program("q", "ab"))
+	expect("and of the other", 14, false)
+	status := in(program("p", "zz"), "15", 3)
+	status.Status.Enforced = "1/1"
+	c.board.Written(status, false)
+	expect("a status is written", 15, false)
+}
+
+func TestTheNodesOwnObject(t *testing.T) {
+	c := newCluster(t)
+	c.put(stateOf("n1"))
+	f := c.follow("n1")
+	if f.state != nil {
+		t.Errorf("told of %+v before it was written", f.state)
+	}
+	c.board.Written(in(stateOf("n1"), "7", 1), false)
+	f.take()
+	if f.state == nil || f.state.Generation != 1 || f.state.Version != 7 {
+		t.Errorf("told %+v", f.state)
+	}
+	c.put(stateOf("n1", []string{"p"}))
+	f.take()
+	f.state = nil
+	c.board.Written(in(stateOf("n1", []string{"x"}), "8", 2), false)
+	f.take()
+	if f.state != nil {
+		t.Errorf("told of a content that it never had: %+v", f.state)
+	}
+}
+
+// TestANodeKnowsWhatAnybodyWouldWhoBeginsNow: however the state came about and however often a node looked, it knows in the end just what a
+// new one is told.
+func TestANodeKnowsWhatAnybodyWouldWhoBeginsNow(t *testing.T) {
+	for seed := range uint64(200) {
+		r := rand.New(rand.NewPCG(seed, 1))
+		c := newCluster(t)
+		some := func(from ...string) []string {
+			var out []string
+			for _, s := range from {
+				if r.IntN(2) == 0 {
+					out = append(out, s)
+				}
+			}
+			return out
+		}
+		pick := func(from ...string) string { return from[r.IntN(len(from))] }
+		f := c.follow("n1")
+		for range 60 {
+			switch r.IntN(7) {
+			case 0:
+				c.put(stateOf("n1", some("p", "q", "r"), some("p", "q", "r")))
+			case 1:
+				c.put(program(pick("p", "q", "r"), some("aa", "ab", "ac")...))
+			case 2:
+				c.put(catalog("sets-aa", set("aa", some("red", "blue", "green")...), set("ab", some("red", "blue", "green")...)))
+			case 3:
+				c.put(catalog("sets-ac", set("ac", some("red", "blue", "green")...)))
+			case 4:
+				var pods []v1alpha1.RemoteEndpoint
+				for _, id := range some("a", "b", "c") {
+					pods = append(pods, pod("ns/"+id, pick("red", "blue", "green"), pick("10.0.0.1", "10.0.0.2")))
+				}
+				c.put(endpoints(pick("n1", "n2"), pods...))
+			case 5:
+				c.gone(pick2(r, render.KindSetCatalog, render.KindPolicyProgram, render.KindNodeEndpoints), pick("sets-aa", "p", "n2"))
+			case 6:
+				if r.IntN(2) == 0 {
+					f.take()
+				} else {
+					f.sub.Leave(f.attachment, func() {})
+					f.sub, f.attachment, _ = c.board.Subscribe("n1", f.epoch, f.cursor)
+				}
+			}
+		}
+		f.take()
+		known := maps.Clone(f.items)
+		fresh := c.follow("n1")
+		if d := cmp.Diff(fresh.items, known); d != "" {
+			t.Fatalf("seed %d (-who begins now +who was there):\n%s", seed, d)
+		}
+	}
+}
+
+func pick2(r *rand.Rand, from ...render.Kind) render.Kind { return from[r.IntN(len(from))] }

@@ -1,0 +1,266 @@
+package board
+
+import (
+	"time"
+
+	"github.com/manul-net/manul/internal/render"
+)
+
+// Subscription is what the board knows of one node: what concerns it, and what it has yet to be told. It outlives the stream
+// for a while, so that a node that comes back is told only what it missed.
+type Subscription struct {
+	board *Board
+	node  string
+	wake  chan struct{}
+
+	// programs that the node's state names; sets and ports: how many of the programs name each.
+	programs    map[string]struct{}
+	sets, ports map[string]int
+
+	// pending are the items that the node may lack, since when.
+	pending map[ItemKey]struct{}
+	since   time.Time
+	// reset: the node is told everything, and forgets what it is not told.
+	reset bool
+	// sent are batches that the node has not acknowledged.
+	sent []sent
+	// sentItems counts their items. When they are too many the node can't resume.
+	sentItems int
+
+	// versions that the node was told of, and asked: those of which the operator waits for word.
+	versions map[render.Kind]uint64
+	asked    map[render.Kind]struct{}
+	// state: the node's own object has been written.
+	state   *Meta
+	newMeta bool
+
+	// attached counts the streams; the newest counts.
+	attached uint64
+	expiry   *time.Timer
+}
+
+type sent struct {
+	cursor uint64
+	reset  bool
+	keys   []ItemKey
+}
+
+const (
+	// maxSent bounds the items that are remembered until the node has acknowledged them.
+	maxSent = 200_000
+	// retention is how long a node that went away is remembered.
+	retention = 2 * time.Minute
+)
+
+// Subscribe begins or goes on with a node's subscription. A node that was told up to cursor of this board's epoch, not long ago, is
+// told what it missed; any other is told everything. The attachment ends the one before.
+func (b *Board) Subscribe(node, epoch string, cursor uint64) (s *Subscription, attachment uint64, resumed bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s = b.nodes[node]
+	if s != nil && s.expiry != nil {
+		s.expiry.Stop()
+		s.expiry = nil
+	}
+	resumed = s != nil && epoch == b.epoch && s.resume(cursor)
+	if !resumed {
+		attached := uint64(0)
+		if s != nil {
+			attached = s.attached
+			s.wakeUp(time.Now()) // so that its stream sees that it is over
+			b.drop(s)
+		}
+		s = &Subscription{
+			board: b, node: node, wake: make(chan struct{}, 1), attached: attached,
+			programs: map[string]struct{}{}, sets: map[string]int{}, ports: map[string]int{},
+			versions: map[render.Kind]uint64{}, asked: map[render.Kind]struct{}{},
+		}
+		b.nodes[node] = s
+		s.everything()
+	}
+	s.attached++
+	// What it was told of versions may not have reached it.
+	clear(s.versions)
+	s.newMeta = s.state != nil
+	s.wakeUp(time.Now())
+	return s, s.attached, resumed
+}
+
+// resume takes up what was sent after a cursor. It tells whether that is known.
+func (s *Subscription) resume(cursor uint64) bool {
+	if s.reset {
+		return false
+	}
+	s.acknowledge(cursor)
+	for _, batch := range s.sent {
+		if batch.reset {
+			return false // it never got what everything began with
+		}
+		for _, key := range batch.keys {
+			s.pending[key] = struct{}{}
+		}
+	}
+	s.sent, s.sentItems = nil, 0
+	return true
+}
+
+// Leave ends an attachment. The subscription is forgotten after a while, and forgotten called, unless the node comes back.
+func (s *Subscription) Leave(attachment uint64, forgotten func()) {
+	s.board.mu.Lock()
+	defer s.board.mu.Unlock()
+	if s.attached != attachment || s.board.nodes[s.node] != s {
+		return
+	}
+	s.expiry = time.AfterFunc(retention, func() {
+		if s.expire(attachment) {
+			forgotten()
+		}
+	})
+}
+
+func (s *Subscription) expire(attachment uint64) bool {
+	s.board.mu.Lock()
+	defer s.board.mu.Unlock()
+	if s.attached != attachment || s.expiry == nil || s.board.nodes[s.node] != s {
+		return false
+	}
+	s.board.drop(s)
+	return true
+}
+
+// drop forgets a subscription.
+func (b *Board) drop(s *Subscription) {
+	if b.nodes[s.node] == s {
+		delete(b.nodes, s.node)
+	}
+	for name := range s.programs {
+		b.byProgram.remove(name, s)
+	}
+	for id := range s.sets {
+		b.bySet.remove(id, s)
+	}
+	for name := range s.ports {
+		b.byPort.remove(name, s)
+	}
+	s.pending, s.sent = nil, nil
+}
+
+// everything has the node told all that concerns it.
+func (s *Subscription) everything() {
+	b := s.board
+	s.reset, s.pending = true, map[ItemKey]struct{}{}
+	s.sent, s.sentItems = nil, 0
+	for item := range b.networks {
+		s.mark(item.ItemKey)
+	}
+	s.state = b.written.metaOf(s.node)
+	if o := b.objects[render.Key{Kind: render.KindNodeState, Name: s.node}]; o != nil {
+		for _, item := range o.items {
+			s.mark(item.ItemKey)
+		}
+		s.concern(programsOf(o.items))
+	}
+}
+
+// mark notes that the node may lack the newest form of an item.
+func (s *Subscription) mark(key ItemKey) { s.pending[key] = struct{}{} }
+
+// wakeUp has the stream look.
+func (s *Subscription) wakeUp(since time.Time) {
+	if s.since.IsZero() || since.Before(s.since) {
+		s.since = since
+	}
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Wake yields a value when Take has something that should not wait.
+func (s *Subscription) Wake() <-chan struct{} { return s.wake }
+
+// Acknowledge notes that the node has received everything up to a cursor.
+func (s *Subscription) Acknowledge(cursor uint64) {
+	s.board.mu.Lock()
+	defer s.board.mu.Unlock()
+	s.acknowledge(cursor)
+}
+
+func (s *Subscription) acknowledge(cursor uint64) {
+	for len(s.sent) > 0 && s.sent[0].cursor <= cursor {
+		s.sentItems -= len(s.sent[0].keys)
+		s.sent = s.sent[1:]
+	}
+}
+
+// Batch is what a node lacks.
+type Batch struct {
+	Cursor uint64
+	// Reset: whatever the batch does not give is gone.
+	Reset bool
+	// Gone are items that do not exist or do not concern the node; Items those that do.
+	Gone  []ItemKey
+	Items []*Item
+	// Versions up to which the node then knows all of a kind, as far as it is concerned: those that are new. Asked are the kinds of
+	// which the operator waits for the node's word.
+	Versions map[render.Kind]uint64
+	Asked    []render.Kind
+	// State is the node's own object as it was written last; nil: nothing new.
+	State *Meta
+	// Since is when the first of it became known.
+	Since time.Time
+}
+
+// Empty tells whether there is nothing to say but perhaps versions.
+func (b *Batch) Empty() bool {
+	return !b.Reset && len(b.Gone) == 0 && len(b.Items) == 0 && b.State == nil && len(b.Asked) == 0
+}
+
+// Take gives all that the node lacks, in its newest form. Versions go along with other news; versionsToo: also alone. current is false
+// when another attachment has taken over.
+func (s *Subscription) Take(attachment uint64, versionsToo bool) (batch Batch, current bool) {
+	b := s.board
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if s.attached != attachment || b.nodes[s.node] != s {
+		return Batch{}, false
+	}
+	if s.sentItems+len(s.pending) > maxSent && !s.reset && s.sentItems > 0 {
+		s.sent, s.sentItems = nil, 0
+		s.sent = append(s.sent, sent{cursor: b.cursor, reset: true}) // it can't resume from before here
+	}
+	batch = Batch{Cursor: b.cursor, Reset: s.reset, Since: s.since}
+	keys := make([]ItemKey, 0, len(s.pending))
+	for key := range s.pending {
+		keys = append(keys, key)
+		if item := b.find(key); item != nil && s.concerns(item) {
+			batch.Items = append(batch.Items, item)
+		} else if !s.reset {
+			batch.Gone = append(batch.Gone, key)
+		}
+	}
+	if len(keys) > 0 || s.reset {
+		s.sent = append(s.sent, sent{cursor: b.cursor, reset: s.reset, keys: keys})
+		s.sentItems += len(keys)
+	}
+	s.pending, s.since, s.reset = map[ItemKey]struct{}{}, time.Time{}, false
+	for kind := range s.asked {
+		batch.Asked = append(batch.Asked, kind)
+	}
+	clear(s.asked)
+	if s.newMeta {
+		batch.State, s.newMeta = s.state, false
+	}
+	if batch.Empty() && !versionsToo {
+		return batch, true
+	}
+	for kind := range b.written.reached {
+		if v := b.written.upTo(kind); v > s.versions[kind] {
+			if batch.Versions == nil {
+				batch.Versions = map[render.Kind]uint64{}
+			}
+			batch.Versions[kind], s.versions[kind] = v, v
+		}
+	}
+	return batch, true
+}

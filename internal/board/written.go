@@ -1,0 +1,210 @@
+package board
+
+import (
+	"reflect"
+	"slices"
+	"strconv"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/manul-net/manul/api/v1alpha1"
+	"github.com/manul-net/manul/internal/render"
+)
+
+// What nodes have put into effect is told in resource versions of the API, whichever way it came to them: all that is counted is
+// so counted alike. A version stands for the content that was on the board when it, or what was written with it, had been put there.
+
+// Meta is what the API server adds to an object.
+type Meta struct {
+	UID        types.UID
+	Generation int64
+	Version    uint64
+	// Status of a NodeState as it was when its spec was written last.
+	Status *v1alpha1.NodeStateStatus
+}
+
+// written is what the API has.
+type written struct {
+	// api are the objects in the API: the last seen of each.
+	api map[render.Key]*inAPI
+	// reached is the highest version that was seen of each kind.
+	reached map[render.Kind]uint64
+	// strange are objects of which the API has content that was never on the board: from which version on. The leader writes
+	// what this replica does not know yet, or an operator of another version did.
+	strange map[render.Kind]map[string]uint64
+}
+
+type inAPI struct {
+	meta Meta
+	// object, while it is strange.
+	object runtime.Object
+}
+
+func newWritten() written {
+	return written{api: map[render.Key]*inAPI{}, reached: map[render.Kind]uint64{}, strange: map[render.Kind]map[string]uint64{}}
+}
+
+// upTo is the version of a kind up to which all content has been on the board.
+func (w *written) upTo(kind render.Kind) uint64 {
+	v := w.reached[kind]
+	for _, strange := range w.strange[kind] {
+		v = min(v, max(strange, 1)-1)
+	}
+	return v
+}
+
+// metaOf is what is known of a node's own object; nil while what the API has was never on the board.
+func (w *written) metaOf(node string) *Meta {
+	in := w.api[render.Key{Kind: render.KindNodeState, Name: node}]
+	if in == nil || in.object != nil {
+		return nil
+	}
+	meta := in.meta // a copy: a status may be written later
+	return &meta
+}
+
+// KeyOf names a rendered object; false for any other.
+func KeyOf(obj runtime.Object) (render.Key, bool) {
+	o, ok := obj.(metav1.Object)
+	if !ok {
+		return render.Key{}, false
+	}
+	switch obj.(type) {
+	case *v1alpha1.NodeState:
+		return render.Key{Kind: render.KindNodeState, Name: o.GetName()}, true
+	case *v1alpha1.NodeEndpoints:
+		return render.Key{Kind: render.KindNodeEndpoints, Name: o.GetName()}, true
+	case *v1alpha1.NodeNetwork:
+		return render.Key{Kind: render.KindNodeNetwork, Name: o.GetName()}, true
+	case *v1alpha1.PolicyProgram:
+		return render.Key{Kind: render.KindPolicyProgram, Name: o.GetName()}, true
+	case *v1alpha1.SetCatalog:
+		return render.Key{Kind: render.KindSetCatalog, Name: o.GetName()}, true
+	}
+	return render.Key{}, false
+}
+
+// Written takes the news that the API has an object as given, or that it is gone. Nodes are told when the operator waits to hear
+// of it.
+func (b *Board) Written(obj runtime.Object, gone bool) {
+	key, ok := KeyOf(obj)
+	if !ok {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	meta := metaOf(obj)
+	w := &b.written
+	w.reached[key.Kind] = max(w.reached[key.Kind], meta.Version)
+	before := w.api[key]
+	if gone {
+		delete(w.api, key)
+		w.settle(key)
+		if o := b.objects[key]; o != nil {
+			b.dropIfGone(key, o)
+		}
+		return
+	}
+	if before != nil && before.object == nil && before.meta.UID == meta.UID && before.meta.Generation == meta.Generation && meta.Generation > 0 {
+		before.meta = meta // its status was written
+		return
+	}
+	now := &inAPI{meta: meta}
+	w.api[key] = now
+	o := b.objects[key]
+	if o == nil || !o.has(obj) {
+		now.object = obj
+		if w.strange[key.Kind] == nil {
+			w.strange[key.Kind] = map[string]uint64{}
+		}
+		if _, was := w.strange[key.Kind][key.Name]; !was {
+			w.strange[key.Kind][key.Name] = meta.Version
+		}
+		return
+	}
+	w.settle(key)
+	b.ask(key, o)
+}
+
+// has tells whether the content of an object in the API has been on the board. What is older than that will not be written any more.
+func (o *object) has(obj runtime.Object) bool {
+	spec := specOf(obj)
+	if o.rendered != nil && sameSpec(specOf(o.rendered), spec) {
+		o.former = nil
+		return true
+	}
+	for i, former := range slices.Backward(o.former) {
+		if sameSpec(specOf(former), spec) {
+			o.former = o.former[i:]
+			return true
+		}
+	}
+	return false
+}
+
+func sameSpec(a, b any) bool {
+	return reflect.DeepEqual(a, b) || equality.Semantic.DeepEqual(a, b) // empty and absent lists are one
+}
+
+// lookAtStrange looks again at an object that was strange: by now its content may have been put on the board.
+func (b *Board) lookAtStrange(key render.Key, o *object) {
+	in := b.written.api[key]
+	if in == nil || in.object == nil || o.rendered == nil || !o.has(in.object) {
+		return
+	}
+	in.object = nil
+	b.written.settle(key)
+	b.ask(key, o)
+}
+
+func (w *written) settle(key render.Key) { delete(w.strange[key.Kind], key.Name) }
+
+// ask has the nodes that an object concerns say how far they are.
+func (b *Board) ask(key render.Key, o *object) {
+	asked := func(to map[*Subscription]struct{}) {
+		for s := range to {
+			if b.nodes[s.node] != s {
+				continue // it has gone since
+			}
+			s.asked[key.Kind] = struct{}{}
+			s.wakeUp(time.Now())
+		}
+	}
+	switch key.Kind {
+	case render.KindNodeState:
+		if s := b.nodes[key.Name]; s != nil {
+			s.state, s.newMeta = b.written.metaOf(key.Name), true
+			s.wakeUp(time.Now())
+		}
+	case render.KindPolicyProgram:
+		asked(b.byProgram[key.Name])
+	case render.KindSetCatalog:
+		for id := range o.items {
+			asked(b.bySet[id])
+		}
+	case render.KindNodeEndpoints:
+		asked(o.moved)
+		clear(o.moved)
+	case render.KindNodeNetwork:
+	}
+}
+
+func metaOf(obj runtime.Object) Meta {
+	o, ok := obj.(metav1.Object)
+	if !ok {
+		return Meta{}
+	}
+	version, err := strconv.ParseUint(o.GetResourceVersion(), 10, 64)
+	if err != nil {
+		version = 0 // counts as the oldest
+	}
+	meta := Meta{UID: o.GetUID(), Generation: o.GetGeneration(), Version: version}
+	if state, ok := obj.(*v1alpha1.NodeState); ok {
+		meta.Status = &state.Status
+	}
+	return meta
+}

@@ -1,0 +1,128 @@
+package live
+
+import (
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/manul-net/manul/api/v1alpha1"
+	"github.com/manul-net/manul/internal/render"
+)
+
+// report is what an agent said of its node. The same comes through the API a moment later; of the two the one with the higher
+// sequence counts.
+type report struct {
+	status *v1alpha1.NodeStateStatus // nil: nothing was said beside the API
+	// state is the NodeState as the API has it; nil: not there.
+	state *v1alpha1.NodeState
+}
+
+// Report takes in what an agent says of its node, ahead of the API. The status belongs to the World from now on.
+func (w *World) Report(node string, status *v1alpha1.NodeStateStatus) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	r := w.reports[node]
+	if r == nil {
+		r = &report{}
+		w.reports[node] = r
+	}
+	if r.status != nil && r.status.Sequence > status.Sequence {
+		return nil
+	}
+	r.status = status
+	return w.observe(r)
+}
+
+// ForgetReport has the API's word on a node count again: its agent is not heard otherwise any more.
+func (w *World) ForgetReport(node string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	r := w.reports[node]
+	if r == nil || r.status == nil {
+		return nil
+	}
+	r.status = nil
+	if r.state == nil {
+		delete(w.reports, node)
+	}
+	return w.observe(r)
+}
+
+// observe has the compiler see the node's state with what counts.
+func (w *World) observe(r *report) error {
+	if r.state == nil {
+		return nil // the node has no NodeState yet
+	}
+	if err := w.cluster.Set(r.merged()); err != nil {
+		return fmt.Errorf("compiling the report of node %s: %w", r.state.Name, err)
+	}
+	w.publish()
+	return nil
+}
+
+func (r *report) merged() *v1alpha1.NodeState {
+	if r.status == nil || r.status.Sequence <= r.state.Status.Sequence {
+		return r.state
+	}
+	merged := *r.state
+	merged.Status = *r.status
+	return &merged
+}
+
+// withReport gives a NodeState the newest word of its agent; any other object is left as it is.
+func (w *World) withReport(obj runtime.Object) runtime.Object {
+	state, ok := obj.(*v1alpha1.NodeState)
+	if !ok {
+		return obj
+	}
+	r := w.reports[state.Name]
+	if r == nil {
+		r = &report{}
+		w.reports[state.Name] = r
+	}
+	r.state = state
+	return r.merged()
+}
+
+func (w *World) forgetState(obj runtime.Object) {
+	if state, ok := obj.(*v1alpha1.NodeState); ok {
+		delete(w.reports, state.Name) // what was said was about the one that is gone
+	}
+}
+
+// OnWritten has tell called with the rendered objects as the API has them, as they come. What was there before is not told: it must be
+// registered before the informers start. It is called under the World's lock: it must not block nor call the World.
+func (w *World) OnWritten(tell func(obj runtime.Object, gone bool)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.onWritten = append(w.onWritten, tell)
+}
+
+func (w *World) tellWritten(obj runtime.Object, gone bool) {
+	switch obj.(type) {
+	case *v1alpha1.NodeState, *v1alpha1.NodeEndpoints, *v1alpha1.NodeNetwork, *v1alpha1.PolicyProgram, *v1alpha1.SetCatalog:
+		for _, tell := range w.onWritten {
+			tell(obj, gone)
+		}
+	}
+}
+
+// Settled notes that the writer found an object in the API as it must be, and writes nothing.
+func (w *World) Settled(key render.Key) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.cluster.Settled(key)
+	w.publish()
+}
+
+// ContentOf gives what keys are at one moment, to whoever does not write it; nil for what must not exist. The objects are shared: read
+// only.
+func (w *World) ContentOf(keys []render.Key) []runtime.Object {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	objects := make([]runtime.Object, len(keys))
+	for i, key := range keys {
+		objects[i] = w.cluster.Content(key)
+	}
+	return objects
+}

@@ -1,0 +1,321 @@
+package source
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/status"
+
+	"github.com/manul-net/manul/api/v1alpha1"
+	"github.com/manul-net/manul/internal/wire"
+)
+
+const (
+	// answerWithin is how long a replica may take until its first message; then another is tried.
+	answerWithin = time.Second
+	// pingAfter a silence, and pingTimeout until the replica counts as gone.
+	pingAfter, pingTimeout = 10 * time.Second, 5 * time.Second
+	// Between rounds over all replicas the pause grows from callAgainFirst to callAgainLast, half of it at random.
+	callAgainFirst, callAgainLast = 100 * time.Millisecond, 10 * time.Second
+	// receiptEvery bounds how often it is told what was received; reportEvery is the least pause between reports.
+	receiptEvery, reportEvery = time.Second, 20 * time.Millisecond
+	// Buffers of the connection, bytes.
+	streamReadBuffer, streamWriteBuffer = 16 << 10, 4 << 10
+)
+
+// StreamOptions say how to follow the operator's stream.
+type StreamOptions struct {
+	Node    string
+	Version string // of the agent
+	// Namespace of the operator.
+	Namespace string
+	// Token is the file with the agent's token.
+	Token string
+	// Find gives the replicas. Default: the API server tells.
+	Find func(context.Context) (Replicas, error)
+	Log  *slog.Logger
+}
+
+// stream follows one replica of the operator after another.
+type stream struct {
+	StreamOptions
+
+	// begin is called before the first news of a stream: other carriers are silent from then on. ended is called when the stream is
+	// lost.
+	begin, ended func()
+	// nobody is called when all replicas that there are have been tried in vain.
+	nobody func()
+
+	assembled *assembler
+
+	mu sync.Mutex
+	// epoch and cursor: all up to there is in the sink. No epoch: nothing counts.
+	epoch  string
+	cursor uint64
+	// report that the operator has not been told on this stream.
+	report *v1alpha1.NodeStateStatus
+	last   *v1alpha1.NodeStateStatus
+	live   bool
+	writes bool
+	wake   chan struct{}
+	told   string
+}
+
+func newStream(o StreamOptions) *stream {
+	return &stream{StreamOptions: o, begin: func() {}, ended: func() {}, nobody: func() {}, assembled: newAssembler(o.Node), wake: make(chan struct{}, 1)}
+}
+
+// run follows until ctx ends.
+func (s *stream) run(ctx context.Context, sink Sink) {
+	failed := 0
+	for ctx.Err() == nil {
+		replicas, err := s.Find(ctx)
+		for _, address := range replicas.Addresses {
+			var lived bool
+			lived, err = s.follow(ctx, address, &replicas, sink)
+			if ctx.Err() != nil {
+				return
+			}
+			if lived {
+				failed = 0
+				s.Log.Info("the stream was lost", "replica", address, "error", err)
+				break // who serves may have changed meanwhile
+			}
+			s.tell(address, err)
+		}
+		if err != nil && len(replicas.Addresses) == 0 {
+			s.tell("", err)
+		}
+		s.nobody()
+		pause := min(callAgainLast, callAgainFirst<<min(failed, 10)) //nolint:mnd // doublings
+		if failed++; failed > 1 {
+			pause = pause/2 + rand.N(pause/2) //nolint:gosec // jitter
+			select {
+			case <-ctx.Done():
+			case <-time.After(pause):
+			}
+		}
+	}
+}
+
+// tell logs why there is no stream, once for each reason.
+func (s *stream) tell(address string, err error) {
+	if err == nil || err.Error() == s.told {
+		return
+	}
+	s.told = err.Error()
+	s.Log.Info("no stream; trying again", "replica", address, "error", err)
+}
+
+// follow follows one replica until the stream ends. lived: it brought news.
+func (s *stream) follow(ctx context.Context, address string, replicas *Replicas, sink Sink) (lived bool, err error) {
+	conn, err := s.dial(address, replicas)
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = conn.Close() }()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	late := time.AfterFunc(answerWithin, cancel)
+	defer late.Stop()
+	call, err := conn.NewStream(ctx, wire.Desc(), wire.Follow)
+	if err != nil {
+		return false, fmt.Errorf("calling %s: %w", address, err)
+	}
+	epoch, cursor := s.position()
+	hello := &wire.Hello{Node: s.Node, Epoch: epoch, Cursor: cursor, Version: s.Version}
+	if err := call.SendMsg(&wire.Up{Hello: hello}); err != nil {
+		return false, fmt.Errorf("calling %s: %w", address, err)
+	}
+	begun := false
+	defer func() {
+		if begun {
+			s.setLive(false)
+			s.ended()
+		}
+	}()
+	s.assembled.parts, s.assembled.size = nil, 0
+	for {
+		d := &wire.Down{}
+		if err := call.RecvMsg(d); err != nil {
+			return lived, fmt.Errorf("following %s: %w", address, err)
+		}
+		late.Stop()
+		first := !lived && !d.More
+		if first {
+			// From here on only the stream speaks. What another carrier said meanwhile is replaced as a whole, or there was none.
+			s.begin()
+			begun = true
+			if known, _ := s.position(); known != epoch && !d.Reset {
+				return lived, errors.New("another carrier has spoken: beginning anew")
+			}
+		}
+		if last := s.lastReport(); last != nil {
+			s.assembled.status = last
+		}
+		whole, err := s.assembled.take(d, sink)
+		if err != nil {
+			s.forget()
+			return lived, fmt.Errorf("following %s: %w", address, err)
+		}
+		if s.assembled.renewed {
+			s.assembled.renewed = false
+			s.dropReport()
+		}
+		if !whole {
+			continue
+		}
+		s.received(d)
+		if first {
+			lived, s.told = true, ""
+			s.setLive(true)
+			s.Log.Info("following the stream", "replica", address, "resumed", !d.Reset)
+			go s.speak(ctx, cancel, call)
+		}
+	}
+}
+
+func (s *stream) dial(address string, replicas *Replicas) (*grpc.ClientConn, error) {
+	conn, err := grpc.NewClient("passthrough:///"+address,
+		grpc.WithDefaultCallOptions(grpc.ForceCodec(wire.Codec{}), grpc.MaxCallRecvMsgSize(wire.MaxDown), grpc.MaxCallSendMsgSize(wire.MaxUp)),
+		grpc.WithReadBufferSize(streamReadBuffer), grpc.WithWriteBufferSize(streamWriteBuffer),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingAfter, Timeout: pingTimeout, PermitWithoutStream: true}),
+		grpc.WithDisableServiceConfig(), grpc.WithDisableRetry(), grpc.WithNoProxy(),
+		grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{
+			MinVersion: tls.VersionTLS13, RootCAs: replicas.Trusted, ServerName: wire.ServerName(s.Namespace),
+		})),
+		grpc.WithPerRPCCredentials(tokenFile(s.Token)))
+	if err != nil {
+		return nil, fmt.Errorf("calling %s: %w", address, err)
+	}
+	return conn, nil
+}
+
+// speak tells what was received, and the node's status, until ctx ends.
+func (s *stream) speak(ctx context.Context, cancel func(), call grpc.ClientStream) {
+	receipt := time.NewTicker(receiptEvery)
+	defer receipt.Stop()
+	acknowledged := uint64(0)
+	s.mu.Lock()
+	s.report = s.last // this replica may not have heard it
+	s.mu.Unlock()
+	for {
+		s.mu.Lock()
+		up := &wire.Up{Report: s.report}
+		if s.cursor > acknowledged {
+			up.Received, acknowledged = s.cursor, s.cursor
+		}
+		s.report = nil
+		s.mu.Unlock()
+		if up.Report != nil || up.Received > 0 {
+			if err := call.SendMsg(up); err != nil {
+				cancel()
+				return
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-receipt.C:
+			continue
+		case <-s.wake:
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(reportEvery):
+		}
+	}
+}
+
+// tellStatus has the operator told of a status, now or when there is a stream.
+func (s *stream) tellStatus(status *v1alpha1.NodeStateStatus) {
+	s.mu.Lock()
+	s.report, s.last = status, status
+	s.mu.Unlock()
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (s *stream) lastReport() *v1alpha1.NodeStateStatus {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.last
+}
+
+// dropReport forgets what was reported: it was about an object that is gone.
+func (s *stream) dropReport() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.last, s.report = nil, nil
+}
+
+func (s *stream) position() (epoch string, cursor uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.epoch, s.cursor
+}
+
+// forget has the next stream begin with everything.
+func (s *stream) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.epoch, s.cursor = "", 0
+}
+
+func (s *stream) received(d *wire.Down) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cursor = d.Cursor
+	if d.Epoch != "" {
+		s.epoch = d.Epoch
+	}
+	if d.Writes != nil {
+		s.writes = *d.Writes
+	}
+}
+
+func (s *stream) setLive(live bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.live = live
+	if !live {
+		s.writes = false
+	}
+}
+
+// heard tells whether the replica that writes hears what the node says.
+func (s *stream) heard() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.live && s.writes
+}
+
+// tokenFile is the file with a token. The kubelet renews it.
+type tokenFile string
+
+// GetRequestMetadata implements credentials.PerRPCCredentials.
+func (f tokenFile) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
+	raw, err := os.ReadFile(string(f))
+	if err != nil {
+		return nil, status.Error(codes.Unauthenticated, "reading the token: "+err.Error())
+	}
+	return map[string]string{"authorization": "Bearer " + strings.TrimSpace(string(raw))}, nil
+}
+
+// RequireTransportSecurity implements credentials.PerRPCCredentials.
+func (tokenFile) RequireTransportSecurity() bool { return true }

@@ -1,0 +1,225 @@
+// Package hollow stands for the parts of a large cluster around the operator's compiler and stream: an API server that has just the
+// rendered objects, and node agents that speak the real stream without a kernel.
+package hollow
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"reflect"
+	"strconv"
+	"sync"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/manul-net/manul/api/v1alpha1"
+	"github.com/manul-net/manul/internal/live"
+	"github.com/manul-net/manul/internal/render"
+)
+
+// API holds the rendered objects that a leader writes, and tells all replicas of them, as the API server's watches would.
+type API struct {
+	// Delay from a change to its write.
+	Delay time.Duration
+
+	mu       sync.Mutex
+	replicas []*live.World
+	objects  map[render.Key]runtime.Object
+	version  uint64
+	// Writes counts, and Largest is the largest object that was written, bytes of JSON, when Measure is set.
+	writes  map[render.Kind]int
+	largest map[render.Kind]int
+	Measure bool
+}
+
+// NewAPI is empty, and tells the given replicas.
+func NewAPI(replicas ...*live.World) *API {
+	return &API{
+		replicas: replicas, objects: map[render.Key]runtime.Object{}, version: 1000,
+		writes: map[render.Kind]int{}, largest: map[render.Kind]int{},
+	}
+}
+
+// Lead has the API's objects follow what a replica says until ctx ends.
+func (a *API) Lead(ctx context.Context, leader *live.World) error {
+	var mu sync.Mutex
+	wake := make(chan struct{}, 1)
+	dirty := map[render.Key]struct{}{}
+	leader.OnKeys(func(keys []render.Key) {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, key := range keys {
+			dirty[key] = struct{}{}
+		}
+		select {
+		case wake <- struct{}{}:
+		default:
+		}
+	})
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-wake:
+		}
+		if a.Delay > 0 {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-time.After(a.Delay):
+			}
+		}
+		mu.Lock()
+		keys := dirty
+		dirty = map[render.Key]struct{}{}
+		mu.Unlock()
+		for key := range keys {
+			if ctx.Err() != nil {
+				return nil //nolint:nilerr // told to end
+			}
+			if err := a.write(key, leader.Desired(key)); err != nil {
+				return err
+			}
+			leader.Settled(key)
+		}
+	}
+}
+
+// write makes one object what it should be; nil: gone.
+func (a *API) write(key render.Key, want runtime.Object) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	have := a.objects[key]
+	if want == nil {
+		if have == nil {
+			return nil
+		}
+		delete(a.objects, key)
+		a.version++
+		gone, err := stamped(have, have, a.version, 0)
+		if err != nil {
+			return err
+		}
+		return a.tell(gone, true)
+	}
+	if have != nil && reflect.DeepEqual(specOf(have), specOf(want)) {
+		return nil
+	}
+	a.version++
+	now, err := stamped(want, have, a.version, 1)
+	if err != nil {
+		return err
+	}
+	if a.Measure {
+		text, err := json.Marshal(now)
+		if err != nil {
+			return fmt.Errorf("encoding %s %s: %w", key.Kind, key.Name, err)
+		}
+		a.largest[key.Kind] = max(a.largest[key.Kind], len(text))
+	}
+	a.writes[key.Kind]++
+	a.objects[key] = now
+	return a.tell(now, false)
+}
+
+// Status writes the status of a node, as its agent does. It is lost when there is no such NodeState.
+func (a *API) Status(node string, status *v1alpha1.NodeStateStatus) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	key := render.Key{Kind: render.KindNodeState, Name: node}
+	have, ok := a.objects[key].(*v1alpha1.NodeState)
+	if !ok {
+		return nil
+	}
+	a.version++
+	now := *have
+	now.Status = *status
+	now.ResourceVersion = strconv.FormatUint(a.version, 10)
+	a.objects[key] = &now
+	return a.tell(&now, false)
+}
+
+func (a *API) tell(obj runtime.Object, gone bool) error {
+	for _, w := range a.replicas {
+		set := w.Set
+		if gone {
+			set = w.Delete
+		}
+		if err := set(obj); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Get gives an object as it is; nil: there is none.
+func (a *API) Get(key render.Key) runtime.Object {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.objects[key]
+}
+
+// All gives all objects by kind.
+func (a *API) All() map[render.Kind][]runtime.Object {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	out := map[render.Kind][]runtime.Object{}
+	for _, kind := range []render.Kind{
+		render.KindSetCatalog, render.KindPolicyProgram, render.KindNodeEndpoints, render.KindNodeNetwork, render.KindNodeState,
+	} {
+		out[kind] = nil
+	}
+	for key, obj := range a.objects {
+		out[key.Kind] = append(out[key.Kind], obj)
+	}
+	return out
+}
+
+// Written counts the writes of each kind, and Largest gives the size of the largest object of each, bytes.
+func (a *API) Written() (writes, largest map[render.Kind]int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return maps.Clone(a.writes), maps.Clone(a.largest)
+}
+
+// stamped is a copy with what an API server adds, and the status of before.
+func stamped(obj, before runtime.Object, version uint64, more int64) (runtime.Object, error) {
+	now := obj.DeepCopyObject()
+	m, ok := now.(metav1.Object)
+	if !ok {
+		return nil, fmt.Errorf("%T is no object", obj)
+	}
+	generation, uid := int64(0), types.UID(strconv.FormatUint(version, 10))
+	if b, ok := before.(metav1.Object); ok && before != nil {
+		generation, uid = b.GetGeneration(), b.GetUID()
+	}
+	m.SetGeneration(generation + more)
+	m.SetUID(uid)
+	m.SetResourceVersion(strconv.FormatUint(version, 10))
+	if state, ok := now.(*v1alpha1.NodeState); ok {
+		if b, ok := before.(*v1alpha1.NodeState); ok && b != nil {
+			state.Status = b.Status
+		}
+	}
+	return now, nil
+}
+
+func specOf(obj runtime.Object) any {
+	switch o := obj.(type) {
+	case *v1alpha1.NodeState:
+		return &o.Spec
+	case *v1alpha1.NodeEndpoints:
+		return &o.Spec
+	case *v1alpha1.SetCatalog:
+		return &o.Spec
+	case *v1alpha1.NodeNetwork:
+		return &o.Spec
+	case *v1alpha1.PolicyProgram:
+		return &o.Spec
+	}
+	return nil
+}

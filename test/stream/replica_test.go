@@ -1,0 +1,334 @@
+package stream
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-logr/logr"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
+
+	"github.com/manul-net/manul/api/v1alpha1"
+	v3 "github.com/manul-net/manul/api/v3"
+	"github.com/manul-net/manul/controllers/stream"
+	"github.com/manul-net/manul/internal/board"
+	"github.com/manul-net/manul/internal/live"
+	"github.com/manul-net/manul/internal/wire"
+	"github.com/manul-net/manul/nodeagent/source"
+	"github.com/manul-net/manul/test/hollow"
+	"github.com/manul-net/manul/webhooks/certs"
+)
+
+// patience is how long a test waits for what takes milliseconds.
+const patience = 30 * time.Second
+
+const namespace = "manul-system"
+
+// replica is the part of an operator that compiles and streams. A test feeds it.
+type replica struct {
+	world  *live.World
+	board  *board.Board
+	server *stream.Server
+
+	mu      sync.Mutex
+	address string
+	running *grpc.Server
+}
+
+// network is a cluster of replicas and agents, in which a hollow API stands for the API server: it has the rendered objects as the first
+// replica, the leader, writes them.
+type network struct {
+	t        *testing.T
+	api      *hollow.API
+	replicas []*replica
+	server   *httptest.Server // takes the agents' statuses
+	pair     *certs.Pair
+	cert     *tls.Certificate
+}
+
+func newNetwork(t *testing.T, replicas int) *network {
+	t.Helper()
+	n := &network{t: t}
+	names := []string{wire.ServerName(namespace)}
+	var err error
+	if n.pair, err = certs.Make(time.Now(), names, nil); err != nil {
+		t.Fatal(err)
+	}
+	if n.cert, err = n.pair.Check(time.Now(), names); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	var wg sync.WaitGroup
+	t.Cleanup(func() { cancel(); wg.Wait() })
+	var worlds []*live.World
+	for i := range replicas {
+		elected := make(chan struct{})
+		if i == 0 {
+			close(elected)
+		}
+		r := &replica{world: live.New(), board: board.New()}
+		pump := stream.NewPump(r.world, r.board, logr.Discard())
+		r.server = &stream.Server{
+			World: r.world, Board: r.board, Filled: pump.Filled, Node: nodeInToken, Elected: elected, Metrics: stream.NewMetrics(), Log: logr.Discard(),
+		}
+		n.replicas = append(n.replicas, r)
+		worlds = append(worlds, r.world)
+		wg.Go(func() {
+			if err := pump.Start(ctx); err != nil {
+				t.Error(err)
+			}
+		})
+		r.world.Open()
+		n.start(r)
+	}
+	n.api = hollow.NewAPI(worlds...)
+	n.server = httptest.NewServer(n.statuses())
+	t.Cleanup(n.server.Close)
+	wg.Go(func() {
+		if err := n.api.Lead(ctx, worlds[0]); err != nil {
+			t.Error(err)
+		}
+	})
+	return n
+}
+
+// nodeInToken takes the token itself for the name of the node.
+func nodeInToken(ctx context.Context) (string, error) {
+	md, _ := metadata.FromIncomingContext(ctx)
+	if values := md.Get("authorization"); len(values) == 1 {
+		return strings.TrimPrefix(values[0], "Bearer "), nil
+	}
+	return "", errors.New("no token")
+}
+
+// start has a replica serve, at the address that it had.
+func (n *network) start(r *replica) {
+	n.t.Helper()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	address := r.address
+	if address == "" {
+		address = "127.0.0.1:0"
+	}
+	var listener net.Listener
+	n.eventually("the replica listens", func() (err error) {
+		listener, err = new(net.ListenConfig).Listen(n.t.Context(), "tcp", address)
+		return err
+	})
+	r.address = listener.Addr().String()
+	r.running = r.server.NewGRPC(&tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{*n.cert}})
+	go func(s *grpc.Server) {
+		if err := s.Serve(listener); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+			n.t.Error(err)
+		}
+	}(r.running)
+	n.t.Cleanup(r.stop)
+}
+
+// stop ends all streams of a replica at once.
+func (r *replica) stop() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.running != nil {
+		r.running.Stop()
+		r.running = nil
+	}
+}
+
+func (n *network) set(objs ...runtime.Object) {
+	n.t.Helper()
+	for _, obj := range objs {
+		for _, r := range n.replicas {
+			if err := r.world.Set(obj.DeepCopyObject()); err != nil {
+				n.t.Fatal(err)
+			}
+		}
+	}
+}
+
+func (n *network) delete(obj runtime.Object) {
+	n.t.Helper()
+	for _, r := range n.replicas {
+		if err := r.world.Delete(obj.DeepCopyObject()); err != nil {
+			n.t.Fatal(err)
+		}
+	}
+}
+
+func (n *network) eventually(what string, ask func() error) {
+	n.t.Helper()
+	deadline := time.After(patience)
+	for {
+		err := ask()
+		if err == nil {
+			return
+		}
+		select {
+		case <-deadline:
+			n.t.Fatalf("%s: not within %s: %v", what, patience, err)
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+// trusted are the certificates that agents trust.
+func (n *network) trusted() *x509.CertPool {
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(n.pair.Trusted)
+	return pool
+}
+
+// statuses takes what agents write to the API server. There is nothing else at its address: nobody can fall back to the API's objects.
+func (n *network) statuses() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		name, isStatus := strings.CutSuffix(strings.TrimPrefix(r.URL.Path, "/apis/manul.dev/v1alpha1/nodestates/"), "/status")
+		if r.Method != http.MethodPatch || !isStatus {
+			http.Error(w, "there is no API server", http.StatusServiceUnavailable)
+			return
+		}
+		var patch []struct{ Value v1alpha1.NodeStateStatus }
+		if err := json.NewDecoder(r.Body).Decode(&patch); err != nil || len(patch) != 1 {
+			n.t.Errorf("reading a status: %v", err)
+			return
+		}
+		if err := n.api.Status(name, &patch[0].Value); err != nil {
+			n.t.Error(err)
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write([]byte(`{"kind":"NodeState","apiVersion":"manul.dev/v1alpha1"}`))
+	})
+}
+
+// agent starts an agent that follows some of the replicas. There is no API server to fall back to.
+func (n *network) agent(node string, check func(map[string]bool), replicas ...*replica) *mirror {
+	n.t.Helper()
+	token := filepath.Join(n.t.TempDir(), "token")
+	if err := os.WriteFile(token, []byte(node), 0o600); err != nil {
+		n.t.Fatal(err)
+	}
+	m := newMirror(n.t, node)
+	m.check = check
+	find := func(context.Context) (source.Replicas, error) {
+		found := source.Replicas{Trusted: n.trusted()}
+		for _, r := range replicas {
+			r.mu.Lock()
+			found.Addresses = append(found.Addresses, r.address)
+			r.mu.Unlock()
+		}
+		return found, nil
+	}
+	src, err := source.NewCarriers(&rest.Config{Host: n.server.URL}, source.StreamOptions{
+		Node: node, Namespace: namespace, Token: token, Find: find, Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	m.src = src
+	ctx, cancel := context.WithCancel(context.WithoutCancel(n.t.Context()))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := src.Run(ctx, m); err != nil {
+			n.t.Error(err)
+		}
+	}()
+	n.t.Cleanup(func() { cancel(); <-done })
+	return m
+}
+
+// told is what a node's tables are when it is told all of the API's objects.
+func (n *network) told(node string) []string {
+	n.t.Helper()
+	m := newMirror(n.t, node)
+	for kind, list := range n.api.All() {
+		var objects []source.Object
+		for _, o := range list {
+			object, ok := o.DeepCopyObject().(source.Object)
+			if !ok {
+				n.t.Fatalf("%T is no object", o)
+			}
+			if kind != "NodeState" || object.GetName() == node {
+				objects = append(objects, object)
+			}
+		}
+		m.Replace(source.Kind(kind), objects, "")
+	}
+	return m.tables()
+}
+
+// agree waits until agents know what the API's objects say.
+func (n *network) agree(agents ...*mirror) {
+	n.t.Helper()
+	for _, m := range agents {
+		n.eventually(m.node+" knows what the API's objects say", func() error {
+			has, want := m.tables(), n.told(m.node)
+			if slices.Equal(has, want) {
+				return nil
+			}
+			var diff []string
+			for _, x := range want {
+				if !slices.Contains(has, x) {
+					diff = append(diff, "- "+x)
+				}
+			}
+			for _, x := range has {
+				if !slices.Contains(want, x) {
+					diff = append(diff, "+ "+x)
+				}
+			}
+			return fmt.Errorf("%s", strings.Join(diff, "\n"))
+		})
+	}
+}
+
+func node(name string) *corev1.Node {
+	return &corev1.Node{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Status:     corev1.NodeStatus{Addresses: []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "192.0.2." + name[1:]}}},
+	}
+}
+
+func team(name string) *corev1.Namespace {
+	return &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"kubernetes.io/metadata.name": name}}}
+}
+
+// pod of a number on a node, of a colour.
+func pod(number int, on, colour string) *corev1.Pod {
+	name := fmt.Sprintf("pod-%d", number)
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: name, UID: types.UID(name), Labels: map[string]string{"colour": colour, "name": name}},
+		Spec:       corev1.PodSpec{NodeName: on},
+		Status:     corev1.PodStatus{Phase: corev1.PodRunning},
+	}
+}
+
+// letIn is a policy for the pods of one colour that lets in those of another.
+func letIn(name, selector, from string) *v3.NetworkPolicy {
+	return &v3.NetworkPolicy{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: name, UID: types.UID(name), Generation: 1},
+		Spec: v3.NetworkPolicySpec{
+			Selector: selector, Types: []v3.PolicyType{v3.PolicyTypeIngress},
+			Ingress: []v3.Rule{{Action: v3.Allow, Source: v3.EntityRule{Selector: from}}},
+		},
+	}
+}
