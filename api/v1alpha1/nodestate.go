@@ -278,6 +278,12 @@ type BlockLease struct {
 	// +listType=set
 	// +optional
 	Lent []string `json:"lent,omitempty"`
+	// Withdrawn: the node gives no further address out of the block, and reports when none is in use.
+	// +optional
+	Withdrawn bool `json:"withdrawn,omitempty"`
+	// Revision of the lease. It grows with each change of what the node may give out, also from one lease of the block to the next.
+	// +optional
+	Revision int64 `json:"revision,omitempty"`
 }
 
 // Pool is an address pool as far as nodes need to know it.
@@ -336,6 +342,12 @@ type BorrowedAddress struct {
 	Address string `json:"address"`
 	// Pool is the CIDR of the address's pool.
 	Pool string `json:"pool"`
+	// Recalled: the node gives the address to no further pod, and reports when none uses it.
+	// +optional
+	Recalled bool `json:"recalled,omitempty"`
+	// Revision of the loan, like that of a block's lease.
+	// +optional
+	Revision int64 `json:"revision,omitempty"`
 }
 
 // AgentSettings are the settings of a node agent.
@@ -427,6 +439,13 @@ type NodeStateStatus struct {
 	// +optional
 	Endpoints []EndpointStatus `json:"endpoints,omitempty"`
 
+	// Leases say what the node has agreed to about blocks that are withdrawn or of which addresses are lent, and about borrowed
+	// addresses (as blocks of one address), in order of CIDR.
+	// +listType=map
+	// +listMapKey=cidr
+	// +optional
+	Leases []LeaseStatus `json:"leases,omitempty"`
+
 	// NodeAddresses are the node's own addresses with the prefix length of their subnets, at most one of each family, IPv4
 	// first: "192.0.2.10/24".
 	// +listType=atomic
@@ -497,6 +516,21 @@ type EndpointStatus struct {
 	// +listType=atomic
 	// +optional
 	Addresses []string `json:"addresses,omitempty"`
+}
+
+// LeaseStatus is a node's word about a block, or about a borrowed address.
+type LeaseStatus struct {
+	// CIDR of the block; of a borrowed address a single one: "10.48.0.7/32".
+	CIDR string `json:"cidr"`
+	// Revision of the lease that the node goes by.
+	Revision int64 `json:"revision"`
+	// Released: it is withdrawn, or recalled, and the node neither uses any of its addresses nor will.
+	// +optional
+	Released bool `json:"released,omitempty"`
+	// Withheld are those of the lent addresses that the node neither uses nor will, in order.
+	// +listType=set
+	// +optional
+	Withheld []string `json:"withheld,omitempty"`
 }
 
 // Failure is one item that could not be put into effect.

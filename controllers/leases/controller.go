@@ -7,9 +7,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -18,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
@@ -27,6 +31,7 @@ import (
 
 	"github.com/manul-net/manul/api/v1alpha1"
 	v3 "github.com/manul-net/manul/api/v3"
+	"github.com/manul-net/manul/internal/blocks"
 	"github.com/manul-net/manul/internal/ipam"
 	"github.com/manul-net/manul/internal/live"
 )
@@ -41,6 +46,14 @@ const rest = 10
 // plan is the one thing on the queue: all leases are planned together.
 type plan struct{}
 
+// Plan is a request to plan, the only one that there is.
+type Plan = plan
+
+// New returns a lessor that knows of no lease made before.
+func New(c client.Client, world *live.World, now func() time.Time) *Lessor {
+	return &Lessor{Client: c, World: world, Now: now, made: map[string]madeLease{}}
+}
+
 // Lessor plans and writes the leases. It runs on the leader alone.
 type Lessor struct {
 	Client client.Client
@@ -49,6 +62,8 @@ type Lessor struct {
 
 	// made are leases that were written and not seen yet, by the block's name. There is one worker, so no lock.
 	made map[string]madeLease
+	// idle is since when something has been dispensable that may go back.
+	idle map[string]time.Time
 	// notBefore is when the next plan may be made.
 	notBefore time.Time
 }
@@ -61,7 +76,7 @@ type madeLease struct {
 // Setup registers the lessor.
 func Setup(mgr manager.Manager, world *live.World) error {
 	c, err := controller.NewTyped("leases", mgr, controller.TypedOptions[plan]{
-		Reconciler:              &Lessor{Client: mgr.GetClient(), World: world, Now: time.Now, made: map[string]madeLease{}},
+		Reconciler:              New(mgr.GetClient(), world, time.Now),
 		MaxConcurrentReconciles: 1,
 		RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[plan](10*time.Millisecond, 30*time.Second),
 	})
@@ -79,8 +94,7 @@ func Setup(mgr manager.Manager, world *live.World) error {
 		watch(mgr.GetCache(), &v3.IPReservation{}),
 		watch(mgr.GetCache(), &v3.IPAMBlock{}),
 		watch(mgr.GetCache(), &v3.BlockAffinity{}),
-		// Which pools endpoints ask for; not what agents say of their state.
-		watch(mgr.GetCache(), &v1alpha1.NodeState{}, predicate.TypedGenerationChangedPredicate[*v1alpha1.NodeState]{}),
+		watch(mgr.GetCache(), &v1alpha1.NodeState{}, ofAddresses()),
 	}
 	for _, s := range sources {
 		if err := c.Watch(s); err != nil {
@@ -88,6 +102,16 @@ func Setup(mgr manager.Manager, world *live.World) error {
 		}
 	}
 	return nil
+}
+
+// ofAddresses lets through what matters to addresses: which pools endpoints ask for, what they hold, and what nodes agree to.
+func ofAddresses() predicate.TypedFuncs[*v1alpha1.NodeState] {
+	return predicate.TypedFuncs[*v1alpha1.NodeState]{UpdateFunc: func(e event.TypedUpdateEvent[*v1alpha1.NodeState]) bool {
+		before, after := e.ObjectOld, e.ObjectNew
+		return before.Generation != after.Generation ||
+			!equality.Semantic.DeepEqual(before.Status.Leases, after.Status.Leases) ||
+			!equality.Semantic.DeepEqual(before.Status.Endpoints, after.Status.Endpoints)
+	}}
 }
 
 // watch plans anew after any change of a kind.
@@ -110,16 +134,20 @@ func (l *Lessor) Reconcile(ctx context.Context, _ plan) (reconcile.Result, error
 		return reconcile.Result{}, err
 	}
 	d := decide(s)
+	l.idle = s.idle
 	l.notBefore = l.Now().Add(rest * l.Now().Sub(started))
 	var errs []error
 	for _, lease := range d.lease {
 		errs = append(errs, l.lease(ctx, lease))
 	}
+	for _, h := range d.change {
+		errs = append(errs, l.change(ctx, s, h))
+	}
 	for _, lease := range d.confirm {
 		errs = append(errs, l.confirm(ctx, lease))
 	}
 	for _, lease := range d.release {
-		errs = append(errs, l.release(ctx, lease))
+		errs = append(errs, l.release(ctx, s, lease))
 	}
 	for _, name := range d.forget {
 		errs = append(errs, remove(ctx, l.Client, &v3.BlockAffinity{}, name))
@@ -127,18 +155,19 @@ func (l *Lessor) Reconcile(ctx context.Context, _ plan) (reconcile.Result, error
 	for i := range s.pools {
 		errs = append(errs, l.report(ctx, &s.pools[i], d.findings[s.pools[i].Name]))
 	}
-	return reconcile.Result{}, errors.Join(errs...)
+	return reconcile.Result{RequeueAfter: d.again}, errors.Join(errs...)
 }
 
 func (l *Lessor) gather(ctx context.Context) (*state, error) {
 	var pools v3.IPPoolList
 	var nodes corev1.NodeList
-	var blocks v3.IPAMBlockList
+	var blockList v3.IPAMBlockList
 	var affinities v3.BlockAffinityList
 	var nodeStates v1alpha1.NodeStateList
 	var reservations v3.IPReservationList
-	for _, list := range []client.ObjectList{&pools, &nodes, &blocks, &affinities, &nodeStates, &reservations} {
-		if err := l.Client.List(ctx, list); err != nil {
+	for _, list := range []client.ObjectList{&pools, &nodes, &blockList, &affinities, &nodeStates, &reservations} {
+		// They are read only, and may be many.
+		if err := l.Client.List(ctx, list, client.UnsafeDisableDeepCopy); err != nil {
 			return nil, fmt.Errorf("listing %T: %w", list, err)
 		}
 	}
@@ -146,12 +175,13 @@ func (l *Lessor) gather(ctx context.Context) (*state, error) {
 	if err := l.Client.Get(ctx, types.NamespacedName{Name: SettingsName}, &settings); client.IgnoreNotFound(err) != nil {
 		return nil, fmt.Errorf("reading IPAMConfiguration %q: %w", SettingsName, err)
 	}
-	for i := range blocks.Items {
-		delete(l.made, blocks.Items[i].Name)
+	for i := range blockList.Items {
+		delete(l.made, blockList.Items[i].Name)
 	}
 	s := &state{
-		pools: pools.Items, nodes: nodes.Items, blocks: blocks.Items, affinities: affinities.Items, reservations: reservations.Items,
+		pools: pools.Items, nodes: nodes.Items, blocks: blockList.Items, affinities: affinities.Items, reservations: reservations.Items,
 		nodeStates: nodeStates.Items, settings: settings.Spec, demand: l.World.Demand(),
+		now: l.Now(), idle: l.idle,
 	}
 	if err := l.findPods(ctx, s); err != nil {
 		return nil, err
@@ -206,13 +236,50 @@ func (l *Lessor) confirm(ctx context.Context, lease ipam.Lease) error {
 	return nil
 }
 
-// release undoes lease in reverse: while the block's object is there, nobody else gets the block.
-func (l *Lessor) release(ctx context.Context, lease ipam.Lease) error {
+// change writes a block in its next form, if it is still as it was when that was decided. Otherwise the watch brings what it has
+// become, and planning goes on with that.
+func (l *Lessor) change(ctx context.Context, s *state, h ipam.Holding) error {
+	known := s.object(h.Block)
+	if known == nil {
+		return nil
+	}
+	block := known.DeepCopy()
+	blocks.Write(h, &block.Spec)
+	if err := l.Client.Update(ctx, block); apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
+		return nil
+	} else if err != nil {
+		return fmt.Errorf("changing the lease of block %s to node %q: %w", h.Block, h.Node, err)
+	}
+	log.FromContext(ctx).V(1).Info("Changed a lease", "block", h.Block, "node", h.Node, "withdrawn", h.Withdrawn, "loans", len(h.Loans))
+	return nil
+}
+
+// object is the object that stands for a block.
+func (s *state) object(block netip.Prefix) *v3.IPAMBlock {
+	i := slices.IndexFunc(s.blocks, func(b v3.IPAMBlock) bool { return b.Name == ipam.Name(block) })
+	if i < 0 {
+		return nil
+	}
+	return &s.blocks[i]
+}
+
+// release undoes lease in reverse: while the block's object is there, nobody else gets the block. It goes only in the form in which
+// it was seen: another operator may have leased the block anew.
+func (l *Lessor) release(ctx context.Context, s *state, lease ipam.Lease) error {
+	known := s.object(lease.Block)
+	if known == nil {
+		return nil
+	}
 	if err := remove(ctx, l.Client, &v3.BlockAffinity{}, affinityName(lease)); err != nil {
 		return err
 	}
-	log.FromContext(ctx).Info("Taking back a block of a node that is gone", "block", lease.Block, "node", lease.Node)
-	return remove(ctx, l.Client, &v3.IPAMBlock{}, ipam.Name(lease.Block))
+	log.FromContext(ctx).Info("Taking back a block", "block", lease.Block, "node", lease.Node)
+	block := &v3.IPAMBlock{ObjectMeta: metav1.ObjectMeta{Name: known.Name}}
+	err := l.Client.Delete(ctx, block, client.Preconditions{UID: &known.UID, ResourceVersion: &known.ResourceVersion})
+	if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
+		return fmt.Errorf("taking back block %s of node %q: %w", lease.Block, lease.Node, err)
+	}
+	return nil
 }
 
 func remove(ctx context.Context, c client.Client, obj client.Object, name string) error {

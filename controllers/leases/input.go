@@ -6,12 +6,15 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/manul-net/manul/api/v1alpha1"
 	v3 "github.com/manul-net/manul/api/v3"
+	"github.com/manul-net/manul/internal/blocks"
 	"github.com/manul-net/manul/internal/ipam"
 	"github.com/manul-net/manul/internal/selector"
 	"github.com/manul-net/manul/internal/validate"
@@ -75,14 +78,18 @@ type state struct {
 	bound map[string]bool
 	// made are leases whose objects were created and have yet to come back through the watch.
 	made []ipam.Lease
+	// now is the time of the plan; idle is since when something has been dispensable.
+	now  time.Time
+	idle map[string]time.Time
 }
 
-// gone are the nodes that have blocks and do not exist.
+// gone are the nodes that have blocks or borrowed addresses and do not exist.
 func (s *state) gone() map[string]bool {
 	gone := map[string]bool{}
-	for i := range s.blocks {
-		if name := nodeOf(&s.blocks[i]); name != "" {
-			gone[name] = true
+	for _, h := range s.holdings() {
+		gone[h.Node] = true
+		for _, loan := range h.Loans {
+			gone[loan.Node] = true
 		}
 	}
 	for i := range s.nodes {
@@ -170,12 +177,15 @@ func isForTunnels(p *v3.IPPool) bool {
 func (s *state) input() (ipam.Input, map[string]finding) {
 	pools, findings := usablePools(s.pools)
 	in := ipam.Input{Pools: pools, Leases: s.leases(pools), Reserved: s.reserved(), MaxBlocks: int(s.settings.MaxBlocksPerHost)}
+	in.Frozen, in.Strict, in.Kept = !s.settings.AutoAllocateBlocks, s.settings.StrictAffinity, s.bound
 	v4, v6 := families(pools)
 	wishes := s.wishes()
 	for i := range s.nodes {
 		name := s.nodes[i].Name
 		w := wishes[name]
-		n := ipam.Node{Name: name, Labels: s.nodes[i].Labels, Asked: w.asked, Fixed: w.fixed}
+		n := ipam.Node{
+			Name: name, Labels: s.nodes[i].Labels, Asked: w.asked, Fixed: w.fixed, Used: w.used, Reports: w.reports && answers(&s.nodes[i]),
+		}
 		others := max(0, s.demand[name]-w.endpoints)
 		if v4 {
 			n.Endpoints4 = others
@@ -199,7 +209,7 @@ func families(pools []ipam.Pool) (v4, v6 bool) {
 	return v4, v6
 }
 
-// reserved are the CIDRs of all reservations. What can't be read reserves nothing.
+// reserved are the CIDRs of all reservations, and floating addresses. What can't be read reserves nothing.
 func (s *state) reserved() []netip.Prefix {
 	var out []netip.Prefix
 	for i := range s.reservations {
@@ -211,32 +221,78 @@ func (s *state) reserved() []netip.Prefix {
 			}
 		}
 	}
+	// What is one pod's floating address is no other's own.
+	for i := range s.nodeStates {
+		for j := range s.nodeStates[i].Spec.Endpoints {
+			for _, f := range s.nodeStates[i].Spec.Endpoints[j].Floating {
+				if addr, err := netip.ParseAddr(f.Address); err == nil && f.Problem == "" {
+					out = append(out, netip.PrefixFrom(addr, addr.BitLen()))
+				}
+			}
+		}
+	}
 	return out
 }
 
-// wishes are what the endpoints of a node ask for.
+// answers tells whether a node can be reached, as far as Kubernetes knows.
+func answers(node *corev1.Node) bool {
+	return !slices.ContainsFunc(node.Status.Conditions, func(c corev1.NodeCondition) bool {
+		return c.Type == corev1.NodeReady && c.Status == corev1.ConditionUnknown
+	})
+}
+
+// wishes are what the endpoints of a node ask for, and what they have.
 type wishes struct {
 	asked []ipam.Ask
 	fixed []netip.Addr
-	// endpoints that ask for anything, or can get nothing.
+	// endpoints that ask for anything, have addresses, or can get nothing.
 	endpoints int
+	// used are the addresses that the node says pods have.
+	used []netip.Addr
+	// reports: there is a NodeState for the node to speak in.
+	reports bool
 }
 
 // wishes of each node, as its rendered state has them.
 func (s *state) wishes() map[string]wishes {
 	out := map[string]wishes{}
 	for i := range s.nodeStates {
-		var w wishes
+		w := wishes{reports: true}
+		holders := map[string]types.UID{}
+		for j := range s.nodeStates[i].Status.Endpoints {
+			e := &s.nodeStates[i].Status.Endpoints[j]
+			for _, text := range e.Addresses {
+				if addr, err := netip.ParseAddr(text); err == nil {
+					w.used = append(w.used, addr)
+					holders[e.ID] = e.UID
+				}
+			}
+		}
+		for _, end := range s.nodeStates[i].Status.Tunnels {
+			if addr, err := netip.ParseAddr(end.Address); err == nil {
+				w.used = append(w.used, addr)
+			}
+		}
 		for j := range s.nodeStates[i].Spec.Endpoints {
-			w.add(&s.nodeStates[i].Spec.Endpoints[j].Addresses)
+			e := &s.nodeStates[i].Spec.Endpoints[j]
+			uid, holds := holders[e.ID]
+			w.add(&e.Addresses, holds && (uid == "" || uid == e.UID))
 		}
 		out[s.nodeStates[i].Name] = w
 	}
 	return out
 }
 
-func (w *wishes) add(r *v1alpha1.AddressRequest) {
-	if r.Unmanaged || len(r.Fixed)+len(r.Pools) == 0 && r.Impossible == "" {
+// add counts an endpoint. One that holds addresses keeps them, and needs no others; what it asked for stays in the node's reach.
+func (w *wishes) add(r *v1alpha1.AddressRequest, holds bool) {
+	if r.Unmanaged {
+		w.endpoints++ // it takes what no pool needs to have
+		return
+	}
+	if len(r.Fixed)+len(r.Pools) == 0 && r.Impossible == "" {
+		if holds {
+			w.endpoints++
+		}
 		return
 	}
 	w.endpoints++
@@ -263,7 +319,9 @@ func (w *wishes) add(r *v1alpha1.AddressRequest) {
 		if at < 0 {
 			at, w.asked = len(w.asked), append(w.asked, ipam.Ask{Pools: pools})
 		}
-		w.asked[at].Endpoints++
+		if !holds {
+			w.asked[at].Endpoints++
+		}
 	}
 }
 
@@ -281,29 +339,51 @@ func (s *state) leases(pools []ipam.Pool) []ipam.Lease {
 // leaseOf reads the lease that a block's object stands for. A block that belongs to no node is a lease all the same, to
 // nobody: it must not be given out again while it is there.
 func leaseOf(b *v3.IPAMBlock, pools []ipam.Pool) (ipam.Lease, bool) {
-	block, err := netip.ParsePrefix(b.Spec.CIDR)
+	h, err := blocks.Read(b)
 	if err != nil {
 		return ipam.Lease{}, false
 	}
-	lease := ipam.Lease{Block: block.Masked(), Node: nodeOf(b)}
+	lease := ipam.Lease{Block: h.Block, Node: h.Node}
 	for _, p := range pools {
-		if p.CIDR.Bits() <= block.Bits() && p.CIDR.Contains(block.Addr()) {
+		if p.CIDR.Bits() <= h.Block.Bits() && p.CIDR.Contains(h.Block.Addr()) {
 			lease.Pool = p.CIDR
 		}
 	}
 	return lease, true
 }
 
-// hostAffinity is what a block's affinity begins with when it belongs to a node.
-const hostAffinity = "host:"
+// holdings are the blocks that nodes have, as their objects say.
+func (s *state) holdings() map[netip.Prefix]ipam.Holding {
+	out := make(map[netip.Prefix]ipam.Holding, len(s.blocks))
+	for i := range s.blocks {
+		// An object of another name would be no lease: only the name makes it the only one.
+		if h, err := blocks.Read(&s.blocks[i]); err == nil && h.Node != "" && s.blocks[i].Name == ipam.Name(h.Block) {
+			out[h.Block] = h
+		}
+	}
+	return out
+}
 
-func nodeOf(b *v3.IPAMBlock) string {
-	if b.Spec.Affinity == nil {
-		return ""
+// reports are what nodes have agreed to.
+func (s *state) reports() ipam.Reports {
+	out := ipam.Reports{}
+	for i := range s.nodeStates {
+		for _, l := range s.nodeStates[i].Status.Leases {
+			cidr, err := netip.ParsePrefix(l.CIDR)
+			if err != nil {
+				continue
+			}
+			r := ipam.Report{Revision: l.Revision, Released: l.Released}
+			for _, text := range l.Withheld {
+				if addr, err := netip.ParseAddr(text); err == nil {
+					r.Withheld = append(r.Withheld, addr)
+				}
+			}
+			if out[s.nodeStates[i].Name] == nil {
+				out[s.nodeStates[i].Name] = map[netip.Prefix]ipam.Report{}
+			}
+			out[s.nodeStates[i].Name][cidr] = r
+		}
 	}
-	node, ok := strings.CutPrefix(*b.Spec.Affinity, hostAffinity)
-	if !ok {
-		return ""
-	}
-	return node
+	return out
 }

@@ -6,6 +6,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	v3 "github.com/manul-net/manul/api/v3"
+	"github.com/manul-net/manul/internal/blocks"
 	"github.com/manul-net/manul/internal/ipam"
 )
 
@@ -13,19 +14,13 @@ import (
 const typeHost = "host"
 
 // blockObject stands for a lease. Its name follows from its CIDR alone, so of two operators that lease the same block
-// only one succeeds. The lists of single addresses are the nodes' own business here and stay empty.
+// only one succeeds. The lists of single addresses say which are lent to other nodes; which are in use is the nodes' own business.
+// The revision of a lease is greater than any of an earlier lease of the block, so it begins with the time.
 func blockObject(lease ipam.Lease, now time.Time) *v3.IPAMBlock {
-	return &v3.IPAMBlock{
-		ObjectMeta: metav1.ObjectMeta{Name: ipam.Name(lease.Block)},
-		Spec: v3.IPAMBlockSpec{
-			CIDR:              lease.Block.String(),
-			Affinity:          new(hostAffinity + lease.Node),
-			AffinityClaimTime: &metav1.Time{Time: now},
-			Allocations:       []*int{},
-			Unallocated:       []int{},
-			Attributes:        []v3.AllocationAttribute{},
-		},
-	}
+	o := &v3.IPAMBlock{ObjectMeta: metav1.ObjectMeta{Name: ipam.Name(lease.Block)}}
+	o.Spec.AffinityClaimTime = &metav1.Time{Time: now}
+	blocks.Write(ipam.Holding{Block: lease.Block, Node: lease.Node, Revision: now.UnixMicro()}, &o.Spec)
+	return o
 }
 
 func affinityObject(lease ipam.Lease) *v3.BlockAffinity {

@@ -21,10 +21,20 @@ type Input struct {
 	Nodes []Node
 	// Leases that exist.
 	Leases []Lease
+	// Withdrawn are those of the leases whose block is on its way back.
+	Withdrawn map[netip.Prefix]bool
+	// Loans of single addresses, by block.
+	Loans map[netip.Prefix][]Loan
+	// Kept are nodes that are gone while their pods are still there: what they have stays theirs.
+	Kept map[string]bool
 	// Reserved CIDRs are not given out by themselves and count as no capacity.
 	Reserved []netip.Prefix
 	// MaxBlocks that a node may lease of each family; 0: DefaultMaxBlocks.
 	MaxBlocks int
+	// Frozen: no block is leased to anybody.
+	Frozen bool
+	// Strict: no single addresses are handed over.
+	Strict bool
 }
 
 // Pool is an address pool. Pools must not overlap.
@@ -49,19 +59,25 @@ type Pool struct {
 type Node struct {
 	Name   string
 	Labels map[string]string
-	// Endpoints4 and Endpoints6 are the numbers of endpoints that need an address of the family from whatever pool. One
-	// that holds an address of a pool that the node may not use any more needs none.
+	// Endpoints4 and Endpoints6 are the numbers of endpoints that need an address of the family from whatever pool, and have
+	// none yet.
 	Endpoints4, Endpoints6 int
 	// Asked are the endpoints that get their address from certain pools only; they are not in Endpoints4 or Endpoints6.
 	Asked []Ask
-	// Fixed are addresses that endpoints ask for by name: the node is to have the blocks in which they lie.
+	// Fixed are addresses that endpoints ask for by name, whether they have them or not: the node is to have the blocks in which
+	// they lie, or the addresses.
 	Fixed []netip.Addr
+	// Used are the addresses that the node has given to pods, as far as it has said so.
+	Used []netip.Addr
+	// Reports: the node can be reached, and Used is its word. Nothing is taken from a node that does not answer.
+	Reports bool
 }
 
 // Ask is a number of endpoints that can take an address from any of some pools, whatever the pools' node selectors say.
 type Ask struct {
 	// Pools are CIDRs of one family.
-	Pools     []netip.Prefix
+	Pools []netip.Prefix
+	// Endpoints that have no address yet; 0 keeps the pools in the node's reach.
 	Endpoints int
 }
 
@@ -72,16 +88,31 @@ type Lease struct {
 	Node        string
 }
 
-// Plan is what to do about leases. The lease itself is made safe by creating an object with the block's name, so
-// planners that saw different clusters can at worst lose an attempt.
+// Plan is what to do about leases. The lease itself is made safe by creating an object with the block's name, and a change by
+// comparing the object's version, so planners that saw different clusters can at worst lose an attempt.
 type Plan struct {
 	// Lease: new leases, the most urgent first: each node's first block of each pool, then what endpoints need, then
 	// what is leased ahead of need.
 	Lease []Lease
 	// Release: leases of nodes that are gone, in order of block.
 	Release []Lease
+	// TakeOver: blocks of nodes that are gone of which other nodes have single addresses: each goes to one of these.
+	TakeOver []Lease
+	// Withdraw: blocks of living nodes that are to go back; Restore: those that are withdrawn and are needed after all.
+	Withdraw, Restore []Lease
+	// Loans: changes of loans.
+	Loans []LoanStep
 	// Short: needs that cannot be met, in order of node.
 	Short []Shortage
+}
+
+// LoanStep puts one address of a block into a state: of a new loan, or of one that there is. State "" ends the loan.
+type LoanStep struct {
+	Block   netip.Prefix
+	Address netip.Addr
+	// Node that borrows.
+	Node  string
+	State LoanState
 }
 
 // Reason says why a need cannot be met.
@@ -91,7 +122,7 @@ type Reason string
 const (
 	// NoPool: there is no enabled pool that the node may use.
 	NoPool Reason = "NoPool"
-	// PoolsFull: all blocks of the pools are leased.
+	// PoolsFull: all blocks of the pools are leased, and no node can spare a single address of them.
 	PoolsFull Reason = "PoolsFull"
 	// BlockLimit: the node has leased as many blocks as it may.
 	BlockLimit Reason = "BlockLimit"
@@ -107,23 +138,31 @@ type Shortage struct {
 	Reason  Reason
 }
 
-// MakePlan decides which nodes lease further blocks and which leases are given back.
+// MakePlan decides which nodes lease further blocks, which leases are given back, and which single addresses go to other nodes.
 //
 // A node leases its first block of every automatic pool that it may use, and of every pool for tunnels, at once, whether it has endpoints or not, so that
 // its first pod does not wait. It leases a further one when fewer than minFree addresses, or fewer than a quarter of a block,
 // are free. Nodes take turns, one block each, and needs come before what is ahead of need, so that one node cannot empty a pool
-// before another has what it needs.
+// before another has what it needs. When no block is left, what others do not need goes to those who lack it: first blocks of which
+// nothing is in use, then single addresses. What a node does not need any more goes back; it has twice as much in reserve then as
+// makes it lease, so that nothing goes to and fro. Once all is carried out, the next plan is empty.
 func MakePlan(in Input) Plan {
 	p := newPlanner(in)
 	for _, n := range p.nodes {
+		p.withdrawUnwanted(n)
 		p.namedBlocks(n)
 	}
 	for _, n := range p.nodes {
 		p.firstBlocks(n)
 	}
 	p.takeTurns(func(demand) uint64 { return 0 })
+	p.share()
 	p.reportShortages()
 	p.takeTurns(demand.margin)
+	for _, n := range p.nodes {
+		p.withdrawSurplus(n)
+		p.returnLoans(n)
+	}
 	return p.plan
 }
 
@@ -133,17 +172,45 @@ type planner struct {
 	space     *space
 	pools     []Pool
 	nodes     []*nodeState
+	byName    map[string]*nodeState
 	maxBlocks int
+	frozen    bool
+	strict    bool
+	// contested are pools of which some node lacks addresses: nobody leases ahead of need there.
+	contested map[netip.Prefix]bool
 }
 
 // nodeState is a node and what it has leased so far.
 type nodeState struct {
 	Node
 	demands []demand
-	// capacity of its leases, by pool.
+	// leases, in order of block those that exist, then new ones.
+	leases []*held
+	// loans to the node.
+	loans []*borrowed
+	// used are the addresses of its pods; named those that endpoints ask for by name and do not have.
+	used, named map[netip.Addr]bool
+	// capacity is how many addresses are free in its leases and loans, by pool.
 	capacity map[netip.Prefix]uint64
 	// blocks is the number of its leases, IPv4 and IPv6.
 	blocks [2]int
+}
+
+// held is a block that a node has.
+type held struct {
+	Lease
+	owner     *nodeState
+	withdrawn bool
+	// fresh: it is leased by this plan.
+	fresh bool
+	// empty: none of its addresses is in use, here or on loan.
+	empty bool
+	// claimed: it is on its way to a node that lacks addresses.
+	claimed bool
+	// free addresses that are not reserved.
+	free uint64
+	// lent are the addresses on loan.
+	lent map[netip.Addr]bool
 }
 
 // demand is a number of endpoints that can take their addresses from any of some pools.
@@ -159,35 +226,88 @@ func newPlanner(in Input) *planner {
 	p := &planner{
 		space:     newSpace(in),
 		pools:     slices.SortedFunc(slices.Values(in.Pools), func(a, b Pool) int { return a.CIDR.Compare(b.CIDR) }),
-		maxBlocks: in.MaxBlocks,
+		byName:    make(map[string]*nodeState, len(in.Nodes)),
+		maxBlocks: in.MaxBlocks, frozen: in.Frozen, strict: in.Strict,
+		contested: map[netip.Prefix]bool{},
 	}
 	if p.maxBlocks <= 0 {
 		p.maxBlocks = DefaultMaxBlocks
 	}
-	byName := make(map[string]*nodeState, len(in.Nodes))
 	for _, node := range in.Nodes {
-		n := &nodeState{Node: node, capacity: map[netip.Prefix]uint64{}}
+		n := &nodeState{Node: node, capacity: map[netip.Prefix]uint64{}, used: make(map[netip.Addr]bool, len(node.Used)), named: map[netip.Addr]bool{}}
 		n.demands = p.demands(node)
-		byName[node.Name] = n
+		for _, addr := range node.Used {
+			n.used[addr] = true
+		}
+		for _, addr := range node.Fixed {
+			if !n.used[addr] {
+				n.named[addr] = true
+			}
+		}
+		p.byName[node.Name] = n
 		p.nodes = append(p.nodes, n)
 	}
 	slices.SortFunc(p.nodes, func(a, b *nodeState) int { return strings.Compare(a.Name, b.Name) })
-	for _, lease := range in.Leases {
-		if n, ok := byName[lease.Node]; ok {
-			n.add(lease, p.space.capacity(lease.Block))
-		} else {
-			p.plan.Release = append(p.plan.Release, lease)
-		}
-	}
-	slices.SortFunc(p.plan.Release, func(a, b Lease) int {
+	leases := slices.SortedFunc(slices.Values(in.Leases), func(a, b Lease) int {
 		return cmp.Or(a.Block.Compare(b.Block), strings.Compare(a.Node, b.Node))
 	})
+	for _, lease := range leases {
+		loans := p.outstanding(lease, in)
+		if n, ok := p.byName[lease.Node]; ok {
+			n.add(p.hold(n, lease, loans, in.Withdrawn[lease.Block]))
+		} else if !in.Kept[lease.Node] {
+			p.giveUp(lease, loans)
+		}
+	}
 	return p
 }
 
-func (n *nodeState) add(lease Lease, capacity uint64) {
-	n.capacity[lease.Pool] += capacity
-	n.blocks[family(lease.Block)]++
+// hold is a block that a node has, as the node says it is used.
+func (p *planner) hold(n *nodeState, lease Lease, loans []Loan, withdrawn bool) *held {
+	h := &held{Lease: lease, owner: n, withdrawn: withdrawn, empty: len(loans) == 0, lent: map[netip.Addr]bool{}}
+	taken := uint64(0)
+	for _, loan := range loans {
+		h.lent[loan.Address] = true
+		if !p.space.isReserved(loan.Address) {
+			taken++
+		}
+	}
+	for addr := range n.used {
+		if lease.Block.Contains(addr) && !h.lent[addr] {
+			h.empty = false
+			if !p.space.isReserved(addr) {
+				taken++
+			}
+		}
+	}
+	for addr := range n.named {
+		if lease.Block.Contains(addr) && !h.lent[addr] && !p.space.isReserved(addr) {
+			taken++ // nobody else is to get it
+		}
+	}
+	h.free = p.space.capacity(lease.Block)
+	h.free -= min(h.free, taken)
+	return h
+}
+
+// giveUp decides about a block of a node that is gone.
+func (p *planner) giveUp(lease Lease, loans []Loan) {
+	heirs := slices.DeleteFunc(slices.Clone(loans), func(l Loan) bool { return p.byName[l.Node] == nil })
+	switch {
+	case len(loans) == 0 || lease.Node == "":
+		p.plan.Release = append(p.plan.Release, lease)
+	case len(heirs) > 0:
+		heir := slices.MinFunc(heirs, func(a, b Loan) int { return strings.Compare(a.Node, b.Node) })
+		p.plan.TakeOver = append(p.plan.TakeOver, Lease{Block: lease.Block, Pool: lease.Pool, Node: heir.Node})
+	}
+}
+
+func (n *nodeState) add(h *held) {
+	n.leases = append(n.leases, h)
+	n.blocks[family(h.Block)]++
+	if !h.withdrawn {
+		n.capacity[h.Pool] += h.free
+	}
 }
 
 func family(cidr netip.Prefix) int {
@@ -208,7 +328,7 @@ func (p *planner) demands(n Node) []demand {
 	}
 	var asked []demand
 	for _, ask := range n.Asked {
-		if ask.Endpoints <= 0 || len(ask.Pools) == 0 {
+		if ask.Endpoints < 0 || len(ask.Pools) == 0 {
 			continue
 		}
 		d := demand{family: family(ask.Pools[0])}
@@ -253,38 +373,79 @@ func count(n int) uint64 { return uint64(max(n, 0)) }
 
 // mayServe tells whether a node may lease blocks of the pool without being asked.
 func (p Pool) mayServe(n Node) bool {
-	return !p.Disabled && !p.Manual && !p.Namespaced && !p.TunnelsOnly && (p.Nodes == nil || p.Nodes.Match(selector.Map(n.Labels)))
+	return !p.Manual && !p.Namespaced && !p.TunnelsOnly && p.admits(n)
 }
 
-// namedBlocks leases the blocks of addresses that endpoints ask for by name, if nobody has them.
+// servesTunnels tells whether the node's ends of tunnels may get addresses from the pool, and pods may not.
+func (p Pool) servesTunnels(n Node) bool { return p.TunnelsOnly && p.admits(n) }
+
+func (p Pool) admits(n Node) bool {
+	return !p.Disabled && (p.Nodes == nil || p.Nodes.Match(selector.Map(n.Labels)))
+}
+
+// namedBlocks leases the blocks of addresses that endpoints ask for by name, if nobody has them; if somebody has, the
+// addresses alone.
 func (p *planner) namedBlocks(n *nodeState) {
 	for _, addr := range slices.SortedFunc(slices.Values(n.Fixed), netip.Addr.Compare) {
-		for _, pool := range p.pools {
-			block, inside := BlockOf(pool.CIDR, pool.BlockBits, addr)
-			if !inside || pool.Disabled || n.blocks[family(block)] >= p.maxBlocks || !p.space.takeNamed(block) {
-				continue
-			}
-			lease := Lease{Block: block, Pool: pool.CIDR, Node: n.Name}
-			n.add(lease, p.space.capacity(block))
-			p.plan.Lease = append(p.plan.Lease, lease)
+		pool, ok := p.poolWith(addr)
+		if !ok || pool.Disabled || n.used[addr] {
+			continue
 		}
+		if i := slices.IndexFunc(n.leases, func(h *held) bool { return h.Block.Contains(addr) }); i >= 0 {
+			p.restore(n.leases[i])
+			continue
+		}
+		block, _ := BlockOf(pool.CIDR, pool.BlockBits, addr)
+		if p.frozen || n.blocks[family(block)] >= p.maxBlocks || !p.space.takeNamed(block) {
+			p.borrowNamed(n, addr)
+			continue
+		}
+		p.add(n, pool, block)
 	}
+}
+
+func (p *planner) poolWith(addr netip.Addr) (Pool, bool) {
+	i := slices.IndexFunc(p.pools, func(pool Pool) bool { return pool.CIDR.Contains(addr) })
+	if i < 0 {
+		return Pool{}, false
+	}
+	return p.pools[i], true
+}
+
+// add plans a new lease.
+func (p *planner) add(n *nodeState, pool Pool, block netip.Prefix) {
+	lease := Lease{Block: block, Pool: pool.CIDR, Node: n.Name}
+	h := p.hold(n, lease, nil, false)
+	h.fresh = true
+	n.add(h)
+	p.plan.Lease = append(p.plan.Lease, lease)
 }
 
 // firstBlocks leases one block of each automatic pool, and of each pool for tunnels, of which the node has none.
 func (p *planner) firstBlocks(n *nodeState) {
 	for _, pool := range p.pools {
-		if _, has := n.capacity[pool.CIDR]; !has && pool.TunnelsOnly && !pool.Disabled && (pool.Nodes == nil || pool.Nodes.Match(selector.Map(n.Labels))) {
+		if pool.servesTunnels(n.Node) && n.blocksOf(pool.CIDR) == 0 {
 			p.lease(n, family(pool.CIDR), []Pool{pool})
 		}
 	}
 	for f := range n.blocks {
 		for _, pool := range n.demands[f].pools {
-			if _, has := n.capacity[pool.CIDR]; !has {
+			if n.blocksOf(pool.CIDR) == 0 {
 				p.lease(n, f, []Pool{pool})
 			}
 		}
 	}
+}
+
+// blocksOf is how many blocks of a pool the node gives addresses from.
+func (n *nodeState) blocksOf(pool netip.Prefix) int {
+	count := 0
+	for _, h := range n.leases {
+		if h.Pool == pool && !h.withdrawn {
+			count++
+		}
+	}
+	return count
 }
 
 // takeTurns leases blocks until every node has margin free addresses for each demand, or can get no more.
@@ -318,16 +479,24 @@ func (n *nodeState) capacityFor(d demand) uint64 {
 	return sum
 }
 
-// lease plans a block of the first of pools that has one left, and tells whether there was one.
+// lease plans a block of the first of pools that has one left, and tells whether there was one. A block of the node's own
+// that is withdrawn comes first.
 func (p *planner) lease(n *nodeState, family int, pools []Pool) bool {
-	if n.blocks[family] >= p.maxBlocks {
+	pools = slices.DeleteFunc(slices.Clone(pools), func(pool Pool) bool { return p.contested[pool.CIDR] })
+	for _, pool := range pools {
+		for _, h := range n.leases {
+			if h.Pool == pool.CIDR && h.withdrawn && h.free > 0 && !h.claimed {
+				p.restore(h)
+				return true
+			}
+		}
+	}
+	if p.frozen || n.blocks[family] >= p.maxBlocks {
 		return false
 	}
 	for _, pool := range pools {
 		if block, ok := p.space.take(pool, n.Name); ok {
-			lease := Lease{Block: block, Pool: pool.CIDR, Node: n.Name}
-			n.add(lease, p.space.capacity(block))
-			p.plan.Lease = append(p.plan.Lease, lease)
+			p.add(n, pool, block)
 			return true
 		}
 	}
@@ -352,7 +521,7 @@ func (p *planner) shortage(n *nodeState, d demand, missing int) Shortage {
 	switch {
 	case len(s.Pools) == 0:
 		s.Reason = NoPool
-	case n.blocks[d.family] >= p.maxBlocks:
+	case p.limited(n, d.family):
 		s.Reason = BlockLimit
 	default:
 		s.Reason = PoolsFull

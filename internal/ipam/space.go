@@ -154,6 +154,11 @@ func (s *space) capacity(block netip.Prefix) uint64 {
 	return capacity
 }
 
+// isReserved tells whether an address is given out only to who asks for it by name.
+func (s *space) isReserved(addr netip.Addr) bool {
+	return slices.ContainsFunc(s.reserved, func(r netip.Prefix) bool { return r.Contains(addr) })
+}
+
 // startAddress is an address of the pool that depends on pool and node alone.
 func startAddress(pool netip.Prefix, node string) netip.Addr {
 	hash := sha256.Sum256([]byte(pool.String() + " " + node))

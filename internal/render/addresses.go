@@ -116,7 +116,7 @@ func (c *Cluster) automaticPools(n *node, ns *namespace) (pools []string, proble
 	var automatic []string
 	// Of a pool for some namespaces the node has a block only once a pod asks for it.
 	others := c.anyNamespaced(serving)
-	for _, b := range n.leased() {
+	for _, b := range n.usable() {
 		cidr, known := c.poolHolding(b)
 		if !known || !slices.Contains(serving, cidr) {
 			others = true
@@ -150,22 +150,6 @@ func (c *Cluster) servingPools(n *node, ns *namespace) []netip.Prefix {
 	}
 	slices.SortFunc(out, comparePrefixes)
 	return out
-}
-
-// lease is a block as the node gets to know it. Of a pool that is disabled, or is neither for pods nor for tunnels, all addresses
-// are kept back.
-func (c *Cluster) lease(block netip.Prefix) v1alpha1.BlockLease {
-	l := v1alpha1.BlockLease{CIDR: block.String(), Pool: c.poolOf(block), Reserved: c.reservedIn(block)}
-	for _, p := range c.pools {
-		if p.cidr.String() != l.Pool {
-			continue
-		}
-		if p.disabled || !p.forPods && !p.forTunnels {
-			l.Reserved = []string{l.CIDR}
-		}
-		l.TunnelsOnly = l.TunnelsOnly || p.forTunnels && !p.forPods
-	}
-	return l
 }
 
 // namedPools are the CIDRs of the pools in a list of names and CIDRs, or what is wrong with the list. Who names a pool

@@ -9,6 +9,7 @@ package render
 import (
 	"net/netip"
 
+	"github.com/manul-net/manul/internal/ipam"
 	"github.com/manul-net/manul/internal/labelindex"
 	"github.com/manul-net/manul/internal/policy"
 	"github.com/manul-net/manul/internal/routing"
@@ -59,7 +60,7 @@ type Cluster struct {
 	endpoints  map[string]*endpoint // pods
 	hosts      map[string]*endpoint // host endpoints
 	nodes      map[string]*node
-	blocks     map[string]block
+	blocks     map[string]ipam.Holding
 	pools      map[string]pool
 	// floating are the addresses that pods ask for as floating ones.
 	floating map[netip.Addr]*floatingAddress
@@ -137,7 +138,7 @@ func New() *Cluster {
 		felix:            map[string]felix{},
 		inquiries:        map[string]inquiry{},
 		nodes:            map[string]*node{},
-		blocks:           map[string]block{},
+		blocks:           map[string]ipam.Holding{},
 		pools:            map[string]pool{},
 		floating:         map[netip.Addr]*floatingAddress{},
 		reservations:     map[string][]netip.Prefix{},

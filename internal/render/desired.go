@@ -3,6 +3,7 @@ package render
 import (
 	"cmp"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -10,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/manul-net/manul/api/v1alpha1"
+	"github.com/manul-net/manul/internal/ipam"
 )
 
 // Dirty returns the keys of rendered objects whose desired content may have changed since the last call, in the order
@@ -110,7 +112,10 @@ func (n *node) renderEndpoints() v1alpha1.NodeEndpointsSpec {
 func (c *Cluster) renderNetwork(n *node) v1alpha1.NodeNetworkSpec {
 	spec := v1alpha1.NodeNetworkSpec{Addresses: n.addresses, Subnets: n.subnets(), Tunnels: n.tunnelEnds(), BGP: c.routes.Member(n.name)}
 	for _, b := range n.leased() {
-		spec.Blocks = append(spec.Blocks, b.String())
+		spec.Blocks = append(spec.Blocks, b.Block.String())
+	}
+	for _, loan := range n.loans() {
+		spec.Borrowed = append(spec.Borrowed, loan.Address.String())
 	}
 	spec.Single = c.singleOn(n)
 	return spec
@@ -126,6 +131,12 @@ func (c *Cluster) renderState(n *node) v1alpha1.NodeStateSpec {
 	}
 	for _, b := range n.leased() {
 		spec.Blocks = append(spec.Blocks, c.lease(b))
+	}
+	for _, loan := range n.loans() {
+		spec.Borrowed = append(spec.Borrowed, v1alpha1.BorrowedAddress{
+			Address: loan.Address.String(), Pool: c.poolOf(netip.PrefixFrom(loan.Address, loan.Address.BitLen())),
+			Recalled: loan.State == ipam.LoanRecalled, Revision: loan.Revision,
+		})
 	}
 	for _, e := range sortedEndpoints(n.hosts) {
 		spec.HostEndpoints = append(spec.HostEndpoints, c.renderHost(e))

@@ -143,8 +143,8 @@ func (c *Cluster) touchFloatingAddress(addr netip.Addr, f *floatingAddress) {
 		c.touch(KindNodeNetwork, e.node.name)
 	}
 	for _, b := range c.blocks {
-		if b.cidr.Contains(addr) {
-			c.touch(KindNodeState, b.node)
+		if b.Block.Contains(addr) {
+			c.touch(KindNodeState, b.Node)
 		}
 	}
 }

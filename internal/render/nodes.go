@@ -4,13 +4,12 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 
 	"github.com/manul-net/manul/api/v1alpha1"
-	v3 "github.com/manul-net/manul/api/v3"
+	"github.com/manul-net/manul/internal/ipam"
 	"github.com/manul-net/manul/internal/routing"
 )
 
@@ -34,7 +33,9 @@ type node struct {
 	labels    map[string]string
 	endpoints map[string]*endpoint // pods
 	hosts     map[string]*endpoint // host endpoints
-	blocks    map[string]block
+	blocks    map[string]ipam.Holding
+	// borrowed are blocks of other nodes of which the node has single addresses, by the name of the block's object.
+	borrowed map[string]ipam.Holding
 
 	// podCIDRs are those that Kubernetes allotted to the node, podCIDRBlocks the names of the blocks that stand for them.
 	podCIDRs, podCIDRBlocks []string
@@ -69,7 +70,7 @@ func (c *Cluster) node(name string) *node {
 	n := c.nodes[name]
 	if n == nil {
 		n = &node{
-			name: name, endpoints: map[string]*endpoint{}, hosts: map[string]*endpoint{}, blocks: map[string]block{},
+			name: name, endpoints: map[string]*endpoint{}, hosts: map[string]*endpoint{}, blocks: map[string]ipam.Holding{}, borrowed: map[string]ipam.Holding{},
 			waiting: map[*policyState]struct{}{}, required: map[*policyState]int{},
 		}
 		c.nodes[name] = n
@@ -78,7 +79,7 @@ func (c *Cluster) node(name string) *node {
 }
 
 func (c *Cluster) dropNode(n *node) {
-	if !n.hasAgent() && len(n.endpoints) == 0 && len(n.blocks) == 0 && n.state == nil && n.endpointsObject == nil && n.network == nil {
+	if !n.hasAgent() && len(n.endpoints) == 0 && len(n.blocks) == 0 && len(n.borrowed) == 0 && n.state == nil && n.endpointsObject == nil && n.network == nil {
 		delete(c.nodes, n.name)
 	}
 }
@@ -284,63 +285,6 @@ func (n *node) addressesOf(e *endpoint) []string {
 		return nil
 	}
 	return held.Addresses
-}
-
-// block is an address block leased to a node.
-type block struct {
-	node string
-	cidr netip.Prefix
-}
-
-// affinityHost introduces the name of the node to which a block is leased.
-const affinityHost = "host:"
-
-func (c *Cluster) setBlock(o *v3.IPAMBlock) {
-	cidr, err := netip.ParsePrefix(o.Spec.CIDR)
-	if err != nil || o.Spec.Affinity == nil || o.Spec.Deleted {
-		c.deleteBlock(o.Name)
-		return
-	}
-	name, ok := strings.CutPrefix(*o.Spec.Affinity, affinityHost)
-	if !ok {
-		c.deleteBlock(o.Name)
-		return
-	}
-	b := block{node: name, cidr: cidr.Masked()}
-	if c.blocks[o.Name] == b {
-		return
-	}
-	c.deleteBlock(o.Name)
-	c.blocks[o.Name] = b
-	c.node(name).blocks[o.Name] = b
-	c.touchBlocks(name)
-}
-
-func (c *Cluster) deleteBlock(name string) {
-	b, ok := c.blocks[name]
-	if !ok {
-		return
-	}
-	n := c.node(b.node)
-	delete(c.blocks, name)
-	delete(n.blocks, name)
-	c.touchBlocks(b.node)
-	c.dropNode(n)
-}
-
-func (c *Cluster) touchBlocks(node string) {
-	c.touch(KindNodeState, node)
-	c.touch(KindNodeNetwork, node)
-}
-
-// leased are the blocks of a node in order.
-func (n *node) leased() []netip.Prefix {
-	var out []netip.Prefix
-	for _, b := range n.blocks {
-		out = append(out, b.cidr)
-	}
-	slices.SortFunc(out, comparePrefixes)
-	return slices.Compact(out)
 }
 
 // Demand returns how many endpoints each node has, for leasing blocks. A node without endpoints counts 0.

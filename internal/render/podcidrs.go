@@ -10,6 +10,7 @@ import (
 
 	"github.com/manul-net/manul/api/v1alpha1"
 	v3 "github.com/manul-net/manul/api/v3"
+	"github.com/manul-net/manul/internal/blocks"
 )
 
 // maxPodCIDRBits bounds the addresses of a CIDR of a node's pods: a node keeps 4,096 at most in one block.
@@ -47,7 +48,7 @@ func (c *Cluster) blocksOfPodCIDRs(n *node) {
 			if !ok {
 				continue
 			}
-			name, host := "node "+n.name+" "+cidr.String(), affinityHost+n.name // no object of the API server has a name with blanks
+			name, host := "node "+n.name+" "+cidr.String(), blocks.HostAffinity+n.name // no object of the API server has a name with blanks
 			names = append(names, name)
 			c.setBlock(&v3.IPAMBlock{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: v3.IPAMBlockSpec{CIDR: cidr.String(), Affinity: &host}})
 		}

@@ -13,8 +13,15 @@ import (
 
 // Addresses gives addresses out of the node's leased blocks, durably.
 type Addresses interface {
-	// SetBlocks gives the blocks that are leased to the node, and how long an address rests after use.
-	SetBlocks(blocks []v1alpha1.BlockLease, cooldown time.Duration) error
+	// SetLeases gives the blocks that are leased to the node, the addresses that it borrowed, and how long an address rests after
+	// use.
+	SetLeases(blocks []v1alpha1.BlockLease, borrowed []v1alpha1.BorrowedAddress, cooldown time.Duration) error
+	// Leases is what the node has agreed to about leases, in order of CIDR. cooling: time alone will add to it.
+	Leases() (list []v1alpha1.LeaseStatus, cooling bool)
+	// NeedsAdoption tells whether nothing is known of the addresses that were in use before.
+	NeedsAdoption() (bool, error)
+	// Adopt notes which addresses pods had before, in as far as it is known.
+	Adopt(before []v1alpha1.EndpointStatus) error
 	// Allocate gives a pod its addresses: the same for the same UID.
 	Allocate(endpoint, uid string, request v1alpha1.AddressRequest) ([]netip.Addr, error)
 	// AllocateTunnel gives an end of a tunnel its address out of the blocks of one pool: the same for the same owner, which no pod
@@ -45,11 +52,11 @@ func (a *Agent) giveAddresses() {
 		return
 	}
 	a.pending.addresses = false
-	spec := &a.nodeState.Spec
-	cooldown := time.Duration(spec.Settings.IPAMCooldownSeconds) * time.Second
-	if err := a.Addresses.SetBlocks(spec.Blocks, cooldown); err != nil {
-		a.Log.Error("address blocks were not taken over", "error", err)
+	if !a.adopted() {
+		return
 	}
+	spec := &a.nodeState.Spec
+	a.takeLeases(spec)
 	uids := make([]string, 0, len(spec.Endpoints))
 	problems := map[string]error{}
 	for i := range spec.Endpoints {
@@ -81,6 +88,47 @@ func (a *Agent) giveAddresses() {
 	if err := a.lookAtAddresses(); err != nil {
 		a.Log.Error("addresses in use are not known", "error", err)
 	}
+}
+
+// adopted sees to it that the addresses which are in use are known before any is given. After the loss of the journal, what the
+// node last reported tells.
+func (a *Agent) adopted() bool {
+	needed, err := a.Addresses.NeedsAdoption()
+	if err == nil && needed {
+		if !a.synced[source.NodeState] {
+			return false // the end of the first synchronization looks again
+		}
+		err = a.Addresses.Adopt(a.reported.Endpoints)
+	}
+	if err != nil {
+		a.Log.Error("addresses in use are not known, so none are given", "error", err)
+		a.timers.addresses.within(addressRetry)
+		return false
+	}
+	return true
+}
+
+// takeLeases takes over what the node may give addresses from. When its state is gone, so is the node as far as the cluster knows: it
+// gives no more, for others may.
+func (a *Agent) takeLeases(spec *v1alpha1.NodeStateSpec) {
+	blocks, borrowed := spec.Blocks, spec.Borrowed
+	if _, there := a.known[source.NodeState][a.Node]; a.synced[source.NodeState] && !there {
+		blocks, borrowed = nil, nil
+	}
+	cooldown := time.Duration(spec.Settings.IPAMCooldownSeconds) * time.Second
+	if err := a.Addresses.SetLeases(blocks, borrowed, cooldown); err != nil {
+		a.Log.Error("address blocks were not taken over", "error", err)
+		a.timers.addresses.within(addressRetry)
+	}
+}
+
+// leaseStatus is what the node has agreed to about leases.
+func (a *Agent) leaseStatus() []v1alpha1.LeaseStatus {
+	list, cooling := a.Addresses.Leases()
+	if cooling {
+		a.timers.addresses.within(addressRetry)
+	}
+	return list
 }
 
 func (a *Agent) allocate(e *v1alpha1.Endpoint) error {

@@ -161,6 +161,8 @@ func (i *fakeInterfaces) set(iface, addr string) {
 // fakeAddresses counts upwards within the first block.
 type fakeAddresses struct {
 	blocks   []v1alpha1.BlockLease
+	leases   []v1alpha1.LeaseStatus
+	lost     bool // the journal is new
 	next     netip.Addr
 	held     map[owner][]netip.Addr
 	attached map[string]owner
@@ -170,10 +172,25 @@ func newFakeAddresses() *fakeAddresses {
 	return &fakeAddresses{held: map[owner][]netip.Addr{}, attached: map[string]owner{}}
 }
 
-func (f *fakeAddresses) SetBlocks(blocks []v1alpha1.BlockLease, _ time.Duration) error {
+func (f *fakeAddresses) SetLeases(blocks []v1alpha1.BlockLease, _ []v1alpha1.BorrowedAddress, _ time.Duration) error {
 	f.blocks = blocks
 	if len(blocks) > 0 && !f.next.IsValid() {
 		f.next = netip.MustParsePrefix(blocks[0].CIDR).Addr()
+	}
+	return nil
+}
+
+func (f *fakeAddresses) Leases() ([]v1alpha1.LeaseStatus, bool) { return f.leases, false }
+
+func (f *fakeAddresses) NeedsAdoption() (bool, error) { return f.lost, nil }
+
+func (f *fakeAddresses) Adopt(before []v1alpha1.EndpointStatus) error {
+	f.lost = false
+	for _, e := range before {
+		for _, addr := range e.Addresses {
+			o := owner{e.ID, string(e.UID)}
+			f.held[o] = append(f.held[o], netip.MustParseAddr(addr))
+		}
 	}
 	return nil
 }

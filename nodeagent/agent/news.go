@@ -130,8 +130,9 @@ func (a *Agent) remove(kind source.Kind, name string) {
 			break
 		}
 		// Without the operator's word the node goes on as it is, and so it does after a restart.
-		a.Log.Warn("this node's NodeState is gone; keeping what it said")
+		a.Log.Warn("this node's NodeState is gone; keeping what it said, but for its leases of addresses")
 		delete(a.known[kind], name)
+		a.pending.addresses = true
 		return
 	case source.NodeEndpoints:
 		a.state.DeleteEndpoints(name)

@@ -84,6 +84,7 @@ func (a *Agent) status(ctx context.Context) v1alpha1.NodeStateStatus {
 	status := v1alpha1.NodeStateStatus{
 		ObservedGeneration: a.observed,
 		Endpoints:          a.endpointStatus(),
+		Leases:             a.leaseStatus(),
 		NodeAddresses:      a.nodeAddresses(),
 		Tunnels:            a.tunnelStatus(),
 		BGPSessions:        sessions,

@@ -109,7 +109,7 @@ func (n *testNode) start(follow source.Source) (stop func()) {
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	given, err := openAddresses(filepath.Join(n.dir, "state", "addresses.db"))
+	given, err := OpenAddresses(filepath.Join(n.dir, "state", "addresses.db"))
 	if err != nil {
 		n.t.Fatal(err)
 	}

@@ -21,6 +21,7 @@ import (
 
 	"github.com/manul-net/manul/cni/conflist"
 	"github.com/manul-net/manul/cni/protocol"
+	"github.com/manul-net/manul/nodeagent/addresses"
 	"github.com/manul-net/manul/nodeagent/agent"
 	"github.com/manul-net/manul/nodeagent/checkpoint"
 	"github.com/manul-net/manul/nodeagent/cniserver"
@@ -65,9 +66,9 @@ func run(ctx context.Context, o *options, log *slog.Logger) (err error) {
 		return err
 	}
 	resources.add(file.Close)
-	var given agent.Addresses = noAddresses{}
+	var given agent.Addresses = addresses.None{}
 	if !o.standalone {
-		journal, err := openAddresses(filepath.Join(o.state, "addresses.db"))
+		journal, err := OpenAddresses(filepath.Join(o.state, "addresses.db"))
 		if err != nil {
 			return err
 		}

@@ -77,7 +77,7 @@ func (a *Allocator) choose(request Request) ([]netip.Addr, error) {
 	var candidates []*block
 	for _, b := range a.blocks {
 		asked := len(request.Pools) == 0 || slices.Contains(request.Pools, b.Pool)
-		if asked && (request.Tunnel || !b.TunnelsOnly) {
+		if asked && !b.Withdrawn && (request.Tunnel || !b.TunnelsOnly) {
 			candidates = append(candidates, b)
 		}
 	}
@@ -96,7 +96,10 @@ func (a *Allocator) choose(request Request) ([]netip.Addr, error) {
 			}
 			continue
 		}
-		addr, ok := a.longestFree(family)
+		addr, ok := a.longestFree(family, false)
+		if !ok {
+			addr, ok = a.longestFree(family, true)
+		}
 		if !ok {
 			return nil, &ExhaustedError{Blocks: a.uses(family)}
 		}
@@ -108,12 +111,16 @@ func (a *Allocator) choose(request Request) ([]netip.Addr, error) {
 	return addrs, nil
 }
 
-// longestFree is the address that has been free for the longest time, the lowest among equals; never used is longest.
-func (a *Allocator) longestFree(blocks []*block) (netip.Addr, bool) {
+// longestFree is the address that has been free for the longest time, the lowest among equals; never used is longest. It is
+// one of the borrowed ones or of the others.
+func (a *Allocator) longestFree(blocks []*block, borrowed bool) (netip.Addr, bool) {
 	now := a.now()
 	var best netip.Addr
 	var bestAt int64
 	for _, b := range blocks {
+		if b.Borrowed != borrowed {
+			continue
+		}
 		for offset, at := range b.state {
 			if at == inUse {
 				continue
@@ -127,7 +134,7 @@ func (a *Allocator) longestFree(blocks []*block) (netip.Addr, bool) {
 				continue
 			}
 			addr := b.at(offset)
-			if b.reserved(addr) {
+			if b.reserved(addr) || b.lends(addr) {
 				continue
 			}
 			if best, bestAt = addr, at; at == neverUsed {
@@ -153,7 +160,7 @@ func (a *Allocator) chooseFixed(fixed []netip.Addr, unmanaged bool) ([]netip.Add
 		if key, taken := a.used[addr]; taken {
 			return nil, &InUseError{Address: addr, By: a.owners[key].Owner}
 		}
-		if !unmanaged && a.blockOf(addr) == nil {
+		if b := a.blockOf(addr); !unmanaged && (b == nil || b.Withdrawn || b.lends(addr)) {
 			err := &OutsideError{Address: addr}
 			for _, b := range a.blocks {
 				if b.CIDR.Addr().BitLen() == addr.BitLen() {

@@ -89,6 +89,8 @@ type Allocator struct {
 	attached map[string]ownerKey
 	// blocks in order of CIDR.
 	blocks []*block
+	// stances are what the node has agreed to about blocks.
+	stances map[netip.Prefix]stance
 	// orphans are the times at which addresses outside all blocks were freed. They are kept for the cooldown, in case
 	// their block comes back.
 	orphans map[netip.Addr]int64

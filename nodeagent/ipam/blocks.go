@@ -19,6 +19,14 @@ type Block struct {
 	CIDR, Pool netip.Prefix
 	// Reserved addresses are given out only if asked for by name.
 	Reserved []netip.Prefix
+	// Borrowed: a single address of another node's block. It is given out when the node's own blocks have none.
+	Borrowed bool
+	// Withdrawn: nothing more is given out.
+	Withdrawn bool
+	// Lent addresses are other nodes' to give out.
+	Lent []netip.Addr
+	// Revision of the lease: of two that differ the higher counts, whichever comes last.
+	Revision int64
 	// TunnelsOnly: only the node's ends of tunnels get addresses, but for pods that ask for one by name.
 	TunnelsOnly bool
 }
@@ -26,9 +34,12 @@ type Block struct {
 // BlockUse tells how full a block is. The parts sum up to Size.
 type BlockUse struct {
 	CIDR netip.Prefix
+	// Pool that the block was cut from.
+	Pool netip.Prefix
 	Size int
-	// InUse addresses; Cooling: free, but not long enough yet; Reserved: free, but kept back; Free: to be had.
-	InUse, Cooling, Reserved, Free int
+	// InUse addresses; Cooling: free, but not long enough yet; Reserved: free, but kept back; Lent: free here, and other nodes' to
+	// give out; Free: to be had.
+	InUse, Cooling, Reserved, Lent, Free int
 }
 
 // States of an address in a block; a free address that was in use has the time at which it was freed.
@@ -43,7 +54,9 @@ type block struct {
 	state []int64
 }
 
-func (b *block) setState(addr netip.Addr, state int64) { b.state[ipam.Offset(b.CIDR, addr)] = state }
+func (b *block) setState(addr netip.Addr, state int64) { b.state[b.offset(addr)] = state }
+
+func (b *block) offset(addr netip.Addr) int { return int(ipam.Offset(b.CIDR, addr)) }
 
 // at is the address at an offset from the block's first.
 func (b *block) at(offset int) netip.Addr {
@@ -54,12 +67,16 @@ func (b *block) reserved(addr netip.Addr) bool {
 	return slices.ContainsFunc(b.Reserved, func(r netip.Prefix) bool { return r.Contains(addr) })
 }
 
+func (b *block) lends(addr netip.Addr) bool { return slices.Contains(b.Lent, addr) }
+
 func (b *block) use(now, cooldown int64) BlockUse {
-	use := BlockUse{CIDR: b.CIDR, Size: len(b.state)}
+	use := BlockUse{CIDR: b.CIDR, Pool: b.Pool, Size: len(b.state)}
 	for offset, state := range b.state {
 		switch {
 		case state == inUse:
 			use.InUse++
+		case b.lends(b.at(offset)):
+			use.Lent++
 		case b.reserved(b.at(offset)):
 			use.Reserved++
 		case state != neverUsed && now-state < cooldown:
@@ -71,7 +88,8 @@ func (b *block) use(now, cooldown int64) BlockUse {
 	return use
 }
 
-// SetBlocks gives all the blocks that the node has leased. Addresses in use stay in use though their block be withdrawn.
+// SetBlocks gives all the blocks that the node has leased, and the addresses that it borrowed. Addresses in use stay in use
+// though their block be withdrawn. What is withdrawn or lent is given to nobody from the return on, nor after a restart.
 func (a *Allocator) SetBlocks(blocks []Block) error {
 	next, err := newBlocks(blocks)
 	if err != nil {
@@ -79,8 +97,12 @@ func (a *Allocator) SetBlocks(blocks []Block) error {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if err := a.commit(change{stances: a.agree(next)}); err != nil {
+		return fmt.Errorf("taking over address blocks: %w", err)
+	}
 	same := slices.EqualFunc(a.blocks, next, func(a, b *block) bool {
-		return a.CIDR == b.CIDR && a.Pool == b.Pool && a.TunnelsOnly == b.TunnelsOnly && slices.Equal(a.Reserved, b.Reserved)
+		return a.CIDR == b.CIDR && a.Pool == b.Pool && a.TunnelsOnly == b.TunnelsOnly && a.Borrowed == b.Borrowed &&
+			slices.Equal(a.Reserved, b.Reserved) && a.stance().equal(b.stance())
 	})
 	if !same {
 		a.fillBlocks(next)
@@ -132,7 +154,14 @@ func newBlocks(blocks []Block) ([]*block, error) {
 		case !b.Pool.Contains(b.CIDR.Addr()) || b.Pool.Bits() > b.CIDR.Bits():
 			return nil, fmt.Errorf("block %s does not lie in its pool %s", b.CIDR, b.Pool)
 		}
+		if b.Borrowed && !b.CIDR.IsSingleIP() {
+			return nil, fmt.Errorf("borrowed block %s is not a single address", b.CIDR)
+		}
 		b.Reserved = slices.Clone(b.Reserved)
+		b.Lent = slices.SortedFunc(slices.Values(b.Lent), netip.Addr.Compare)
+		if i := slices.IndexFunc(b.Lent, func(addr netip.Addr) bool { return !b.CIDR.Contains(addr) }); i >= 0 {
+			return nil, fmt.Errorf("lent address %s does not lie in block %s", b.Lent[i], b.CIDR)
+		}
 		next = append(next, &block{Block: b, state: make([]int64, ipam.Size(b.CIDR))})
 	}
 	slices.SortFunc(next, func(a, b *block) int { return a.CIDR.Compare(b.CIDR) })

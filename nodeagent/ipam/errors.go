@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -15,10 +16,14 @@ type ExhaustedError struct {
 	Blocks []BlockUse
 }
 
-// Error names the blocks and how full they are.
+// Error names the pools, the blocks and how full they are, and what to do.
 func (e *ExhaustedError) Error() string {
+	var pools []netip.Prefix
 	parts := make([]string, 0, len(e.Blocks))
 	for _, b := range e.Blocks {
+		if !slices.Contains(pools, b.Pool) {
+			pools = append(pools, b.Pool)
+		}
 		part := fmt.Sprintf("%s (%d of %d in use", b.CIDR, b.InUse, b.Size)
 		if b.Cooling > 0 {
 			part += fmt.Sprintf(", %d in cooldown", b.Cooling)
@@ -26,9 +31,13 @@ func (e *ExhaustedError) Error() string {
 		if b.Reserved > 0 {
 			part += fmt.Sprintf(", %d reserved", b.Reserved)
 		}
+		if b.Lent > 0 {
+			part += fmt.Sprintf(", %d lent to other nodes", b.Lent)
+		}
 		parts = append(parts, part+")")
 	}
-	return "no free address in " + strings.Join(parts, ", ")
+	return "no free address in " + strings.Join(parts, ", ") + " of pool " + list(pools, ", ") +
+		": the node gets more as long as the pool has any; if this lasts, kubectl get ippools tells how full it is: add an IPPool, or delete pods"
 }
 
 // NoBlockError says that the node has leased no block that could serve a request.

@@ -19,7 +19,18 @@ const lockWait = time.Second
 
 // journal keeps owners and the times at which addresses were freed in a bbolt file. Each write is one transaction,
 // synced to disk.
-type journal struct{ db *bbolt.DB }
+type journal struct {
+	db *bbolt.DB
+	// around, if set, is called in place of each write, which it may carry out. It is for tests that cut the process off.
+	around func(write func() error) error
+}
+
+func (j *journal) update(do func(*bbolt.Tx) error) error {
+	if j.around != nil {
+		return j.around(func() error { return j.db.Update(do) })
+	}
+	return j.db.Update(do)
+}
 
 // entry is a record on disk. Its key is the owner's.
 type entry struct {
@@ -32,6 +43,8 @@ type entry struct {
 func bucketMeta() []byte   { return []byte("meta") }
 func bucketOwners() []byte { return []byte("owners") }
 func bucketFreed() []byte  { return []byte("freed") }
+func bucketLeases() []byte { return []byte("leases") }
+func keyFresh() []byte     { return []byte("fresh") }
 func keyVersion() []byte   { return []byte("version") }
 
 func openJournal(path string) (*journal, error) {
@@ -40,7 +53,7 @@ func openJournal(path string) (*journal, error) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	err = db.Update(func(tx *bbolt.Tx) error {
-		for _, name := range [][]byte{bucketMeta(), bucketOwners(), bucketFreed()} {
+		for _, name := range [][]byte{bucketMeta(), bucketOwners(), bucketFreed(), bucketLeases()} {
 			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 				return fmt.Errorf("making bucket %s: %w", name, err)
 			}
@@ -50,6 +63,9 @@ func openJournal(path string) (*journal, error) {
 		case journalVersion:
 			return nil
 		case "":
+			if err := meta.Put(keyFresh(), []byte{1}); err != nil {
+				return fmt.Errorf("marking it as new: %w", err)
+			}
 			return meta.Put(keyVersion(), []byte(journalVersion))
 		default:
 			return fmt.Errorf("it has version %q, this program writes version %s", version, journalVersion)
@@ -66,7 +82,7 @@ func (j *journal) close() error { return j.db.Close() }
 
 // read returns all that the journal holds, as a change from nothing.
 func (j *journal) read() (change, error) {
-	c := change{owners: map[ownerKey]*record{}, freed: map[netip.Addr]int64{}}
+	c := change{owners: map[ownerKey]*record{}, freed: map[netip.Addr]int64{}, stances: map[netip.Prefix]*stance{}}
 	used := map[netip.Addr]string{}
 	err := j.db.View(func(tx *bbolt.Tx) error {
 		err := tx.Bucket(bucketOwners()).ForEach(func(key, value []byte) error {
@@ -81,6 +97,21 @@ func (j *journal) read() (change, error) {
 				used[addr] = string(key)
 			}
 			c.owners[ownerKey(key)] = &record{Owner: Owner{Endpoint: e.Endpoint, UID: e.UID}, Addresses: e.Addresses, Attachments: e.Attachments}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		err = tx.Bucket(bucketLeases()).ForEach(func(key, value []byte) error {
+			cidr, err := netip.ParsePrefix(string(key))
+			if err != nil {
+				return fmt.Errorf("reading block %q: %w", key, err)
+			}
+			var s stance
+			if err := json.Unmarshal(value, &s); err != nil {
+				return fmt.Errorf("reading block %q: %w", key, err)
+			}
+			c.stances[cidr] = &s
 			return nil
 		})
 		if err != nil {
@@ -103,7 +134,7 @@ func (j *journal) read() (change, error) {
 
 // write makes a change durable.
 func (j *journal) write(c change) error {
-	err := j.db.Update(func(tx *bbolt.Tx) error {
+	err := j.update(func(tx *bbolt.Tx) error {
 		owners, freed := tx.Bucket(bucketOwners()), tx.Bucket(bucketFreed())
 		for key, r := range c.owners {
 			if err := putOwner(owners, key, r); err != nil {
@@ -113,6 +144,12 @@ func (j *journal) write(c change) error {
 		for addr, at := range c.freed {
 			if err := putFreed(freed, addr, at); err != nil {
 				return fmt.Errorf("writing freed address %s: %w", addr, err)
+			}
+		}
+		leases := tx.Bucket(bucketLeases())
+		for cidr, s := range c.stances {
+			if err := putStance(leases, cidr, s); err != nil {
+				return fmt.Errorf("writing block %s: %w", cidr, err)
 			}
 		}
 		return nil
@@ -139,4 +176,29 @@ func putFreed(bucket *bbolt.Bucket, addr netip.Addr, at int64) error {
 		return bucket.Delete(addr.AsSlice())
 	}
 	return bucket.Put(addr.AsSlice(), binary.BigEndian.AppendUint64(nil, uint64(at)))
+}
+
+func putStance(bucket *bbolt.Bucket, cidr netip.Prefix, s *stance) error {
+	if s == nil {
+		return bucket.Delete([]byte(cidr.String()))
+	}
+	value, err := json.Marshal(s)
+	if err != nil {
+		return err
+	}
+	return bucket.Put([]byte(cidr.String()), value)
+}
+
+// fresh tells whether nothing was known of the addresses in use when the journal was made, and nobody has told since.
+func (j *journal) fresh() (fresh bool, err error) {
+	err = j.db.View(func(tx *bbolt.Tx) error {
+		fresh = tx.Bucket(bucketMeta()).Get(keyFresh()) != nil
+		return nil
+	})
+	return fresh, err
+}
+
+// known notes that what was in use before the journal was made is in it.
+func (j *journal) known() error {
+	return j.update(func(tx *bbolt.Tx) error { return tx.Bucket(bucketMeta()).Delete(keyFresh()) })
 }

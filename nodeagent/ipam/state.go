@@ -40,6 +40,8 @@ type change struct {
 	owners map[ownerKey]*record
 	// freed: when an address was freed; 0: it is not free any more, or nobody needs to know when.
 	freed map[netip.Addr]int64
+	// stances by block; nil: the node has none any more.
+	stances map[netip.Prefix]*stance
 }
 
 // commit puts a change on disk and then into memory. If the disk fails, it cannot be known which state it has: memory is
@@ -48,7 +50,7 @@ func (a *Allocator) commit(c change) error {
 	if a.broken != nil {
 		return a.broken
 	}
-	if len(c.owners) == 0 && len(c.freed) == 0 {
+	if len(c.owners) == 0 && len(c.freed) == 0 && len(c.stances) == 0 {
 		return nil
 	}
 	if err := a.journal.write(c); err != nil {
@@ -73,6 +75,7 @@ func (a *Allocator) load() error {
 		c.freed[addr] = min(at, now)
 	}
 	a.owners, a.used, a.attached, a.orphans = map[ownerKey]*record{}, map[netip.Addr]ownerKey{}, map[string]ownerKey{}, map[netip.Addr]int64{}
+	a.stances = map[netip.Prefix]stance{}
 	for _, r := range c.owners {
 		r.since, r.named = now, true
 	}
@@ -99,6 +102,13 @@ func (a *Allocator) reload() error {
 
 // apply puts a change into memory. What is taken away goes first, since an address may pass from one owner to another.
 func (a *Allocator) apply(c change) {
+	for cidr, s := range c.stances {
+		if s == nil {
+			delete(a.stances, cidr)
+		} else {
+			a.stances[cidr] = *s
+		}
+	}
 	for key := range c.owners {
 		old, ok := a.owners[key]
 		if !ok {

@@ -15,7 +15,8 @@ type destination struct {
 	workloads map[string]int        // interfaces
 	floating  string                // interface of the workload whose floating address it is
 	own       bool                  // a block of this node
-	gateways  map[string]netip.Addr // node -> its address
+	gateways  map[string]netip.Addr // node that has the block -> its address
+	singles   map[string]netip.Addr // node behind which the single address is -> the node's own
 }
 
 // route decides. Two claims to one block, while it moves, are decided the same way on every node.
@@ -25,6 +26,8 @@ func (d *destination) route() (tables.Route, bool) {
 		return tables.Route{Type: tables.Workload, Interface: least(d.workloads)}, true
 	case d.floating != "":
 		return tables.Route{Type: tables.Workload, Interface: d.floating}, true
+	case len(d.singles) > 0: // counts before a block of one address
+		return tables.Route{Type: tables.Gateway, NextHop: d.singles[least(d.singles)]}, true
 	case d.own:
 		return tables.Route{Type: tables.Blackhole}, true
 	case len(d.gateways) > 0:
@@ -50,7 +53,7 @@ func least[V any](m map[string]V) string {
 func (s *State) claim(prefix netip.Prefix, change func(*destination)) {
 	d := s.dests[prefix]
 	if d == nil {
-		d = &destination{workloads: map[string]int{}, gateways: map[string]netip.Addr{}}
+		d = &destination{workloads: map[string]int{}, gateways: map[string]netip.Addr{}, singles: map[string]netip.Addr{}}
 		s.dests[prefix] = d
 	}
 	change(d)
@@ -116,13 +119,13 @@ func (s *State) SetNetwork(node string, spec *v1alpha1.NodeNetworkSpec) {
 	s.problem(KindNodeNetwork, node, err)
 	old, _ := gateways(new(s.networks[node])) // its problem was noted when it came
 	s.networks[node] = *spec
+	for block, hop := range next {
+		s.claim(block, func(d *destination) { hop.put(d, node) })
+	}
 	for block := range old {
 		if _, stays := next[block]; !stays {
-			s.claim(block, func(d *destination) { delete(d.gateways, node) })
+			s.claim(block, func(d *destination) { hop{}.put(d, node) })
 		}
-	}
-	for block, hop := range next {
-		s.claim(block, func(d *destination) { d.gateways[node] = hop })
 	}
 	s.setMeshSessions(node)
 }
@@ -153,25 +156,50 @@ func (s *State) OwnAddresses() []netip.Addr {
 	return addrs
 }
 
-// gateways gives the next hop for each block of a node, and for each single address that lies behind it: the node's address of
-// the same family.
-func gateways(spec *v1alpha1.NodeNetworkSpec) (map[netip.Prefix]netip.Addr, error) {
+// hop is how a node's block, or a single address behind it, is reached: by its address for one or the other.
+type hop struct{ block, single netip.Addr }
+
+// put says it of a destination.
+func (h hop) put(d *destination, node string) {
+	for _, x := range []struct {
+		hops map[string]netip.Addr
+		via  netip.Addr
+	}{{d.gateways, h.block}, {d.singles, h.single}} {
+		if x.via.IsValid() {
+			x.hops[node] = x.via
+		} else {
+			delete(x.hops, node)
+		}
+	}
+}
+
+// gateways gives the way to each block of a node, and to each single address that lies behind it, borrowed, floating or without a pool: the node's
+// address of the same family.
+func gateways(spec *v1alpha1.NodeNetworkSpec) (map[netip.Prefix]hop, error) {
 	addrs, problem := addresses(spec.Addresses)
-	hops := make(map[netip.Prefix]netip.Addr, len(spec.Blocks))
+	hops := make(map[netip.Prefix]hop, len(spec.Blocks)+len(spec.Borrowed)+len(spec.Single))
 	blocks, err := prefixes(spec.Blocks)
 	problem = errors.Join(problem, err)
-	single, err := addresses(spec.Single)
+	singles, err := addresses(slices.Concat(spec.Borrowed, spec.Single))
 	problem = errors.Join(problem, err)
-	for _, addr := range single {
-		blocks = append(blocks, netip.PrefixFrom(addr, addr.BitLen()))
+	via := func(cidr netip.Prefix) netip.Addr {
+		i := slices.IndexFunc(addrs, func(a netip.Addr) bool { return a.Is4() == cidr.Addr().Is4() })
+		if i < 0 {
+			problem = errors.Join(problem, fmt.Errorf("block %s: the node has no address of its family", cidr))
+			return netip.Addr{}
+		}
+		return addrs[i]
 	}
 	for _, block := range blocks {
-		i := slices.IndexFunc(addrs, func(a netip.Addr) bool { return a.Is4() == block.Addr().Is4() })
-		if i < 0 {
-			problem = errors.Join(problem, fmt.Errorf("block %s: the node has no address of its family", block))
-			continue
+		if addr := via(block); addr.IsValid() {
+			hops[block] = hop{block: addr}
 		}
-		hops[block] = addrs[i]
+	}
+	for _, single := range singles {
+		cidr := netip.PrefixFrom(single, single.BitLen())
+		if addr := via(cidr); addr.IsValid() {
+			hops[cidr] = hop{block: hops[cidr].block, single: addr}
+		}
 	}
 	return hops, problem
 }

@@ -166,8 +166,19 @@ func (n *told) Held(each func(endpoint, uid string, addrs []netip.Addr)) error {
 
 var errNone = errors.New("the test gives no addresses")
 
-// SetBlocks implements agent.Addresses.
-func (*told) SetBlocks([]v1alpha1.BlockLease, time.Duration) error { return nil }
+// SetLeases implements agent.Addresses.
+func (*told) SetLeases([]v1alpha1.BlockLease, []v1alpha1.BorrowedAddress, time.Duration) error {
+	return nil
+}
+
+// Leases implements agent.Addresses.
+func (*told) Leases() ([]v1alpha1.LeaseStatus, bool) { return nil, false }
+
+// NeedsAdoption implements agent.Addresses.
+func (*told) NeedsAdoption() (bool, error) { return false, nil }
+
+// Adopt implements agent.Addresses.
+func (*told) Adopt([]v1alpha1.EndpointStatus) error { return nil }
 
 // Allocate implements agent.Addresses.
 func (*told) Allocate(string, string, v1alpha1.AddressRequest) ([]netip.Addr, error) {

@@ -57,7 +57,8 @@ func rooms() []room {
 		{path: "internal/validate", project: []string{"api", "internal/selector"}, never: both()},
 		{path: "internal/policy", project: []string{"api", "internal/selector", "internal/validate"}, never: both()},
 		{path: "internal/routing", project: []string{"api", "internal/selector", "internal/labelindex", "internal/validate"}, never: both()},
-		{path: "internal/ipam", project: []string{"api", "internal/selector"}, never: both()},
+		{path: "internal/ipam", project: []string{"internal/selector"}, never: append(ours("api"), both()...)},
+		{path: "internal/blocks", project: []string{"api", "internal/ipam"}, never: both()},
 		{path: "internal/announce", never: noIO()},
 		{path: "internal/usage", project: []string{"api", "internal/ipam"}, never: both()},
 		{path: "internal/render", project: []string{"api", "internal"}, never: both()},
@@ -81,6 +82,7 @@ func rooms() []room {
 		{path: "nodeagent/ipam", project: []string{"internal/ipam"}, never: append(ours("api"), both()...)},
 		{path: "nodeagent/cniserver", project: []string{"cni/protocol"}, never: cluster()},
 		{path: "nodeagent/checkpoint", project: []string{"nodeagent/source"}, never: kernel()},
+		{path: "nodeagent/addresses", project: []string{"api/v1alpha1", "nodeagent/ipam"}, never: both()},
 		{
 			path:    "nodeagent/agent",
 			project: []string{"api/v1alpha1", "cni/protocol", "nodeagent/cniserver", "nodeagent/render", "nodeagent/source", "nodeagent/tables", "nodeagent/connections", "nodeagent/verdict"},

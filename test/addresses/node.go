@@ -1,0 +1,151 @@
+package addresses
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/manul-net/manul/api/v1alpha1"
+	"github.com/manul-net/manul/nodeagent/addresses"
+	"github.com/manul-net/manul/nodeagent/ipam"
+)
+
+// node is a node: its agent as far as it is about addresses, with a real journal, and its pods.
+type node struct {
+	name string
+	api  *api
+	dir  string
+	now  func() time.Time
+
+	disk  int // number of the disk
+	given addresses.Given
+	// off: the machine is.
+	off bool
+	// word is the NodeState that the agent goes by, words those that it may find again after a restart.
+	word  *v1alpha1.NodeState
+	words []*v1alpha1.NodeState
+	// sandboxes that run: the UID of the pod.
+	sandboxes map[string]bool
+}
+
+func (n *node) start() error {
+	var err error
+	n.given, err = addresses.Open(filepath.Join(n.dir, fmt.Sprint(n.name, "-", n.disk)), ipam.Options{Clock: n.now})
+	n.off, n.word = false, nil
+	return err
+}
+
+func (n *node) state() (*v1alpha1.NodeState, bool) {
+	like := &v1alpha1.NodeState{}
+	like.Name = n.name
+	return get(n.api, like)
+}
+
+// hear has the agent take over its NodeState as it is now. When it is gone the agent has no leases.
+func (n *node) hear() error {
+	state, ok := n.state()
+	if !ok {
+		n.word = nil
+		return n.given.SetLeases(nil, nil, 0)
+	}
+	n.words = append(n.words, state)
+	return n.follow(state, true)
+}
+
+// follow has the agent take over a NodeState. synced: it is no older than what the agent may know.
+func (n *node) follow(state *v1alpha1.NodeState, synced bool) error {
+	n.word = state
+	fresh, err := n.given.NeedsAdoption()
+	if err != nil {
+		return err
+	}
+	if fresh {
+		if !synced {
+			return nil
+		}
+		if err := n.given.Adopt(state.Status.Endpoints); err != nil {
+			return err
+		}
+	}
+	if err := n.given.SetLeases(state.Spec.Blocks, state.Spec.Borrowed, 0); err != nil {
+		return err
+	}
+	var uids []string
+	for i := range state.Spec.Endpoints {
+		e := &state.Spec.Endpoints[i]
+		uids = append(uids, string(e.UID))
+		if _, err := n.given.Allocate(e.ID, string(e.UID), e.Addresses); err == nil && !n.sandboxes[string(e.UID)] {
+			if err := n.given.Attach(e.ID, string(e.UID), string(e.UID)); err != nil {
+				return err
+			}
+			n.sandboxes[string(e.UID)] = true
+		}
+	}
+	if synced {
+		return n.given.Retain(uids)
+	}
+	return nil
+}
+
+// say writes the agent's word into the API.
+func (n *node) say() error {
+	state, ok := n.state()
+	if !ok || n.word == nil || n.word.UID != state.UID {
+		return nil
+	}
+	state.Status.Endpoints, state.Status.Leases = nil, nil
+	err := n.given.Held(func(endpoint, uid string, addrs []netip.Addr) {
+		s := v1alpha1.EndpointStatus{ID: endpoint, UID: types.UID(uid)}
+		for _, addr := range addrs {
+			s.Addresses = append(s.Addresses, addr.String())
+		}
+		state.Status.Endpoints = append(state.Status.Endpoints, s)
+	})
+	state.Status.Leases, _ = n.given.Leases()
+	n.api.put(state)
+	return err
+}
+
+// kill ends a pod's sandbox.
+func (n *node) kill(uid string) error {
+	delete(n.sandboxes, uid)
+	return n.given.Detach(uid)
+}
+
+// restart ends the agent and starts it again; until it hears more it goes by an earlier word.
+func (n *node) restart(earlier int) error {
+	if err := n.given.Close(); err != nil {
+		return err
+	}
+	if err := n.start(); err != nil {
+		return err
+	}
+	if len(n.words) == 0 {
+		return nil
+	}
+	return n.follow(n.words[max(0, len(n.words)-1-earlier)], false)
+}
+
+// powerOff ends the agent and all pods.
+func (n *node) powerOff() error {
+	n.off, n.sandboxes, n.words = true, map[string]bool{}, nil
+	return n.given.Close()
+}
+
+// powerOn starts the machine, with the disk that it had or a new one.
+func (n *node) powerOn(lost bool) error {
+	if lost {
+		if err := os.Remove(filepath.Join(n.dir, fmt.Sprint(n.name, "-", n.disk))); err != nil {
+			return err
+		}
+		n.disk++
+	}
+	if err := n.start(); err != nil {
+		return err
+	}
+	return n.given.KeepAttachments(nil)
+}
