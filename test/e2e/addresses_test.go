@@ -58,10 +58,15 @@ func addresses(t *testing.T, c *lab.Cluster) {
 	}
 	t.Cleanup(func() {
 		ctx := context.WithoutCancel(ctx)
-		for _, args := range [][]string{{"delete", "namespace", "crowd", "--timeout=240s"}, {"delete", "ippool", "crowd"}} {
-			if _, err := c.Kubectl(ctx, args...); err != nil {
-				t.Error(err)
-			}
+		if _, err := c.Kubectl(ctx, "delete", "namespace", "crowd", "--timeout=240s"); err != nil {
+			t.Error(err)
+		}
+		// It is refused until the nodes have given up the last address.
+		if err := lab.Eventually(ctx, manyPods, func(ctx context.Context) error {
+			_, err := c.Kubectl(ctx, "delete", "ippool", "crowd")
+			return err
+		}); err != nil {
+			t.Error(err)
 		}
 	})
 	t.Run("a pool of 64 addresses is filled to the last one over three nodes", func(t *testing.T) { filled(t, c) })
@@ -76,7 +81,7 @@ func filled(t *testing.T, c *lab.Cluster) {
 	scale(t, c, crowdPool+1)
 	within(t, c, "the pod without an address is told why", func(ctx context.Context) error {
 		out, err := c.Kubectl(ctx, "get", "events", "-n", "crowd", "-o", `jsonpath={range .items[*]}{.message}{"\n"}{end}`)
-		if err == nil && (!strings.Contains(out, "pool crowd") || !strings.Contains(out, "64 of 64")) {
+		if err == nil && (!strings.Contains(out, "IPPool crowd") || !strings.Contains(out, "64 of 64")) {
 			err = fmt.Errorf("events of the namespace: %s", out)
 		}
 		return err

@@ -25,8 +25,8 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(apiserver.Main(m)) }
 
-// patience is how long a test waits for what takes milliseconds.
-const patience = 30 * time.Second
+// patience is how long a test waits for what takes milliseconds, or, of blocks that go back, half a minute.
+const patience = 90 * time.Second
 
 // cluster is an API server with the project's kinds and nothing in it.
 type cluster struct {

@@ -271,6 +271,28 @@ func TestBlocksComeAndGo(t *testing.T) {
 	})
 }
 
+// TestPoolIsKeptFromANode has a pool's blocks asked back from a node that may not use it any more.
+func TestPoolIsKeptFromANode(t *testing.T) {
+	k := newCluster(t)
+	k.agents()
+	k.create(node("node1", "10.0.0.11"))
+	k.operator(withPool())
+	var cidr string
+	k.eventually("node1 has a block", func() (err error) {
+		cidr, err = k.blockOf("node1", "10.48.0.0/16")
+		return err
+	})
+	pool := &v3.IPPool{ObjectMeta: metav1.ObjectMeta{Name: "default-ipv4-ippool"}}
+	k.edit(pool, func() { pool.Spec.NodeSelector = "has(nobody)" })
+	k.eventually("the block is withdrawn", func() error {
+		block := &v3.IPAMBlock{ObjectMeta: metav1.ObjectMeta{Name: strings.NewReplacer(".", "-", "/", "-").Replace(cidr)}}
+		if k.get(block) && !block.Spec.Deleted {
+			return fmt.Errorf("block %s is %+v", block.Name, block.Spec)
+		}
+		return nil
+	})
+}
+
 // TestTwoOperatorsDoNotFight runs two, of which one writes; then the writer ends and the other goes on.
 func TestTwoOperatorsDoNotFight(t *testing.T) {
 	k := newCluster(t)
