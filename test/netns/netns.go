@@ -165,12 +165,12 @@ func (n *NS) usable(address *netlink.Addr) bool {
 }
 
 // settleWait bounds the wait for what the kernel does in the background.
-const settleWait = 10 * time.Second
+const settleWait = time.Minute
 
 // until waits for something that the kernel does in the background.
 func (n *NS) until(problem string, done func() bool) {
 	n.t.Helper()
-	for deadline := time.Now().Add(settleWait); !done(); runtime.Gosched() {
+	for deadline := time.Now().Add(settleWait); !done(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			n.t.Fatal(problem)
 		}
