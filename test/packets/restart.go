@@ -64,6 +64,26 @@ func missingSet(t *testing.T, subject Subject) {
 	RefusedProgram(t, subject, tables.Rule{Action: tables.Allow, Source: tables.Entity{Sets: []string{"no-such-set"}}}, AddSets)
 }
 
+// The set comes after the program, and after a restart.
+func setComesLate(t *testing.T, subject Subject) {
+	n := NewNode(t, subject)
+	p := NewTables()
+	p.Programs.Set("p", tables.Program{Ingress: []tables.Rule{{Action: tables.Allow, Source: tables.Entity{Sets: []string{"late"}}}, {Action: tables.Log}}})
+	server := Unrestricted(ServerPod)
+	server.Ingress = []tables.Tier{Tier(tables.Deny, "p")}
+	p.Endpoints.Set(InterfaceOf(ServerPod), server)
+	p.Endpoints.Set(InterfaceOf(ClientPod), Unrestricted(ClientPod))
+	n.WantItems(n.TryApply(p), "PolicyProgram p")
+	n.Reopen()
+	n.WantItems(n.TryApply(p), "PolicyProgram p")
+	n.Verify(TCP(IPv4, ClientPod, ServerPod, 80, false))
+	p.Sets.Set("late", tables.Addresses)
+	p.Members.Set(AddressMember("late", Address(ClientPod, IPv4)), struct{}{})
+	n.Apply(p)
+	n.Verify(TCP(IPv4, ClientPod, ServerPod, 80, true))
+	n.SameAsFresh(p)
+}
+
 // RefusedProgram checks that one program that can't be put into force, for its wrong rule, does not keep others from being
 // in force. It stays in its previous form; where there is none, as that of a folded program, what needs it drops. prepare may add to the tables what the
 // rule names, and also are items ("<kind> <name>") that are in error whenever everything is compared.

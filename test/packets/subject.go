@@ -86,6 +86,7 @@ func RunWorkloads(t *testing.T, subject Subject) {
 		{"OverlappingNets", overlappingNets},
 		{"SetsChange", setsChange},
 		{"MissingSet", missingSet},
+		{"SetComesLate", setComesLate},
 		{"Restart", restart},
 		{"ContextEnds", contextEnds},
 		{"Atomicity", atomicity},

@@ -42,6 +42,7 @@ type transaction struct {
 	setID             uint32
 	digests           map[item]digest   // of programs in this transaction
 	looked            map[string]looked // programs
+	retried           []string          // programs that were refused until now
 	failed            map[item]error
 
 	pending      map[string]*pendingElements // by set, to be added to main
@@ -280,12 +281,9 @@ func (tx *transaction) planPrograms(ctx context.Context) error {
 			}
 		}
 	}
-	// A program that named a set that did not exist may be complete now; one that has gone is refused no more.
-	for it := range tx.d.refused {
-		if it.kind == tables.KindProgram && !tx.full() {
-			if err := look(it.name); err != nil {
-				return err
-			}
+	for _, name := range tx.retried {
+		if err := look(name); err != nil {
+			return err
 		}
 	}
 	for key := range tx.state.folder.ChangedPrograms() {

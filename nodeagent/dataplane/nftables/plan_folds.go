@@ -3,7 +3,6 @@ package nftables
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 
 	"github.com/google/nftables"
@@ -143,16 +142,21 @@ func (tx *transaction) planFolder(context.Context) error {
 		f.Settle()
 		return nil
 	}
+	// A program that named a set that did not exist may be complete now; one that has gone is refused no more. Looking at it
+	// takes it off the list of those that are refused.
+	for it := range tx.d.refused {
+		if it.kind == tables.KindProgram {
+			tx.retried = append(tx.retried, it.name)
+		}
+	}
 	for _, name := range f.Members() {
 		look(name)
 	}
 	for name := range tx.desired.Programs.Dirty() {
 		look(name)
 	}
-	for it := range maps.Clone(tx.d.refused) {
-		if it.kind == tables.KindProgram {
-			look(it.name)
-		}
+	for _, name := range tx.retried {
+		look(name)
 	}
 	for name := range tx.desired.Endpoints.Dirty() {
 		e, _ := tx.desired.Endpoints.Get(name)
