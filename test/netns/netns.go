@@ -170,10 +170,13 @@ const settleWait = time.Minute
 // until waits for something that the kernel does in the background.
 func (n *NS) until(problem string, done func() bool) {
 	n.t.Helper()
-	for deadline := time.Now().Add(settleWait); !done(); time.Sleep(time.Millisecond) {
+	deadline, tick := time.Now().Add(settleWait), time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for !done() {
 		if time.Now().After(deadline) {
 			n.t.Fatal(problem)
 		}
+		<-tick.C
 	}
 }
 

@@ -27,22 +27,25 @@ func poolWith(name, cidr, more string) string {
 	return fmt.Sprintf("apiVersion: projectcalico.org/v3\nkind: IPPool\nmetadata: {name: %s}\nspec: {cidr: %q, natOutgoing: true%s}", name, cidr, more)
 }
 
-// needs skips a test of a kind of tunnel that the kernel does not know. On a machine of its own the kernel knows all.
-func needs(t *testing.T, kind string) {
+// elsewhere tells whether a test of a kind of tunnel runs on the machine of its own alone, because this kernel does not know the kind.
+// That machine's kernel has to know all.
+func elsewhere(t *testing.T, kind string) bool {
 	t.Helper()
 	if kind != "IPIP" {
-		return
+		return false
 	}
 	ns := netns.New(t)
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = "try"
 	err := ns.LinkAdd(&netlink.Iptun{LinkAttrs: attrs, Local: []byte{192, 0, 2, 1}})
-	if errors.Is(err, unix.EOPNOTSUPP) {
-		t.Skip("this kernel knows no IPIP; TestOnAMachineOfItsOwn has one that does")
+	if errors.Is(err, unix.EOPNOTSUPP) && os.Getenv("MANUL_MACHINE") == "" {
+		t.Log("this kernel knows no IPIP: TestOnAMachineOfItsOwn runs this test on one that does")
+		return true
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
+	return false
 }
 
 // talk has pods exchange something over TCP, each seeing the other's address.
@@ -82,7 +85,9 @@ func TestEveryMode(t *testing.T) {
 		{"IPv6 VXLAN CrossSubnet", pool6, ", vxlanMode: CrossSubnet", direct, "vxlan-v6.manul"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			needs(t, test.name[:4])
+			if elsewhere(t, test.name[:4]) {
+				return
+			}
 			w := NewWorld(t)
 			w.give(poolWith("pool", test.cidr, test.mode))
 			is4 := test.cidr == pool4
@@ -182,7 +187,9 @@ func TestChangeOfModeAtRunTime(t *testing.T) {
 
 // TestChangeFromIPIPToVXLAN: the two have nothing in common, and still pods go on talking.
 func TestChangeFromIPIPToVXLAN(t *testing.T) {
-	needs(t, "IPIP")
+	if elsewhere(t, "IPIP") {
+		return
+	}
 	modes := []string{", ipipMode: Always", ", vxlanMode: Always", ", ipipMode: Always", ", ipipMode: CrossSubnet"}
 	w := NewWorld(t)
 	w.give(poolWith("pool", pool4, modes[0]))
