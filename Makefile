@@ -78,6 +78,9 @@ unit: tools ## the tests that need no cluster
 bench: kubernetes image samples ## print the figures
 	go run ./test/bench/compile
 	go test -run xxx -bench . ./test/bench/traffic
+	go test -run xxx -bench ChangeToRouter -benchtime 200x ./test/bench/bgp
+	go test -run xxx -bench Tables -benchtime 1x ./test/bench/bgp
+	go run ./test/bench/cni
 	go -C test/e2e run ./cmd/bench -project $(CURDIR)
 
 demo: kubernetes image samples ## a real cluster with Manul, and a walk-through; keeps the cluster
