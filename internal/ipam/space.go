@@ -84,7 +84,7 @@ func (s *space) take(pool Pool, node string) (netip.Prefix, bool) {
 				break
 			}
 			wrapped = true
-			next, _ = BlockOf(pool.CIDR, pool.BlockBits, pool.CIDR.Addr())
+			next, _ = BlockOf(pool.CIDR, pool.BlockBits, pool.CIDR.Addr()) // a pool's first address lies in it
 		}
 		if wrapped && next.Compare(first) >= 0 {
 			break

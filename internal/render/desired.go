@@ -148,6 +148,7 @@ func (c *Cluster) renderState(n *node) v1alpha1.NodeStateSpec {
 			Ingress: e.ingress, Egress: e.egress, Ports: e.ports, Addresses: c.request(e),
 		}
 		out.Floating = c.renderFloating(e)
+		// What can't be read of these annotations is told in the address request, which stops the pod.
 		out.Bandwidth, _ = e.bandwidth.render()
 		out.HardwareAddress, _ = hardwareAddress(e.wishes.mac)
 		if e.sourcePrefixes != "" && felix.letsSpoof() {
