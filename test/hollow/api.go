@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -21,31 +22,47 @@ import (
 	"github.com/manul-net/manul/internal/render"
 )
 
+// Replica takes in what the API server's watches bring: the compiler of an operator.
+type Replica interface {
+	Set(obj runtime.Object) error
+	Delete(obj runtime.Object) error
+}
+
 // API holds the rendered objects that a leader writes, and tells all replicas of them, as the API server's watches would.
 type API struct {
 	// Delay from a change to its write.
 	Delay time.Duration
 
 	mu       sync.Mutex
-	replicas []*live.World
+	replicas []Replica
 	objects  map[render.Key]runtime.Object
 	version  uint64
 	// Writes counts, and Largest is the largest object that was written, bytes of JSON, when Measure is set.
 	writes  map[render.Kind]int
 	largest map[render.Kind]int
 	Measure bool
+	// serves: what happens is remembered for watches by HTTP.
+	serves    bool
+	events    []event
+	forgotten uint64
+	more      chan struct{}
 }
 
 // NewAPI is empty, and tells the given replicas.
-func NewAPI(replicas ...*live.World) *API {
+func NewAPI(replicas ...Replica) *API {
 	return &API{
 		replicas: replicas, objects: map[render.Key]runtime.Object{}, version: 1000,
-		writes: map[render.Kind]int{}, largest: map[render.Kind]int{},
+		writes: map[render.Kind]int{}, largest: map[render.Kind]int{}, more: make(chan struct{}),
 	}
 }
 
 // Lead has the API's objects follow what a replica says until ctx ends.
 func (a *API) Lead(ctx context.Context, leader *live.World) error {
+	return Lead(ctx, leader, a.Delay, a.Write)
+}
+
+// Lead writes what a compiler says, whenever something changed and delay after that, until ctx ends. Absent: nil.
+func Lead(ctx context.Context, leader *live.World, delay time.Duration, write func(key render.Key, want runtime.Object) error) error {
 	var mu sync.Mutex
 	wake := make(chan struct{}, 1)
 	dirty := map[render.Key]struct{}{}
@@ -66,22 +83,22 @@ func (a *API) Lead(ctx context.Context, leader *live.World) error {
 			return nil
 		case <-wake:
 		}
-		if a.Delay > 0 {
+		if delay > 0 {
 			select {
 			case <-ctx.Done():
 				return nil
-			case <-time.After(a.Delay):
+			case <-time.After(delay):
 			}
 		}
 		mu.Lock()
-		keys := dirty
+		keys := slices.SortedFunc(maps.Keys(dirty), live.WritingOrder)
 		dirty = map[render.Key]struct{}{}
 		mu.Unlock()
-		for key := range keys {
+		for _, key := range keys {
 			if ctx.Err() != nil {
 				return nil //nolint:nilerr // told to end
 			}
-			if err := a.write(key, leader.Desired(key)); err != nil {
+			if err := write(key, leader.Desired(key)); err != nil {
 				return err
 			}
 			leader.Settled(key)
@@ -89,8 +106,8 @@ func (a *API) Lead(ctx context.Context, leader *live.World) error {
 	}
 }
 
-// write makes one object what it should be; nil: gone.
-func (a *API) write(key render.Key, want runtime.Object) error {
+// Write makes one object what it should be; nil: gone.
+func (a *API) Write(key render.Key, want runtime.Object) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	have := a.objects[key]
@@ -104,7 +121,7 @@ func (a *API) write(key render.Key, want runtime.Object) error {
 		if err != nil {
 			return err
 		}
-		return a.tell(gone, true)
+		return a.tell(key, gone, true)
 	}
 	if have != nil && reflect.DeepEqual(specOf(have), specOf(want)) {
 		return nil
@@ -123,7 +140,7 @@ func (a *API) write(key render.Key, want runtime.Object) error {
 	}
 	a.writes[key.Kind]++
 	a.objects[key] = now
-	return a.tell(now, false)
+	return a.tell(key, now, false)
 }
 
 // Status writes the status of a node, as its agent does. It is lost when there is no such NodeState.
@@ -140,10 +157,13 @@ func (a *API) Status(node string, status *v1alpha1.NodeStateStatus) error {
 	now.Status = *status
 	now.ResourceVersion = strconv.FormatUint(a.version, 10)
 	a.objects[key] = &now
-	return a.tell(&now, false)
+	return a.tell(key, &now, false)
 }
 
-func (a *API) tell(obj runtime.Object, gone bool) error {
+func (a *API) tell(key render.Key, obj runtime.Object, gone bool) error {
+	if a.serves {
+		a.note(event{key, obj, gone, a.version})
+	}
 	for _, w := range a.replicas {
 		set := w.Set
 		if gone {

@@ -1,4 +1,4 @@
-package stream
+package hollow
 
 import (
 	"fmt"
@@ -6,24 +6,29 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
-	"testing"
 
 	"github.com/manul-net/manul/api/v1alpha1"
 	"github.com/manul-net/manul/nodeagent/render"
 	"github.com/manul-net/manul/nodeagent/source"
+	"github.com/manul-net/manul/nodeagent/tables"
+	"github.com/manul-net/manul/nodeagent/verdict"
 )
 
-// mirror is a node agent whose kernel is its tables: what it is told is in effect at once, and it says so.
-type mirror struct {
-	t    *testing.T
-	node string
-	src  source.Source
+// Mirror is a node agent whose kernel is its tables: what it is told is in effect at once, and it says so. It is a source.Sink.
+type Mirror struct {
+	Node string
+	// AddressOf is the address of a pod of the node, by its ID.
+	AddressOf func(id string) string
+
+	mu sync.Mutex
+	// src hears what the node says; nil: nobody does.
+	src source.Source
 	// check is called after each piece of news with the members of all sets in force.
 	check func(members map[string]bool)
+	// apply is called after each piece of news that changed the tables of policy, before the marks of what changed are cleaned.
+	apply func(*tables.Policy)
 
-	mu       sync.Mutex
 	state    *render.State
 	objects  map[source.Kind]map[string]source.Object
 	versions map[source.Kind]uint64
@@ -35,39 +40,44 @@ type mirror struct {
 	changed  int // kernel changes
 }
 
-func newMirror(t *testing.T, node string) *mirror {
-	t.Helper()
-	m := &mirror{t: t, node: node, state: render.New(node), objects: map[source.Kind]map[string]source.Object{}, versions: map[source.Kind]uint64{}, listed: map[source.Kind]bool{}, local: map[string]string{}}
+// NewMirror makes an agent of a node that knows nothing yet.
+func NewMirror(node string, addressOf func(id string) string) *Mirror {
+	m := &Mirror{Node: node, AddressOf: addressOf, state: render.New(node), objects: map[source.Kind]map[string]source.Object{}, versions: map[source.Kind]uint64{}, listed: map[source.Kind]bool{}, local: map[string]string{}}
 	for _, kind := range source.Kinds() {
 		m.objects[kind] = map[string]source.Object{}
 	}
 	return m
 }
 
-// open is the mirror while its lock is held.
-type open struct{ *mirror }
+// open is the Mirror while its lock is held.
+type open struct{ *Mirror }
 
-func (m *mirror) Together(give func(source.Sink)) {
+// Together implements source.Sink.
+func (m *Mirror) Together(give func(source.Sink)) {
 	m.mu.Lock()
 	give(open{m})
 	m.news++
 	if p := m.state.Policy(); p.HasDirty() {
 		m.changed++
+		if m.apply != nil {
+			m.apply(p)
+		}
 		p.Clean()
 	}
 	report := m.status()
 	if m.check != nil && len(m.listed) == len(source.Kinds()) {
 		m.check(m.members())
 	}
+	src := m.src
 	m.mu.Unlock()
-	if m.src != nil && report != nil {
-		m.src.Report(source.Report{Status: *report, Urgent: true})
+	if src != nil && report != nil {
+		src.Report(source.Report{Status: *report, Urgent: true})
 	}
 }
 
 // status is what the node says; nil as long as it does not know its state. The lock is held.
-func (m *mirror) status() *v1alpha1.NodeStateStatus {
-	own, ok := m.objects[source.NodeState][m.node].(*v1alpha1.NodeState)
+func (m *Mirror) status() *v1alpha1.NodeStateStatus {
+	own, ok := m.objects[source.NodeState][m.Node].(*v1alpha1.NodeState)
 	if !ok || len(m.listed) < len(source.Kinds()) {
 		return nil
 	}
@@ -82,23 +92,13 @@ func (m *mirror) status() *v1alpha1.NodeStateStatus {
 	}
 	for i := range own.Spec.Endpoints {
 		e := &own.Spec.Endpoints[i]
-		s.Endpoints = append(s.Endpoints, v1alpha1.EndpointStatus{ID: e.ID, UID: e.UID, Addresses: []string{addressOf(e.ID)}})
+		s.Endpoints = append(s.Endpoints, v1alpha1.EndpointStatus{ID: e.ID, UID: e.UID, Addresses: []string{m.AddressOf(e.ID)}})
 	}
 	return s
 }
 
-// addressOf is the address of a pod by its number: "team/red-17".
-func addressOf(id string) string {
-	i := strings.LastIndexByte(id, '-')
-	n, err := strconv.Atoi(id[i+1:])
-	if err != nil {
-		return "192.0.2.255" // none of these tests' pods
-	}
-	return netip.AddrFrom4([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n)}).String()
-}
-
 // members are those of all sets in force: "<set> <address>". The lock is held.
-func (m *mirror) members() map[string]bool {
+func (m *Mirror) members() map[string]bool {
 	out := map[string]bool{}
 	for member := range m.state.Policy().Members.All() {
 		out[member.Set+" "+member.Prefix.Addr().String()] = true
@@ -106,8 +106,8 @@ func (m *mirror) members() map[string]bool {
 	return out
 }
 
-// tables are the node's tables as text, sorted.
-func (m *mirror) tables() []string {
+// Tables are the node's tables as text, sorted.
+func (m *Mirror) Tables() []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	p := m.state.Policy()
@@ -131,31 +131,92 @@ func (m *mirror) tables() []string {
 	return out
 }
 
+// Say has the node say what it has in effect to a source, from now on.
+func (m *Mirror) Say(to source.Source) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.src = to
+}
+
+// Check has f called after each piece of news, once the node knows everything, with the members of all sets in force
+// ("<set> <address>"), and how many pods the node has.
+func (m *Mirror) Check(f func(members map[string]bool, own int)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.check = nil
+	if f != nil {
+		m.check = func(members map[string]bool) { f(members, m.own()) }
+	}
+}
+
+// Apply has f called with the tables of policy whenever they changed, before the marks of what changed are cleaned. At once too, with
+// all that there is.
+func (m *Mirror) Apply(f func(*tables.Policy)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.apply = f
+	f(m.state.Policy())
+	m.state.Policy().Clean()
+}
+
+// With has f look at the tables of policy while they do not change.
+func (m *Mirror) With(f func(*tables.Policy)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	f(m.state.Policy())
+}
+
+// Members are those of all sets in force: "<set> <address>".
+func (m *Mirror) Members() map[string]bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.members()
+}
+
+// News counts what the node was told: pieces of news, those that gave everything, and those that changed its tables of policy.
+func (m *Mirror) News() (pieces, everything, changes int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.news, m.resets, m.changed
+}
+
+// Knows tells whether the node has been told everything once.
+func (m *Mirror) Knows() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.listed) == len(source.Kinds())
+}
+
 // own counts the pods of the node. The lock is held.
-func (m *mirror) own() int {
-	if own, ok := m.objects[source.NodeState][m.node].(*v1alpha1.NodeState); ok {
+func (m *Mirror) own() int {
+	if own, ok := m.objects[source.NodeState][m.Node].(*v1alpha1.NodeState); ok {
 		return len(own.Spec.Endpoints)
 	}
 	return 0
 }
 
-func (m *mirror) Replace(kind source.Kind, objects []source.Object, version string) {
+// Replace implements source.Sink.
+func (m *Mirror) Replace(kind source.Kind, objects []source.Object, version string) {
 	m.Together(func(s source.Sink) { s.Replace(kind, objects, version) })
 }
 
-func (m *mirror) Set(kind source.Kind, o source.Object) {
+// Set implements source.Sink.
+func (m *Mirror) Set(kind source.Kind, o source.Object) {
 	m.Together(func(s source.Sink) { s.Set(kind, o) })
 }
 
-func (m *mirror) Delete(kind source.Kind, name, version string) {
+// Delete implements source.Sink.
+func (m *Mirror) Delete(kind source.Kind, name, version string) {
 	m.Together(func(s source.Sink) { s.Delete(kind, name, version) })
 }
 
-func (m *mirror) Reached(kind source.Kind, version string) {
+// Reached implements source.Sink.
+func (m *Mirror) Reached(kind source.Kind, version string) {
 	m.Together(func(s source.Sink) { s.Reached(kind, version) })
 }
 
-func (m *mirror) Awaited(kind source.Kind, version string) { m.Reached(kind, version) }
+// Awaited implements source.Sink.
+func (m *Mirror) Awaited(kind source.Kind, version string) { m.Reached(kind, version) }
 
 func (o open) Together(give func(source.Sink)) { give(o) }
 
@@ -190,7 +251,7 @@ func (o open) Set(kind source.Kind, object source.Object) {
 	o.Reached(kind, object.GetResourceVersion())
 	switch x := object.(type) {
 	case *v1alpha1.NodeState:
-		if x.Name == o.node {
+		if x.Name == o.Node {
 			o.state.SetNodeState(&x.Spec)
 			for id, uid := range o.local {
 				o.state.DeleteLocal(id, uid)
@@ -199,7 +260,7 @@ func (o open) Set(kind source.Kind, object source.Object) {
 			for i := range x.Spec.Endpoints {
 				id := x.Spec.Endpoints[i].ID
 				o.local[id] = string(x.Spec.Endpoints[i].UID)
-				o.state.SetLocal(id, string(x.Spec.Endpoints[i].UID), []netip.Addr{netip.MustParseAddr(addressOf(id))})
+				o.state.SetLocal(id, string(x.Spec.Endpoints[i].UID), []netip.Addr{netip.MustParseAddr(o.AddressOf(id))})
 			}
 		}
 	case *v1alpha1.NodeEndpoints:
@@ -226,4 +287,11 @@ func (o open) Delete(kind source.Kind, name, _ string) {
 		o.state.DeleteCatalog(name)
 	case source.NodeState: // a node goes on as it was told last
 	}
+}
+
+// Judge has f ask what the node does with packets, by its tables of now. workloadPrefix begins the names of pods' interfaces.
+func (m *Mirror) Judge(workloadPrefix string, f func(*verdict.Evaluator)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	f(verdict.New(m.state.Policy(), workloadPrefix))
 }
