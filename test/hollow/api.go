@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
-	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -43,6 +42,7 @@ type API struct {
 	Measure bool
 	// serves: what happens is remembered for watches by HTTP.
 	serves    bool
+	writer    *Writer
 	events    []event
 	forgotten uint64
 	more      chan struct{}
@@ -58,52 +58,19 @@ func NewAPI(replicas ...Replica) *API {
 
 // Lead has the API's objects follow what a replica says until ctx ends.
 func (a *API) Lead(ctx context.Context, leader *live.World) error {
-	return Lead(ctx, leader, a.Delay, a.Write)
+	w := NewWriter(leader, a.Delay, a.Write)
+	a.mu.Lock()
+	a.writer = w
+	a.mu.Unlock()
+	return w.Run(ctx)
 }
 
-// Lead writes what a compiler says, whenever something changed and delay after that, until ctx ends. Absent: nil.
-func Lead(ctx context.Context, leader *live.World, delay time.Duration, write func(key render.Key, want runtime.Object) error) error {
-	var mu sync.Mutex
-	wake := make(chan struct{}, 1)
-	dirty := map[render.Key]struct{}{}
-	leader.OnKeys(func(keys []render.Key) {
-		mu.Lock()
-		defer mu.Unlock()
-		for _, key := range keys {
-			dirty[key] = struct{}{}
-		}
-		select {
-		case wake <- struct{}{}:
-		default:
-		}
-	})
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-wake:
-		}
-		if delay > 0 {
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-time.After(delay):
-			}
-		}
-		mu.Lock()
-		keys := slices.SortedFunc(maps.Keys(dirty), live.WritingOrder)
-		dirty = map[render.Key]struct{}{}
-		mu.Unlock()
-		for _, key := range keys {
-			if ctx.Err() != nil {
-				return nil //nolint:nilerr // told to end
-			}
-			if err := write(key, leader.Desired(key)); err != nil {
-				return err
-			}
-			leader.Settled(key)
-		}
-	}
+// Idle tells whether the leader has written all that it has compiled.
+func (a *API) Idle() bool {
+	a.mu.Lock()
+	w := a.writer
+	a.mu.Unlock()
+	return w != nil && w.Idle()
 }
 
 // Write makes one object what it should be; nil: gone.

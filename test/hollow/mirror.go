@@ -253,15 +253,21 @@ func (o open) Set(kind source.Kind, object source.Object) {
 	case *v1alpha1.NodeState:
 		if x.Name == o.Node {
 			o.state.SetNodeState(&x.Spec)
-			for id, uid := range o.local {
-				o.state.DeleteLocal(id, uid)
-			}
-			clear(o.local)
+			there := map[string]string{}
 			for i := range x.Spec.Endpoints {
-				id := x.Spec.Endpoints[i].ID
-				o.local[id] = string(x.Spec.Endpoints[i].UID)
-				o.state.SetLocal(id, string(x.Spec.Endpoints[i].UID), []netip.Addr{netip.MustParseAddr(o.AddressOf(id))})
+				there[x.Spec.Endpoints[i].ID] = string(x.Spec.Endpoints[i].UID)
 			}
+			for id, uid := range o.local {
+				if there[id] != uid {
+					o.state.DeleteLocal(id, uid)
+				}
+			}
+			for id, uid := range there {
+				if o.local[id] != uid {
+					o.state.SetLocal(id, uid, []netip.Addr{netip.MustParseAddr(o.AddressOf(id))})
+				}
+			}
+			o.local = there
 		}
 	case *v1alpha1.NodeEndpoints:
 		o.state.SetEndpoints(x.Name, &x.Spec)

@@ -27,7 +27,7 @@ func (n *network) knows(m *hollow.Mirror, number int) {
 func TestCarriersInTurn(t *testing.T) {
 	n := newNetwork(t, 2)
 	n.falling(true)
-	n.set(node("n1"), node("n2"), team("team"), pod(1, "n1", "green"), pod(2, "n2", "red"), letIn("p", `colour == "green"`, `colour == "red"`))
+	n.set(node("n1"), node("n2"), team("team"), pod(1, "n1", "green"), pod(2, "n1", "red"), letIn("p", `colour == "green"`, `colour == "red"`))
 	one, other := n.replicas[0], n.replicas[1]
 	m := n.agent("n1", nil, one, other)
 	n.agree(m)
@@ -59,16 +59,16 @@ func TestCarriersInTurn(t *testing.T) {
 	if took := becomes("the node follows the other replica", one.stop); took > time.Second {
 		t.Errorf("the node followed the other replica after %s", took)
 	}
-	n.set(pod(20, "n2", "red"))
+	n.set(pod(20, "n1", "red"))
 	n.knows(m, 20)
 	becomes("the node follows the API's objects", other.stop)
-	n.set(pod(21, "n2", "red"))
+	n.set(pod(21, "n1", "red"))
 	n.knows(m, 21)
 	if t.Failed() {
 		return
 	}
 	becomes("the node follows a replica again", func() { n.start(other) })
 	n.falling(false) // it is the stream that tells
-	n.set(pod(22, "n2", "red"))
+	n.set(pod(22, "n1", "red"))
 	n.knows(m, 22)
 }

@@ -61,9 +61,9 @@ func TestPacketsWhileReplicasGo(t *testing.T) {
 	senders.Go(func() { fromFriend.Run(pods[friend], at, stop) })
 	senders.Go(func() { fromStranger.Run(pods[stranger], at, stop) })
 	r := rand.New(rand.NewPCG(3, 3))
-	for round := range 12 {
+	for round := range 16 {
 		victims := []*replica{n.replicas[r.IntN(2)]}
-		if round%6 == 5 {
+		if round%8 == 7 {
 			victims = n.replicas
 		}
 		for _, victim := range victims {
@@ -75,8 +75,16 @@ func TestPacketsWhileReplicasGo(t *testing.T) {
 		if len(victims) > 1 {
 			n.agree(m) // by the API's objects
 		}
+		_, told, _ := m.News()
 		for _, victim := range victims {
 			n.start(victim)
+		}
+		for len(victims) > 1 {
+			if _, now, _ := m.News(); now > told {
+				break // it is back on the stream
+			}
+			n.churn(r)
+			<-time.After(time.Millisecond)
 		}
 		for range r.IntN(20) {
 			n.churn(r)

@@ -289,9 +289,15 @@ func (n *network) told(node string) []string {
 	return m.Tables()
 }
 
-// agree waits until agents know what the API's objects say.
+// agree waits until agents know what the API's objects say, and these are what the leader has compiled.
 func (n *network) agree(agents ...*hollow.Mirror) {
 	n.t.Helper()
+	n.eventually("the leader has written everything", func() error {
+		if !n.api.Idle() {
+			return errors.New("it writes")
+		}
+		return nil
+	})
 	for _, m := range agents {
 		n.eventually(m.Node+" knows what the API's objects say", func() error {
 			has, want := m.Tables(), n.told(m.Node)

@@ -54,8 +54,9 @@ func TestMachineThatDisappears(t *testing.T) {
 		if called.Load() == n.replicas[1].address {
 			victim = 1
 		}
-		shell(machines[victim], "nft add table inet gone; nft add chain inet gone in '{ type filter hook input priority 0; policy drop; }'")
-		n.set(pod(20+i, "n2", "red"))
+		shell(machines[victim], "nft add table inet gone; nft add chain inet gone in '{ type filter hook input priority 0; policy drop; }'; "+
+			"nft add chain inet gone out '{ type filter hook output priority 0; policy drop; }'")
+		n.set(pod(20+i, "n1", "red"))
 		start := time.Now()
 		n.knows(m, 20+i)
 		took := time.Since(start)

@@ -46,20 +46,22 @@ func (c *Cluster) Policy(i, version int) runtime.Object {
 		}
 		return &v3.NetworkPolicy{ObjectMeta: meta, Spec: v3.NetworkPolicySpec{Selector: "all()", Types: []v3.PolicyType{v3.PolicyTypeIngress, v3.PolicyTypeEgress}}}
 	}
-	peer := (app + 1 + i/c.Namespaces/AppsOfNamespace) % AppsOfNamespace
+	// An application lets in the one that is so many numbers above it, which by a policy of its own may go there.
+	step := 1 + i/c.Namespaces/AppsOfNamespace%(AppsOfNamespace-1)
+	client, server := (app+step)%AppsOfNamespace, (app-step+AppsOfNamespace)%AppsOfNamespace
 	if i%kubernetesEvery == 0 {
-		return kubernetesPolicy(meta, app, peer, basePort+version)
+		return kubernetesPolicy(meta, app, client, server, basePort+version)
 	}
 	tcp := intstr.FromString("TCP")
 	port := intstr.FromInt(basePort + version)
-	from := v3.EntityRule{Selector: fmt.Sprintf(`app == "app-%d"`, peer)}
+	from := v3.EntityRule{Selector: fmt.Sprintf(`app == "app-%d"`, client)}
 	if i%foreignEvery == 0 {
 		from.NamespaceSelector = fmt.Sprintf(`kubernetes.io/metadata.name == "%s"`, NamespaceName((i*7+3)%c.Namespaces))
 	}
 	p := &v3.NetworkPolicy{ObjectMeta: meta, Spec: v3.NetworkPolicySpec{
 		Selector: fmt.Sprintf(`app == "app-%d"`, app), Types: []v3.PolicyType{v3.PolicyTypeIngress, v3.PolicyTypeEgress},
 		Ingress: []v3.Rule{{Action: v3.Allow, Protocol: &tcp, Source: from, Destination: v3.EntityRule{Ports: []intstr.IntOrString{port}}}},
-		Egress:  []v3.Rule{{Action: v3.Allow, Protocol: &tcp, Destination: v3.EntityRule{Selector: fmt.Sprintf(`app == "app-%d"`, peer)}}},
+		Egress:  []v3.Rule{{Action: v3.Allow, Protocol: &tcp, Destination: v3.EntityRule{Selector: fmt.Sprintf(`app == "app-%d"`, server)}}},
 	}}
 	if namespace%setEvery == 0 {
 		p.Spec.Egress = append(p.Spec.Egress, v3.Rule{Action: v3.Allow, Protocol: &tcp, Destination: v3.EntityRule{Selector: `kind == "partners"`}})
@@ -81,7 +83,7 @@ func (c *Cluster) guardrail(meta metav1.ObjectMeta, i, app, version int) runtime
 	}}
 }
 
-func kubernetesPolicy(meta metav1.ObjectMeta, app, peer, port int) *networkingv1.NetworkPolicy {
+func kubernetesPolicy(meta metav1.ObjectMeta, app, client, server, port int) *networkingv1.NetworkPolicy {
 	labels := func(app int) *metav1.LabelSelector {
 		return &metav1.LabelSelector{MatchLabels: map[string]string{"app": fmt.Sprintf("app-%d", app)}}
 	}
@@ -89,7 +91,7 @@ func kubernetesPolicy(meta metav1.ObjectMeta, app, peer, port int) *networkingv1
 	ports := []networkingv1.NetworkPolicyPort{{Protocol: &tcp, Port: &number}}
 	return &networkingv1.NetworkPolicy{ObjectMeta: meta, Spec: networkingv1.NetworkPolicySpec{
 		PodSelector: *labels(app), PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress},
-		Ingress: []networkingv1.NetworkPolicyIngressRule{{From: []networkingv1.NetworkPolicyPeer{{PodSelector: labels(peer)}}, Ports: ports}},
-		Egress:  []networkingv1.NetworkPolicyEgressRule{{To: []networkingv1.NetworkPolicyPeer{{PodSelector: labels(peer)}}}},
+		Ingress: []networkingv1.NetworkPolicyIngressRule{{From: []networkingv1.NetworkPolicyPeer{{PodSelector: labels(client)}}, Ports: ports}},
+		Egress:  []networkingv1.NetworkPolicyEgressRule{{To: []networkingv1.NetworkPolicyPeer{{PodSelector: labels(server)}}}},
 	}}
 }

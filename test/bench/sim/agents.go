@@ -80,7 +80,7 @@ type Nodes struct {
 }
 
 // Begin starts agents. They call replicas as soon as there are any.
-func (a *agents) Begin(n Nodes, _ *none) error {
+func (a *agents) Begin(n Nodes, _ *None) error {
 	a.trusted = x509.NewCertPool()
 	a.trusted.AppendCertsFromPEM(n.Trusted)
 	a.fleet = &hollow.Fleet{
@@ -114,7 +114,7 @@ func (a *agents) addresses() []string {
 }
 
 // Serve says which replicas there are.
-func (a *agents) Serve(addresses []string, _ *none) error {
+func (a *agents) Serve(addresses []string, _ *None) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.replicas = addresses
@@ -135,7 +135,7 @@ func (a *agents) begin(node string) {
 }
 
 // Restart has agents end, and begin anew with nothing, one after the other, over some time.
-func (a *agents) Restart(r Restart, _ *none) error {
+func (a *agents) Restart(r Restart, _ *None) error {
 	go func() {
 		for _, node := range r.Nodes {
 			a.mu.Lock()
@@ -236,7 +236,7 @@ func (a *agents) write() {
 			}
 			all = append(all, Status{node, text})
 		}
-		if err := a.parent.Call("parent.Status", all, &none{}); err != nil {
+		if err := a.parent.Call("parent.Status", all, &None{}); err != nil {
 			return // the parent has ended
 		}
 	}
@@ -249,7 +249,7 @@ type Counted struct {
 }
 
 // Count counts.
-func (a *agents) Count(_ none, c *Counted) error {
+func (a *agents) Count(_ None, c *Counted) error {
 	n := &a.fleet.Counts
 	*c = Counted{
 		Following: int(n.Following.Load()), Snapshots: n.Snapshots.Load(), Resumed: n.Resumed.Load(), Lost: n.Lost.Load(),
@@ -264,7 +264,7 @@ func (a *agents) Count(_ none, c *Counted) error {
 }
 
 // Memory tells how much the process holds.
-func (a *agents) Memory(_ none, m *Memory) (err error) {
+func (a *agents) Memory(_ None, m *Memory) (err error) {
 	*m, err = memory()
 	return err
 }

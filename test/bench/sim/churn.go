@@ -121,12 +121,12 @@ func (x *churn) change(ctx context.Context, what string, pod int, do func() erro
 	x.made++
 	x.rested[pod] = time.Now().Add(restTime)
 	id := x.cluster.PodID(pod)
-	if err := x.agents.call(ctx, "Watch", Probe{What: what, Pod: id}, &none{}); err != nil {
+	if err := x.agents.call(ctx, "Watch", Probe{What: what, Pod: id}, &None{}); err != nil {
 		return err
 	}
 	at := time.Now().UnixNano()
 	if err := do(); err != nil {
 		return err
 	}
-	return x.agents.call(ctx, "Begun", Begun{Pod: id, At: at}, &none{})
+	return x.agents.call(ctx, "Begun", Begun{Pod: id, At: at}, &None{})
 }

@@ -141,7 +141,7 @@ func (f *feed) bring(ctx context.Context, queue []news) error {
 		if len(batch) == 0 {
 			return nil
 		}
-		err := f.to.call(ctx, "Feed", batch, &none{})
+		err := f.to.call(ctx, "Feed", batch, &None{})
 		batch = nil
 		return err
 	}
@@ -169,7 +169,7 @@ func (f *feed) bring(ctx context.Context, queue []news) error {
 type parent struct{ api *hollow.API }
 
 // Write takes what the leader writes.
-func (p *parent) Write(w Write, _ *none) error {
+func (p *parent) Write(w Write, _ *None) error {
 	if w.Object.JSON == nil {
 		return p.api.Write(w.Key, nil)
 	}
@@ -181,7 +181,7 @@ func (p *parent) Write(w Write, _ *none) error {
 }
 
 // Status takes what agents say of their nodes.
-func (p *parent) Status(all []Status, _ *none) error {
+func (p *parent) Status(all []Status, _ *None) error {
 	for _, s := range all {
 		status := &v1alpha1.NodeStateStatus{}
 		if err := json.Unmarshal(s.JSON, status); err != nil {

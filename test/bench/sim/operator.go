@@ -38,8 +38,9 @@ type operator struct {
 
 	mu sync.Mutex
 	// cache is what an operator's client would hold beside the compiler.
-	cache map[string]runtime.Object
-	begun bool
+	cache  map[string]runtime.Object
+	begun  bool
+	writer *hollow.Writer
 }
 
 func newOperator(parent *rpc.Client) *operator {
@@ -62,7 +63,7 @@ func nodeInToken(ctx context.Context) (string, error) {
 }
 
 // Feed takes what watches bring. What comes before Begin is held in the cache only.
-func (o *operator) Feed(objects []Object, _ *none) error {
+func (o *operator) Feed(objects []Object, _ *None) error {
 	for _, x := range objects {
 		obj, err := x.decode()
 		if err != nil {
@@ -154,34 +155,45 @@ type Write struct {
 }
 
 // Lead has the replica write what it renders from now on.
-func (o *operator) Lead(_ none, _ *none) error {
+func (o *operator) Lead(_ None, _ *None) error {
 	close(o.elected)
-	go func() {
-		err := hollow.Lead(context.Background(), o.world, 0, func(key render.Key, want runtime.Object) error {
-			w := Write{Key: key}
-			if want != nil {
-				var err error
-				if w.Object, err = encode(want, false); err != nil {
-					return err
-				}
+	w := hollow.NewWriter(o.world, 0, func(key render.Key, want runtime.Object) error {
+		w := Write{Key: key}
+		if want != nil {
+			var err error
+			if w.Object, err = encode(want, false); err != nil {
+				return err
 			}
-			return o.parent.Call("parent.Write", w, &none{})
-		})
-		if err != nil {
+		}
+		return o.parent.Call("parent.Write", w, &None{})
+	})
+	o.mu.Lock()
+	o.writer = w
+	o.mu.Unlock()
+	go func() {
+		if err := w.Run(context.Background()); err != nil {
 			fmt.Fprintln(os.Stderr, "operator:", err)
 		}
 	}()
 	return nil
 }
 
+// Idle tells whether the leader has written all that it has compiled.
+func (o *operator) Idle(_ None, idle *bool) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	*idle = o.writer != nil && o.writer.Idle()
+	return nil
+}
+
 // Memory tells how much the process holds, after a collection.
-func (o *operator) Memory(_ none, m *Memory) (err error) {
+func (o *operator) Memory(_ None, m *Memory) (err error) {
 	*m, err = memory()
 	return err
 }
 
 // Nodes counts the agents that follow.
-func (o *operator) Nodes(_ none, n *int) error {
+func (o *operator) Nodes(_ None, n *int) error {
 	*n = o.board.Nodes()
 	return nil
 }

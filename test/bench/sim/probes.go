@@ -43,7 +43,7 @@ type spreading struct{ nodes, bytes int }
 type Probe struct{ What, Pod string }
 
 // Watch has a change looked for in what agents are told. What is there to say of an earlier one of the same pod is kept.
-func (a *agents) Watch(w Probe, _ *none) error {
+func (a *agents) Watch(w Probe, _ *None) error {
 	p := &a.probes
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -67,7 +67,7 @@ type Begun struct {
 }
 
 // Begun tells when a change was made.
-func (a *agents) Begun(b Begun, _ *none) error {
+func (a *agents) Begun(b Begun, _ *None) error {
 	a.probes.mu.Lock()
 	defer a.probes.mu.Unlock()
 	if x := a.probes.open[b.Pod]; x != nil {
@@ -149,7 +149,7 @@ type Results struct {
 }
 
 // Results gives what was found until now, and forgets it.
-func (a *agents) Results(_ none, r *Results) error {
+func (a *agents) Results(_ None, r *Results) error {
 	p := &a.probes
 	p.mu.Lock()
 	defer p.mu.Unlock()

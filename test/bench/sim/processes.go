@@ -28,8 +28,8 @@ const (
 	startWithin = 30 * time.Second
 )
 
-// none is the argument or answer of a call that has none.
-type none struct{}
+// None is the argument or answer of a call that has none.
+type None struct{}
 
 func isChild() bool { return os.Getenv(envRole) != "" }
 

@@ -86,7 +86,7 @@ func (r *sim) phases(ctx context.Context) error {
 		return err
 	}
 	defer first.kill()
-	if err := first.call(ctx, "Lead", none{}, &none{}); err != nil {
+	if err := first.call(ctx, "Lead", None{}, &None{}); err != nil {
 		return err
 	}
 	if err := r.settled(ctx, first); err != nil {
@@ -126,7 +126,7 @@ func (r *sim) phases(ctx context.Context) error {
 		return err
 	}
 	agents := Memory{}
-	if err := r.agents.call(ctx, "Memory", none{}, &agents); err != nil {
+	if err := r.agents.call(ctx, "Memory", None{}, &agents); err != nil {
 		return err
 	}
 	m := &table{out: r.out}
@@ -183,16 +183,15 @@ func (r *sim) operator(ctx context.Context) (*replica, error) {
 
 // settled waits until the leader has written what it renders, and has seen all of that.
 func (r *sim) settled(ctx context.Context, leader *replica) error {
-	const quiet = 25 // times asked in a row
-	last, same := -1, 0
 	return eventually(ctx, r.patience, "everything is written", func() (bool, error) {
+		before, idle := r.written(), false
 		fed, err := leader.feed.fed()
-		if n := r.written(); n != last || !fed {
-			last, same = n, 0
-			return false, err
+		if err == nil {
+			err = leader.call(ctx, "Idle", None{}, &idle)
 		}
-		same++
-		return same >= quiet, err
+		// What is fed while it is asked may give it something to write.
+		again, _ := leader.feed.fed()
+		return fed && idle && again && before == r.written(), err
 	})
 }
 
@@ -211,11 +210,11 @@ func (r *sim) join(ctx context.Context, t *table, o *replica) error {
 	for i := range nodes {
 		nodes[i] = clusters.NodeName(i)
 	}
-	if err := r.agents.call(ctx, "Serve", []string{o.serving.Address}, &none{}); err != nil {
+	if err := r.agents.call(ctx, "Serve", []string{o.serving.Address}, &None{}); err != nil {
 		return err
 	}
 	start := time.Now()
-	if err := r.agents.call(ctx, "Begin", Nodes{Trusted: r.pair.Trusted, Nodes: nodes, Sample: r.sample}, &none{}); err != nil {
+	if err := r.agents.call(ctx, "Begin", Nodes{Trusted: r.pair.Trusted, Nodes: nodes, Sample: r.sample}, &None{}); err != nil {
 		return err
 	}
 	if err := r.everybody(ctx, o); err != nil {
@@ -223,7 +222,7 @@ func (r *sim) join(ctx context.Context, t *table, o *replica) error {
 	}
 	t.once(fmt.Sprintf("all %d agents join and are told everything", r.Nodes), time.Since(start))
 	c := Counted{}
-	if err := r.agents.call(ctx, "Count", none{}, &c); err != nil {
+	if err := r.agents.call(ctx, "Count", None{}, &c); err != nil {
 		return err
 	}
 	t.amount("bytes that an agent is told at first", int(c.Snapshots), float64(c.Bytes)/float64(max(1, c.Snapshots)))
@@ -237,7 +236,7 @@ func (r *sim) join(ctx context.Context, t *table, o *replica) error {
 func (r *sim) everybody(ctx context.Context, o *replica) error {
 	return eventually(ctx, r.patience, "all agents follow", func() (bool, error) {
 		c, n := Counted{}, 0
-		err := errors.Join(r.agents.call(ctx, "Count", none{}, &c), o.call(ctx, "Nodes", none{}, &n))
+		err := errors.Join(r.agents.call(ctx, "Count", None{}, &c), o.call(ctx, "Nodes", None{}, &n))
 		return c.Following == r.Nodes-len(r.sample) && c.Knowing == len(r.sample) && n == r.Nodes, err
 	})
 }
@@ -254,7 +253,7 @@ func (r *sim) checked(ctx context.Context, t *table, when string) error {
 // churning changes pods for the duration, with a rolling restart in the middle.
 func (r *sim) churning(ctx context.Context, t *table, x *churn, o *replica) error {
 	before, writes := Counted{}, r.written()
-	if err := r.agents.call(ctx, "Count", none{}, &before); err != nil {
+	if err := r.agents.call(ctx, "Count", None{}, &before); err != nil {
 		return err
 	}
 	n := int(math.Round(r.restart * float64(r.Nodes-len(r.sample))))
@@ -274,7 +273,7 @@ func (r *sim) churning(ctx context.Context, t *table, x *churn, o *replica) erro
 	}
 	after := Counted{}
 	results := Results{}
-	if err := errors.Join(r.agents.call(ctx, "Count", none{}, &after), r.agents.call(ctx, "Results", none{}, &results)); err != nil {
+	if err := errors.Join(r.agents.call(ctx, "Count", None{}, &after), r.agents.call(ctx, "Results", None{}, &results)); err != nil {
 		return err
 	}
 	changes := x.made - made
@@ -311,7 +310,7 @@ func (r *sim) restartSome(ctx context.Context, n int) error {
 			some.Nodes = append(some.Nodes, name)
 		}
 	}
-	return r.agents.call(ctx, "Restart", some, &none{})
+	return r.agents.call(ctx, "Restart", some, &None{})
 }
 
 // succeed has another operator take over under churn, and kills the first.
@@ -325,13 +324,13 @@ func (r *sim) succeed(ctx context.Context, t *table, x *churn, first *replica) (
 		return nil, err
 	}
 	t.once("cold start of another operator under churn", second.serving.Took)
-	if err := r.agents.call(ctx, "Serve", []string{second.serving.Address}, &none{}); err != nil {
+	if err := r.agents.call(ctx, "Serve", []string{second.serving.Address}, &None{}); err != nil {
 		return second, err
 	}
 	r.hub.leave(first.feed)
 	start := time.Now()
 	first.kill()
-	if err := second.call(ctx, "Lead", none{}, &none{}); err != nil {
+	if err := second.call(ctx, "Lead", None{}, &None{}); err != nil {
 		return second, err
 	}
 	if err := r.everybody(ctx, second); err != nil {
@@ -346,5 +345,5 @@ func (r *sim) succeed(ctx context.Context, t *table, x *churn, first *replica) (
 }
 
 func (r *sim) memory(ctx context.Context, o *replica) (m Memory, err error) {
-	return m, o.call(ctx, "Memory", none{}, &m)
+	return m, o.call(ctx, "Memory", None{}, &m)
 }
