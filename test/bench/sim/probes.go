@@ -81,9 +81,17 @@ func (p *probes) told(node string, m *hollow.Message) {
 	if m.Reset {
 		return // everything: no news
 	}
+	// A node whose own pods change learns of pods that other nodes have known for long, and of those that just changed among them: that is
+	// what that change costs, not theirs.
+	own := ""
+	for i := range m.Changes {
+		if c := &m.Changes[i]; c.Kind == string(render.KindNodeState) && c.ID != "" {
+			own = c.ID
+		}
+	}
 	for i := range m.Changes {
 		c := &m.Changes[i]
-		if c.ID == "" || c.Kind == string(render.KindSetCatalog) {
+		if c.ID == "" || c.Kind == string(render.KindSetCatalog) || c.Kind == string(render.KindNodeEndpoints) && own != "" && own != c.ID {
 			continue
 		}
 		p.mu.RLock()
