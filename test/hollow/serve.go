@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -142,12 +143,12 @@ func (a *API) watch(w http.ResponseWriter, r *http.Request, kind render.Kind, na
 			}})
 			return
 		}
-		for i := len(some) - 1; i >= 0; i-- {
+		for _, e := range slices.Backward(some) {
 			what := "MODIFIED"
-			if some[i].gone {
+			if e.gone {
 				what = "DELETED"
 			}
-			if err := out.Encode(map[string]any{"type": what, "object": some[i].object}); err != nil {
+			if err := out.Encode(map[string]any{"type": what, "object": e.object}); err != nil {
 				return
 			}
 		}

@@ -135,7 +135,7 @@ func (a *agents) begin(node string) {
 }
 
 // Restart has agents end, and begin anew with nothing, one after the other, over some time.
-func (a *agents) Restart(r Restart, _ *None) error {
+func (a *agents) Restart(r Restart, _ *None) error { //nolint:unparam // as net/rpc wants it
 	go func() {
 		for _, node := range r.Nodes {
 			a.mu.Lock()
@@ -249,7 +249,7 @@ type Counted struct {
 }
 
 // Count counts.
-func (a *agents) Count(_ None, c *Counted) error {
+func (a *agents) Count(_ None, c *Counted) error { //nolint:unparam // as net/rpc wants it
 	n := &a.fleet.Counts
 	*c = Counted{
 		Following: int(n.Following.Load()), Snapshots: n.Snapshots.Load(), Resumed: n.Resumed.Load(), Lost: n.Lost.Load(),

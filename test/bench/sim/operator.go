@@ -155,7 +155,7 @@ type Write struct {
 }
 
 // Lead has the replica write what it renders from now on.
-func (o *operator) Lead(_ None, _ *None) error {
+func (o *operator) Lead(_ None, _ *None) error { //nolint:unparam // as net/rpc wants it
 	close(o.elected)
 	w := hollow.NewWriter(o.world, 0, func(key render.Key, want runtime.Object) error {
 		w := Write{Key: key}
@@ -193,7 +193,7 @@ func (o *operator) Memory(_ None, m *Memory) (err error) {
 }
 
 // Nodes counts the agents that follow.
-func (o *operator) Nodes(_ None, n *int) error {
+func (o *operator) Nodes(_ None, n *int) error { //nolint:unparam // as net/rpc wants it
 	*n = o.board.Nodes()
 	return nil
 }

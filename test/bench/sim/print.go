@@ -45,10 +45,10 @@ func (r *sim) spread(all []Spread) {
 	from := 0
 	for _, s := range all {
 		name := fmt.Sprintf("%d to %d", from+1, s.Upto)
-		switch {
-		case s.Upto == 0:
+		switch s.Upto {
+		case 0:
 			name = fmt.Sprintf("more than %d", from)
-		case s.Upto == from+1:
+		case from + 1:
 			name = fmt.Sprint(s.Upto)
 		}
 		from = s.Upto

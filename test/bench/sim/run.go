@@ -265,7 +265,7 @@ func (r *sim) churning(ctx context.Context, t *table, x *churn, o *replica) erro
 		wg.Go(func() { restarted = r.restartSome(ctx, n) })
 	}
 	start, made := time.Now(), x.made
-	err := x.run(changing, r.options.churn)
+	err := x.run(changing, r.churn)
 	took := time.Since(start)
 	wg.Wait()
 	if err := errors.Join(err, restarted, r.everybody(ctx, o), r.settled(ctx, o)); err != nil {
@@ -318,7 +318,7 @@ func (r *sim) succeed(ctx context.Context, t *table, x *churn, first *replica) (
 	changing, stop := context.WithCancel(ctx)
 	defer stop()
 	churned := make(chan error, 1)
-	go func() { churned <- x.run(changing, r.options.churn) }()
+	go func() { churned <- x.run(changing, r.churn) }()
 	second, err := r.operator(ctx)
 	if err != nil {
 		return nil, err

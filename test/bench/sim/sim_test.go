@@ -83,8 +83,11 @@ func TestTheSameShapeIsTheSameCluster(t *testing.T) {
 
 func TestWrongShapesAreRefused(t *testing.T) {
 	for _, o := range []options{
-		{sample: 1}, {Shape: clusters.Shape{Nodes: 1, Pods: 1}, sample: 1}, {Shape: clusters.Shape{Nodes: 1, Pods: 1, Namespaces: 1}},
-		{Shape: clusters.Shape{Nodes: 1, Pods: 1, Namespaces: 1}, sample: 2}, {Shape: clusters.Shape{Nodes: 1, Namespaces: 1}, sample: 1},
+		{sample: 1},
+		{Shape: clusters.Shape{Nodes: 1, Pods: 1}, sample: 1},
+		{Shape: clusters.Shape{Nodes: 1, Pods: 1, Namespaces: 1}},
+		{Shape: clusters.Shape{Nodes: 1, Pods: 1, Namespaces: 1}, sample: 2},
+		{Shape: clusters.Shape{Nodes: 1, Namespaces: 1}, sample: 1},
 	} {
 		if err := run(t.Context(), &o, &bytes.Buffer{}); err == nil {
 			t.Errorf("%+v was taken", o)
