@@ -37,7 +37,7 @@ func ManyPolicies(n int) *tables.Policy {
 	return p
 }
 
-// FoldingComesAndGoes: policies come to be folded and cease to be, and packets see nothing of it. isFold tells which line of the
+// FoldingComesAndGoes has policies come to be folded and cease to be, of which packets must see nothing. isFold tells which line of the
 // subject's dump is there if and only if something is folded. The subject folds as by default.
 func FoldingComesAndGoes(t *testing.T, subject Subject, isFold func(line string) bool) {
 	t.Helper()

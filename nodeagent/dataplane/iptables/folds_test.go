@@ -139,7 +139,9 @@ func TestFoldText(t *testing.T) {
 	rule := packets.Rule(tables.Allow, unix.IPPROTO_TCP, 80)
 	rule.Destination.Nets = packets.Prefixes("10.0.0.0/8", "10.0.0.1/32", "fd00::/8")
 	content := tables.Program{Egress: []tables.Rule{
-		rule, {Action: tables.Allow, Protocol: unix.IPPROTO_UDP, IPVersion: 4}, {Action: tables.Allow, Protocol: unix.IPPROTO_ICMP, IPVersion: 4},
+		rule,
+		{Action: tables.Allow, Protocol: unix.IPPROTO_UDP, IPVersion: 4},
+		{Action: tables.Allow, Protocol: unix.IPPROTO_ICMP, IPVersion: 4},
 		{Action: tables.Allow, Destination: packets.Nets("192.0.2.0/24")},
 	}}
 	f := fold.New(p, true, fold.EverythingFolds(), fold.ShapeByProtocol)

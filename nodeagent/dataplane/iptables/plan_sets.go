@@ -196,7 +196,7 @@ func (tx *transaction) scanMembers(scan map[string]bool) error {
 // scanSet looks at all members of a set.
 func (tx *transaction) scanSet(id string) error {
 	set, it := tx.state.sets[id], item{tables.KindSet, id}
-	var want [families][]entry
+	want := map[family][]entry{}
 	for m := range tx.desired.Members.Of(id) {
 		if err := checkMember(m, set.typ); err != nil {
 			tx.problem(it, err)

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
 	"github.com/manul-net/manul/nodeagent/tables"
 	"github.com/manul-net/manul/test/packets"
 )
