@@ -64,6 +64,8 @@ type Lessor struct {
 	made map[string]madeLease
 	// idle is since when something has been dispensable that may go back.
 	idle map[string]time.Time
+	// lost is since when nodes have been gone that had blocks.
+	lost map[string]time.Time
 	// notBefore is when the next plan may be made.
 	notBefore time.Time
 }
@@ -134,7 +136,7 @@ func (l *Lessor) Reconcile(ctx context.Context, _ plan) (reconcile.Result, error
 		return reconcile.Result{}, err
 	}
 	d := decide(s)
-	l.idle = s.idle
+	l.idle, l.lost = s.idle, s.lost
 	l.notBefore = l.Now().Add(rest * l.Now().Sub(started))
 	var errs []error
 	for _, lease := range d.lease {
@@ -181,7 +183,7 @@ func (l *Lessor) gather(ctx context.Context) (*state, error) {
 	s := &state{
 		pools: pools.Items, nodes: nodes.Items, blocks: blockList.Items, affinities: affinities.Items, reservations: reservations.Items,
 		nodeStates: nodeStates.Items, settings: settings.Spec, demand: l.World.Demand(),
-		now: l.Now(), idle: l.idle,
+		now: l.Now(), idle: l.idle, lost: l.lost,
 	}
 	if err := l.findPods(ctx, s); err != nil {
 		return nil, err

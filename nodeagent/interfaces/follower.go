@@ -31,7 +31,9 @@ const (
 type Options struct {
 	// WorkloadPrefix begins the names of workloads' interfaces, which are left out: they come and go with pods.
 	WorkloadPrefix string
-	Log            *slog.Logger
+	// Mark begins the aliases of workloads' interfaces, by which Marked knows whose they are.
+	Mark string
+	Log  *slog.Logger
 }
 
 // Follower knows the interfaces of the network namespace in which it was made.
@@ -40,6 +42,7 @@ type Follower struct {
 	handle  *netlink.Handle
 	socket  *nl.NetlinkSocket
 	changed chan struct{}
+	gone    chan struct{} // of one element: a workload's interface was removed
 	stale   chan struct{} // of one element: what is known may be out of date
 	done    chan struct{} // closed: nobody wants to know any more
 	running sync.WaitGroup
@@ -64,7 +67,7 @@ func New(o Options) (*Follower, error) {
 	}
 	f := &Follower{
 		options: o, handle: handle, socket: socket, done: make(chan struct{}),
-		changed: make(chan struct{}, 1), stale: make(chan struct{}, 1),
+		changed: make(chan struct{}, 1), gone: make(chan struct{}, 1), stale: make(chan struct{}, 1),
 	}
 	err = socket.SetReceiveBufferSize(watchBuffer, true)
 	if err == nil {
@@ -133,19 +136,24 @@ func (f *Follower) receive() {
 		}
 		if err != nil {
 			signal(f.stale) // news were lost (ENOBUFS)
+			signal(f.gone)
 			if !errors.Is(err, unix.ENOBUFS) && !errors.Is(err, unix.EINTR) {
 				f.options.Log.Error("changes of interfaces are not seen any more", "error", err)
 				return
 			}
 		}
 		f.mu.Lock()
-		news := false
+		news, gone := false, f.links.gone
 		for i := range messages {
 			news = f.links.look(&messages[i], f.options.WorkloadPrefix) || news
 		}
+		fewer := f.links.gone > gone
 		f.mu.Unlock()
 		if news {
 			signal(f.stale)
+		}
+		if fewer {
+			signal(f.gone)
 		}
 	}
 }

@@ -218,6 +218,30 @@ func TestPropertyLivesOfAddresses(t *testing.T) {
 					l.addPod(n.name)
 				}
 			},
+			"a node needs more than its block has": func(t *rapid.T) {
+				n := l.alive(t)
+				for range rapid.IntRange(3, 6).Draw(t, "pods") {
+					l.addPod(n.name)
+				}
+			},
+			// What runs on a node, and what the operators believe to run there, differ: the addresses in use are known to the node alone.
+			"pods come and go before their node speaks": func(t *rapid.T) {
+				n := l.alive(t)
+				before := l.pods
+				for range rapid.IntRange(1, 2).Draw(t, "pods") {
+					l.addPod(n.name)
+				}
+				l.work(one(t))
+				l.ok(n.hear())
+				for i := before + 1; i <= l.pods; i++ {
+					l.api.remove(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: fmt.Sprint("p", i)}})
+				}
+			},
+			"one node hears and the others do not": func(t *rapid.T) {
+				l.work(one(t))
+				l.work(one(t))
+				l.ok(l.alive(t).hear())
+			},
 			"pod goes": func(t *rapid.T) {
 				pods := l.podsOf("")
 				if len(pods) == 0 {
