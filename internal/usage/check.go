@@ -55,6 +55,8 @@ const (
 	AttachmentForgotten = "AttachmentForgotten"
 	// InterfaceMissing: a pod runs, and the node has no interface for it.
 	InterfaceMissing = "InterfaceMissing"
+	// RouteNotInEffect: the node's kernel has not the route to an address that it should have.
+	RouteNotInEffect = "RouteNotInEffect"
 	// InterfaceUnknown: a node has an interface of a container that its journal of addresses does not have.
 	InterfaceUnknown = "InterfaceUnknown"
 )

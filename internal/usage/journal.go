@@ -101,6 +101,11 @@ func (k *check) attachments() {
 					s.Name, a.Interface, since)
 			}
 		}
+		for _, f := range s.Status.Failures {
+			if f.Kind == "Route" {
+				k.find(RouteNotInEffect, s.Name+" "+f.Name, nil, "the kernel of node %s did not take the route: %s", s.Name, f.Message)
+			}
+		}
 		if more := int(s.Status.AttachmentsTotal) - len(s.Status.Attachments); more > 0 {
 			k.find(AttachmentForgotten, s.Name, nil, "%s", fmt.Sprintf("node %s found %d more attachments like those that are listed", s.Name, more))
 		}

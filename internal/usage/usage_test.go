@@ -237,6 +237,9 @@ func TestCheck(t *testing.T) {
 		"nobody ended a container": {func(c *Cluster) { c.attachment(0, "Forgotten", "shop/gone") }, []string{"AttachmentForgotten node1 c1/eth0"}},
 		"a pod has no interface":   {func(c *Cluster) { c.attachment(0, "InterfaceMissing", "shop/database") }, []string{"InterfaceMissing node1 c1/eth0"}},
 		"an interface is nobody's": {func(c *Cluster) { c.attachment(1, "InterfaceUnknown", "") }, []string{"InterfaceUnknown node2 c1/eth0"}},
+		"the kernel refuses a route": {func(c *Cluster) {
+			c.NodeStates[0].Status.Failures = []v1alpha1.Failure{{Kind: "Route", Name: "10.48.0.0/32", Message: "no such device"}, {Kind: "Address", Name: "x/y"}}
+		}, []string{"RouteNotInEffect node1 10.48.0.0/32"}},
 		"many containers": {func(c *Cluster) {
 			c.attachment(0, "Forgotten", "shop/gone")
 			c.NodeStates[0].Status.AttachmentsTotal = 80

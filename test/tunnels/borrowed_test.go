@@ -15,8 +15,8 @@ import (
 	"github.com/manul-net/manul/internal/ipam"
 )
 
-// lends is the manifest of a node's block of a pool of which another node has, or is to have, addresses.
-func (n *Node) lends(pool string, revision int64, to string, state ipam.LoanState, addrs ...netip.Addr) string {
+// lends is the manifest of a node's block of a pool, of which other nodes have addresses or are to have them.
+func (n *Node) lends(pool string, revision int64, loans ...ipam.Loan) string {
 	n.world.t.Helper()
 	o, err := parse(n.block(pool))
 	block, ok := o.(*v3.IPAMBlock)
@@ -28,8 +28,9 @@ func (n *Node) lends(pool string, revision int64, to string, state ipam.LoanStat
 		n.world.t.Fatal(err)
 	}
 	h.Revision = revision
-	for _, addr := range addrs {
-		h.Loans = append(h.Loans, ipam.Loan{Address: addr, Node: to, State: state, Revision: revision})
+	for _, loan := range loans {
+		loan.Revision = revision
+		h.Loans = append(h.Loans, loan)
 	}
 	blocks.Write(h, &block.Spec)
 	block.TypeMeta = metav1.TypeMeta{APIVersion: "projectcalico.org/v3", Kind: "IPAMBlock"}
@@ -77,7 +78,8 @@ func TestPacketsToBorrowedAddresses(t *testing.T) {
 			}
 			last := ipam.Last(block)
 			lent := []netip.Addr{last.Prev(), last}
-			w.give(owner.lends(test.cidr, 1, "w2", ipam.LoanAsked, lent...))
+			loan := func(addr netip.Addr, state ipam.LoanState) ipam.Loan { return ipam.Loan{Address: addr, Node: "w2", State: state} }
+			w.give(owner.lends(test.cidr, 1, loan(lent[0], ipam.LoanAsked), loan(lent[1], ipam.LoanAsked)))
 			eventually(t, func() string {
 				for _, l := range w.status("w1").Leases {
 					if len(l.Withheld) == 2 {
@@ -86,7 +88,7 @@ func TestPacketsToBorrowedAddresses(t *testing.T) {
 				}
 				return fmt.Sprintf("the owner has agreed to %+v", w.status("w1").Leases)
 			})
-			w.give(owner.lends(test.cidr, 2, "w2", ipam.LoanGiven, lent...))
+			w.give(owner.lends(test.cidr, 2, loan(lent[0], ipam.LoanGiven), loan(lent[1], ipam.LoanGiven)))
 			guests := []*Pod{borrower.Pod("guest1"), borrower.Pod("guest2")}
 			for _, p := range guests {
 				if !slices.Contains(lent, own(p)) {
@@ -120,7 +122,8 @@ func TestPacketsToBorrowedAddresses(t *testing.T) {
 			if err := borrower.agent.Del(t.Context(), protocol.DelRequest{Attachment: protocol.Attachment{ContainerID: "guest1", IfName: "eth0"}}); err != nil {
 				t.Fatal(err)
 			}
-			w.give(owner.lends(test.cidr, 3, "w2", ipam.LoanRecalled, own(gone)))
+			stays := loan(own(guests[1]), ipam.LoanGiven)
+			w.give(owner.lends(test.cidr, 3, loan(own(gone), ipam.LoanRecalled), stays))
 			eventually(t, func() string {
 				for _, l := range w.status("w2").Leases {
 					if l.Released && l.CIDR == netip.PrefixFrom(own(gone), own(gone).BitLen()).String() {
@@ -129,7 +132,7 @@ func TestPacketsToBorrowedAddresses(t *testing.T) {
 				}
 				return fmt.Sprintf("the borrower has agreed to %+v", w.status("w2").Leases)
 			})
-			w.give(owner.lends(test.cidr, 4, "w2", ipam.LoanGiven, own(guests[1])))
+			w.give(owner.lends(test.cidr, 4, stays))
 			owner.sends(own(gone), "") // it is nobody's, and not sent to the borrower
 			owner.sends(own(guests[1]), test.near)
 			talk(t, home, guests[1], is4)
