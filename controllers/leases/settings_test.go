@@ -38,18 +38,19 @@ func wide(t *testing.T, names ...string) *cluster {
 	return c
 }
 
-// TestIPAMConfiguration: what each setting does to a cluster in which n1 needs room for 100 pods, and n2 for none.
+// TestIPAMConfiguration: what each setting does to a cluster in which n1 needs room for 100 pods, and n2 for none. While somebody lacks
+// addresses, nobody leases ahead of need.
 func TestIPAMConfiguration(t *testing.T) {
 	for name, tc := range map[string]struct {
 		change func(*v3.IPAMConfigurationSpec)
 		want   string
 	}{
-		"none: 20 blocks of a family, further ones as they are needed": {func(*v3.IPAMConfigurationSpec) {}, "n1 20, n2 2"},
-		"maxBlocksPerHost: 0 is 20":          {func(s *v3.IPAMConfigurationSpec) { s.MaxBlocksPerHost = 0 }, "n1 20, n2 2"},
-		"maxBlocksPerHost: 3":                {func(s *v3.IPAMConfigurationSpec) { s.MaxBlocksPerHost = 3 }, "n1 3, n2 2"},
+		"none: 20 blocks of a family, further ones as they are needed": {func(*v3.IPAMConfigurationSpec) {}, "n1 20, n2 1"},
+		"maxBlocksPerHost: 0 is 20":          {func(s *v3.IPAMConfigurationSpec) { s.MaxBlocksPerHost = 0 }, "n1 20, n2 1"},
+		"maxBlocksPerHost: 3":                {func(s *v3.IPAMConfigurationSpec) { s.MaxBlocksPerHost = 3 }, "n1 3, n2 1"},
 		"maxBlocksPerHost: 40":               {func(s *v3.IPAMConfigurationSpec) { s.MaxBlocksPerHost = 40 }, "n1 27, n2 2"},
 		"autoAllocateBlocks: false":          {func(s *v3.IPAMConfigurationSpec) { s.AutoAllocateBlocks = false }, ""},
-		"strictAffinity: true, blocks alone": {func(s *v3.IPAMConfigurationSpec) { s.StrictAffinity, s.MaxBlocksPerHost = true, 3 }, "n1 3, n2 2"},
+		"strictAffinity: true, blocks alone": {func(s *v3.IPAMConfigurationSpec) { s.StrictAffinity, s.MaxBlocksPerHost = true, 3 }, "n1 3, n2 1"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := wide(t, "n1", "n2")
@@ -131,7 +132,8 @@ func TestNodeThatIsCutOffKeepsWhatItHas(t *testing.T) {
 // A node that is deleted and comes back under its name begins with a block of its own, in which nobody's addresses are, and a late word from
 // before counts for nothing.
 func TestNodeThatComesBackUnderItsName(t *testing.T) {
-	c := tiny(t, "n1", "n2")
+	c := wide(t, "n1", "n2")
+	c.settle()
 	two := c.blockOf("n2")
 	late := v1alpha1.LeaseStatus{CIDR: two.Block.String(), Revision: two.Revision, Released: true}
 	c.nodes = nodes("n1")

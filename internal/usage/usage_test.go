@@ -179,7 +179,7 @@ func TestCheck(t *testing.T) {
 		"a pod has an address of another node's block": {func(c *Cluster) { c.run("shop/stray", "10.48.0.70", 0) }, []string{"AddressOutsideBlocks 10.48.0.70"}},
 		"a pod has a borrowed address": {func(c *Cluster) {
 			c.run("shop/guest", "10.48.0.70", 0)
-			c.NodeStates[0].Spec.Borrowed = []v1alpha1.BorrowedAddress{{Address: "10.48.0.70", Pool: "10.48.0.0/24"}}
+			c.lend(1, "10.48.0.70", "node1", ipam.LoanGiven)
 		}, nil},
 		"the pool is gone": {func(c *Cluster) { c.Pools = nil }, []string{
 			"AddressOutsidePools 10.48.0.0", "AddressOutsidePools 10.48.0.64", "AddressOutsidePools 10.48.0.65",

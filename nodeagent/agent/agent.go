@@ -199,6 +199,9 @@ func New(o Options) *Agent {
 
 // Run works until ctx ends. What is in the kernel stays there.
 func (a *Agent) Run(ctx context.Context) error {
+	a.timers = newTimers(a.Options)
+	defer a.timers.stop()
+	a.timers.attachments.within(jittered(a.ForgottenAfter / firstPart))
 	a.state.SetInterfaces(a.Interfaces.Addresses())
 	if err := a.Checkpoint.Load(a.restore); err != nil {
 		a.Log.Warn("starting without a part of the checkpoint", "error", err)
@@ -208,9 +211,6 @@ func (a *Agent) Run(ctx context.Context) error {
 		return err
 	}
 	a.asking.started = time.Now()
-	a.timers = newTimers(a.Options)
-	defer a.timers.stop()
-	a.timers.attachments.within(jittered(a.ForgottenAfter / firstPart))
 
 	ctx, cancel := context.WithCancel(ctx)
 	followed := make(chan error, 1)
