@@ -46,11 +46,11 @@ func TestIPAMConfiguration(t *testing.T) {
 		want   string
 	}{
 		"none: 20 blocks of a family, further ones as they are needed": {func(*v3.IPAMConfigurationSpec) {}, "n1 20, n2 1"},
-		"maxBlocksPerHost: 0 is 20":          {func(s *v3.IPAMConfigurationSpec) { s.MaxBlocksPerHost = 0 }, "n1 20, n2 1"},
-		"maxBlocksPerHost: 3":                {func(s *v3.IPAMConfigurationSpec) { s.MaxBlocksPerHost = 3 }, "n1 3, n2 1"},
-		"maxBlocksPerHost: 40":               {func(s *v3.IPAMConfigurationSpec) { s.MaxBlocksPerHost = 40 }, "n1 27, n2 2"},
-		"autoAllocateBlocks: false":          {func(s *v3.IPAMConfigurationSpec) { s.AutoAllocateBlocks = false }, ""},
-		"strictAffinity: true, blocks alone": {func(s *v3.IPAMConfigurationSpec) { s.StrictAffinity, s.MaxBlocksPerHost = true, 3 }, "n1 3, n2 1"},
+		"maxBlocksPerHost: 0 is 20":                                    {func(s *v3.IPAMConfigurationSpec) { s.MaxBlocksPerHost = 0 }, "n1 20, n2 1"},
+		"maxBlocksPerHost: 3":                                          {func(s *v3.IPAMConfigurationSpec) { s.MaxBlocksPerHost = 3 }, "n1 3, n2 1"},
+		"maxBlocksPerHost: 40":                                         {func(s *v3.IPAMConfigurationSpec) { s.MaxBlocksPerHost = 40 }, "n1 27, n2 2"},
+		"autoAllocateBlocks: false":                                    {func(s *v3.IPAMConfigurationSpec) { s.AutoAllocateBlocks = false }, ""},
+		"strictAffinity: true, blocks alone":                           {func(s *v3.IPAMConfigurationSpec) { s.StrictAffinity, s.MaxBlocksPerHost = true, 3 }, "n1 3, n2 1"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := wide(t, "n1", "n2")

@@ -81,9 +81,9 @@ var errEnded = errors.New("the operator has ended")
 type operator struct {
 	client.Client
 	creating sync.Mutex // blocks are created several at a time
-	api   *api
-	cache map[key]client.Object
-	world *live.World
+	api      *api
+	cache    map[key]client.Object
+	world    *live.World
 	// writes that it may still do before it ends; negative: no end.
 	writes int
 }

@@ -77,18 +77,26 @@ func TestPacketsToBorrowedAddresses(t *testing.T) {
 				t.Fatal(err)
 			}
 			last := ipam.Last(block)
-			lent := []netip.Addr{last.Prev(), last}
-			loan := func(addr netip.Addr, state ipam.LoanState) ipam.Loan { return ipam.Loan{Address: addr, Node: "w2", State: state} }
-			w.give(owner.lends(test.cidr, 1, loan(lent[0], ipam.LoanAsked), loan(lent[1], ipam.LoanAsked)))
+			lent := []netip.Addr{last.Prev().Prev(), last.Prev(), last} // for two pods, and an end of a tunnel
+			loan := func(addr netip.Addr, state ipam.LoanState) ipam.Loan {
+				return ipam.Loan{Address: addr, Node: "w2", State: state}
+			}
+			loans := func(state ipam.LoanState) (out []ipam.Loan) {
+				for _, addr := range lent {
+					out = append(out, loan(addr, state))
+				}
+				return out
+			}
+			w.give(owner.lends(test.cidr, 1, loans(ipam.LoanAsked)...))
 			eventually(t, func() string {
 				for _, l := range w.status("w1").Leases {
-					if len(l.Withheld) == 2 {
+					if len(l.Withheld) == len(lent) {
 						return ""
 					}
 				}
 				return fmt.Sprintf("the owner has agreed to %+v", w.status("w1").Leases)
 			})
-			w.give(owner.lends(test.cidr, 2, loan(lent[0], ipam.LoanGiven), loan(lent[1], ipam.LoanGiven)))
+			w.give(owner.lends(test.cidr, 2, loans(ipam.LoanGiven)...))
 			guests := []*Pod{borrower.Pod("guest1"), borrower.Pod("guest2")}
 			for _, p := range guests {
 				if !slices.Contains(lent, own(p)) {
@@ -122,8 +130,13 @@ func TestPacketsToBorrowedAddresses(t *testing.T) {
 			if err := borrower.agent.Del(t.Context(), protocol.DelRequest{Attachment: protocol.Attachment{ContainerID: "guest1", IfName: "eth0"}}); err != nil {
 				t.Fatal(err)
 			}
-			stays := loan(own(guests[1]), ipam.LoanGiven)
-			w.give(owner.lends(test.cidr, 3, loan(own(gone), ipam.LoanRecalled), stays))
+			var stay []ipam.Loan
+			for _, x := range loans(ipam.LoanGiven) {
+				if x.Address != own(gone) {
+					stay = append(stay, x)
+				}
+			}
+			w.give(owner.lends(test.cidr, 3, append(slices.Clone(stay), loan(own(gone), ipam.LoanRecalled))...))
 			eventually(t, func() string {
 				for _, l := range w.status("w2").Leases {
 					if l.Released && l.CIDR == netip.PrefixFrom(own(gone), own(gone).BitLen()).String() {
@@ -132,7 +145,7 @@ func TestPacketsToBorrowedAddresses(t *testing.T) {
 				}
 				return fmt.Sprintf("the borrower has agreed to %+v", w.status("w2").Leases)
 			})
-			w.give(owner.lends(test.cidr, 4, stays))
+			w.give(owner.lends(test.cidr, 4, stay...))
 			owner.sends(own(gone), "") // it is nobody's, and not sent to the borrower
 			owner.sends(own(guests[1]), test.near)
 			talk(t, home, guests[1], is4)
