@@ -177,7 +177,7 @@ func (a *Agent) adoptAttachments() error {
 
 // tellAttachments puts findings into status and metrics.
 func (a *Agent) tellAttachments(findings []attachments.Finding) {
-	a.forgotten.status, a.forgotten.total = nil, int32(len(findings)) //nolint:gosec // bounded by what one node has
+	a.forgotten.status, a.forgotten.total = nil, int32(len(findings))
 	count := map[attachments.Reason]int{}
 	for i := range findings {
 		f := &findings[i]
