@@ -73,12 +73,12 @@ func read(text string, at time.Time) Look {
 	text, unsure := strings.CutSuffix(text, "?")
 	held, marked, _ := strings.Cut(text, ";")
 	l := Look{At: at, Marked: map[string]string{}, Certain: !unsure}
-	for _, word := range strings.FieldsSeq(held) {
+	for word := range strings.FieldsSeq(held) {
 		word, live := strings.CutSuffix(word, "+")
 		pod, container, _ := strings.Cut(word, "/")
 		l.Held = append(l.Held, Holding{Name: container, Endpoint: pod, UID: pod, Live: live, Addresses: []netip.Addr{netip.MustParseAddr("10.48.0.1")}})
 	}
-	for _, container := range strings.FieldsSeq(marked) {
+	for container := range strings.FieldsSeq(marked) {
 		l.Marked[container] = "cali-" + container
 	}
 	return l
