@@ -45,8 +45,11 @@ func TestPace(t *testing.T) {
 // TestWhatSomebodyWaitsForIsWrittenFirst looks at the order in which keys come out of the controller's queue.
 func TestWhatSomebodyWaitsForIsWrittenFirst(t *testing.T) {
 	keys := []render.Key{
-		{Kind: render.KindSetCatalog, Name: "00"}, {Kind: render.KindPolicyProgram, Name: "p"}, {Kind: render.KindNodeEndpoints, Name: "n"},
-		{Kind: render.KindNodeNetwork, Name: "n"}, {Kind: render.KindNodeState, Name: "n"},
+		{Kind: render.KindSetCatalog, Name: "00"},
+		{Kind: render.KindPolicyProgram, Name: "p"},
+		{Kind: render.KindNodeEndpoints, Name: "n"},
+		{Kind: render.KindNodeNetwork, Name: "n"},
+		{Kind: render.KindNodeState, Name: "n"},
 	}
 	for what, tc := range map[string]struct {
 		sparing bool
