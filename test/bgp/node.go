@@ -208,6 +208,9 @@ func (*told) EachAttachment(func(attachment, endpoint, uid string, addrs []netip
 // Attached implements agent.Addresses.
 func (*told) Attached(string) (endpoint, uid string, ok bool) { return "", "", false }
 
+// Drop implements agent.Addresses.
+func (*told) Drop(string, string) (bool, error) { return false, nil }
+
 // noPolicy polices nothing.
 type noPolicy struct{}
 
