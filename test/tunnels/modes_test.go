@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -213,10 +215,10 @@ func changeModes(t *testing.T, w *World, from, to *Pod, modes []string, device m
 		if os.Getenv("MANUL_MACHINE") != "" {
 			bound = 10 * time.Second // an emulated processor is many times slower, and loads the kernel's modules now
 		}
-		if longest := s.end(t); longest > bound {
-			t.Errorf("to %q: %v without an answer, want less than %v", mode, longest, bound)
+		if loss := s.end(t); loss.longest > bound {
+			t.Errorf("to %q: %v, want less than %v without an answer", mode, loss, bound)
 		} else {
-			t.Logf("to %q: %v without an answer", mode, longest)
+			t.Logf("to %q: %v", mode, loss)
 		}
 	}
 }
@@ -285,8 +287,8 @@ func TestRestartOfTheAgent(t *testing.T) {
 		}
 		return ""
 	})
-	if longest := s.end(t); longest > 200*time.Millisecond {
-		t.Errorf("%v without an answer during a restart", longest)
+	if loss := s.end(t); loss.longest > 200*time.Millisecond {
+		t.Errorf("during a restart: %v", loss)
 	}
 	if after := n1.Link("vxlan.manul").Attrs().Index; after != before {
 		t.Error("the device was made anew")
@@ -301,6 +303,59 @@ func TestRestartOfTheAgent(t *testing.T) {
 	}
 	n1.sends(p2.V4, "vxlan.manul")
 	talk(t, p1, p2, true)
+}
+
+// TestTheJournalIsLost: the node's end of the tunnel keeps its address, and no pod gets it.
+func TestTheJournalIsLost(t *testing.T) {
+	w := NewWorld(t)
+	w.give(poolWith("pool", pool4, ", vxlanMode: Always"))
+	n1, n2 := w.Node("w1", "a", pool4), w.Node("w2", "a", pool4)
+	n1.Pod("gone") // so that another address than the first of the block is the end's
+	w.take("apiVersion: v1\nkind: Pod\nmetadata: {name: gone, namespace: default, uid: u-gone}")
+	w.take(poolWith("pool", pool4, ""))
+	eventually(t, func() string { return strings.Join(n1.devices(), " ") })
+	p1 := n1.Pod("p1")
+	w.give(poolWith("pool", pool4, ", vxlanMode: Always"))
+	p2 := n2.Pod("p2")
+	n1.sends(p2.V4, "vxlan.manul")
+	n2.sends(p1.V4, "vxlan.manul")
+	end := func() (addr string) {
+		t.Helper()
+		eventually(t, func() string {
+			ends := w.status("w1").Tunnels
+			if len(ends) != 1 || ends[0].Address == "" {
+				return fmt.Sprintf("tunnels %v, want one with an address", ends)
+			}
+			addr = ends[0].Address
+			return ""
+		})
+		return addr
+	}
+	before := end()
+	n1.Stop()
+	if err := os.Remove(filepath.Join(n1.dir, "addresses.db")); err != nil {
+		t.Fatal(err)
+	}
+	s := newStream(t, p1, p2, true)
+	n1.Start()
+	eventually(t, func() string {
+		if err := n1.agent.Ready(); err != nil {
+			return err.Error()
+		}
+		if _, source := n1.way(p2.V4); source.String() != before {
+			return fmt.Sprintf("the node sends into the tunnel from %s, and did from %s", source, before)
+		}
+		return ""
+	})
+	if after := end(); after != before {
+		t.Errorf("the end of the tunnel has %s, and had %s", after, before)
+	}
+	if p3 := n1.Pod("p3"); p3.V4.String() == before || p3.V4 == p1.V4 {
+		t.Errorf("pod p3 got %s, which is in use", p3.V4)
+	}
+	if loss := s.end(t); loss.longest > 500*time.Millisecond {
+		t.Errorf("%v", loss)
+	}
 }
 
 // TestAddressesOfTunnels: from pools for tunnels alone before others, never a pod's, and another one when the pool is no longer

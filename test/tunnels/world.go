@@ -2,6 +2,7 @@ package tunnels
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -315,13 +316,24 @@ func (n *Node) devices() []string {
 
 // stream sends datagrams between pods, one every few milliseconds, until it is ended.
 type stream struct {
-	stop    chan struct{}
-	done    chan struct{}
-	longest time.Duration
-	count   atomic.Int64
+	stop     chan struct{}
+	done     chan struct{}
+	longest  time.Duration
+	sent     int64
+	answered atomic.Int64
 }
 
 const streamEvery = 2 * time.Millisecond
+
+// loss is what became of a stream: none of its datagrams is sent again.
+type loss struct {
+	longest    time.Duration // between two answers
+	sent, lost int64
+}
+
+func (l loss) String() string {
+	return fmt.Sprintf("%d of %d datagrams lost, one sent every %v; at most %v without an answer", l.lost, l.sent, streamEvery, l.longest.Round(100*time.Microsecond))
+}
 
 func newStream(t testing.TB, from *Pod, to *Pod, is4 bool) *stream {
 	t.Helper()
@@ -341,12 +353,14 @@ func newStream(t testing.TB, from *Pod, to *Pod, is4 bool) *stream {
 		for {
 			select {
 			case <-s.stop:
+				s.wait()
 				_ = flow.Close()
 				<-received
 				end()
 				return
 			case <-tick.C:
 				_, _ = flow.Write([]byte("stream"))
+				s.sent++
 			}
 		}
 	}()
@@ -354,36 +368,43 @@ func newStream(t testing.TB, from *Pod, to *Pod, is4 bool) *stream {
 		defer close(received)
 		last, buffer := time.Now(), make([]byte, 64)
 		for {
-			if _, err := flow.Read(buffer); err != nil {
-				select {
-				case <-s.stop:
-					s.longest = max(s.longest, time.Since(last))
-					return
-				default: // an error of ICMP
-					continue
-				}
+			_, err := flow.Read(buffer)
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			if err != nil {
+				continue // an error of ICMP
 			}
 			now := time.Now()
 			s.longest = max(s.longest, now.Sub(last))
-			s.count.Add(1)
+			s.answered.Add(1)
 			last = now
 		}
 	}()
 	return s
 }
 
-// end ends the stream once it flows. It tells the longest time without an answer.
-func (s *stream) end(t testing.TB) time.Duration {
+// wait gives the answers of the last datagrams a moment.
+func (s *stream) wait() {
+	const moment = 100 * time.Millisecond
+	for from := time.Now(); s.answered.Load() < s.sent && time.Since(from) < moment; {
+		wait := time.NewTimer(streamEvery)
+		<-wait.C
+	}
+}
+
+// end ends the stream once it flows, and tells what was lost.
+func (s *stream) end(t testing.TB) loss {
 	t.Helper()
 	const flowing = 20
-	first := s.count.Load()
+	first := s.answered.Load()
 	eventually(t, func() string {
-		if n := s.count.Load() - first; n < flowing {
+		if n := s.answered.Load() - first; n < flowing {
 			return fmt.Sprintf("%d answers, want %d", n, flowing)
 		}
 		return ""
 	})
 	close(s.stop)
 	<-s.done
-	return s.longest
+	return loss{longest: s.longest, sent: s.sent, lost: s.sent - s.answered.Load()}
 }

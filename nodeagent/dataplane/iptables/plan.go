@@ -437,6 +437,7 @@ func (tx *transaction) planLayout() {
 	inUse := tx.state.use()
 	floating := floatingOf(tx.desired)
 	inUse.floating = len(floating) > 0
+	inUse.vxlan = slices.Contains(tx.desired.Settings.Tunnels, tables.VXLAN)
 	if !tx.full() && !tx.desired.SettingsDirty && !tx.desired.Floating.HasDirty() && inUse == tx.state.inUse {
 		return
 	}
