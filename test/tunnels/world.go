@@ -83,7 +83,7 @@ func NewWorld(t testing.TB) *World {
 		v4, v6 := subnetOf(letter, routerNumber)
 		w.Router.Address(letter, v4, v6)
 	}
-	w.give("apiVersion: v1\nkind: Namespace\nmetadata: {name: default}\n---\napiVersion: v1\nkind: ServiceAccount\nmetadata: {name: default, namespace: default}")
+	w.Give("apiVersion: v1\nkind: Namespace\nmetadata: {name: default}\n---\napiVersion: v1\nkind: ServiceAccount\nmetadata: {name: default, namespace: default}")
 	return w
 }
 
@@ -112,9 +112,9 @@ func (w *World) Node(name, subnet string, pools ...string) *Node {
 	via4, via6 := subnetOf(subnet, routerNumber)
 	n.Route("0.0.0.0/0", netip.MustParsePrefix(via4).Addr().String(), "eth0")
 	n.Route("::/0", netip.MustParsePrefix(via6).Addr().String(), "eth0")
-	w.give(n.manifest())
+	w.Give(n.manifest())
 	for _, pool := range pools {
-		w.give(n.block(pool))
+		w.Give(n.block(pool))
 	}
 	n.Start()
 	w.t.Cleanup(func() {
@@ -222,7 +222,7 @@ func (n *Node) mtu([]netip.Addr, string) (int, error) {
 func (n *Node) Pod(name string) *Pod {
 	n.world.t.Helper()
 	w := n.world
-	w.give(fmt.Sprintf("apiVersion: v1\nkind: Pod\nmetadata: {name: %s, namespace: default, uid: u-%s}\nspec: {nodeName: %s, serviceAccountName: default, containers: []}", name, name, n.Name))
+	w.Give(fmt.Sprintf("apiVersion: v1\nkind: Pod\nmetadata: {name: %s, namespace: default, uid: u-%s}\nspec: {nodeName: %s, serviceAccountName: default, containers: []}", name, name, n.Name))
 	p := &Pod{NS: netns.New(w.t), Node: n, ID: "default/" + name}
 	ctx, cancel := context.WithTimeout(w.t.Context(), patience)
 	defer cancel()
@@ -278,8 +278,8 @@ func (n *Node) way(to netip.Addr) (device string, source netip.Addr) {
 	return link.Attrs().Name, src.Unmap()
 }
 
-// settled waits until the node's agent reports no failure, and the kernel of every node sends as want says: to a pod's address, by device.
-func (n *Node) sends(to netip.Addr, device string) {
+// Sends waits until the node's kernel sends to an address by a device.
+func (n *Node) Sends(to netip.Addr, device string) {
 	n.world.t.Helper()
 	eventually(n.world.t, func() string {
 		if got, _ := n.way(to); got != device {
