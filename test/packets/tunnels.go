@@ -42,7 +42,7 @@ func tunnelPackets(t *testing.T, subject Subject) {
 			})...)
 			n.Verify(ipip(Outside, HostSide, open))
 
-			before := map[Family]int{IPv4: n.tracked(IPv4, 4789), IPv6: n.tracked(IPv6, 4789)}
+			before := map[Family]int{IPv4: n.trackedTo(IPv4, 4789), IPv6: n.trackedTo(IPv6, 4789)}
 			p.Settings.Tunnels, p.SettingsDirty = tables.TunnelKinds(), true
 			nodes(p, HostSide, Outside)
 			n.Apply(p)
@@ -56,13 +56,13 @@ func tunnelPackets(t *testing.T, subject Subject) {
 			n.Verify(Both(between)...)
 			n.Verify(ipip(Outside, HostSide, true), ipip(HostSide, Outside, true), ipip(Beside, OtherSide, false), ipip(Beside, HostSide, false))
 			n.SameAsFresh(p)
-			if got := n.tracked(IPv4, 4789); got > before[IPv4] {
+			if got := n.trackedTo(IPv4, 4789); got > before[IPv4] {
 				n.t.Errorf("%d connections of VXLAN between nodes are tracked, want none", got-before[IPv4])
 			}
-			if n.tracked(IPv6, 4789) <= before[IPv6] {
+			if n.trackedTo(IPv6, 4789) <= before[IPv6] {
 				n.t.Error("VXLAN over IPv6 is not tracked: errors about it belong to nothing")
 			}
-			if open && n.tracked(IPv4, 4790) == 0 {
+			if open && n.trackedTo(IPv4, 4790) == 0 {
 				n.t.Error("what is none of a tunnel is not tracked")
 			}
 
@@ -94,8 +94,8 @@ func tunnelPackets(t *testing.T, subject Subject) {
 	}
 }
 
-// tracked is how many connections to a UDP port the node tracks.
-func (n *Node) tracked(fam Family, port uint16) (count int) {
+// trackedTo is how many connections to a UDP port the node tracks.
+func (n *Node) trackedTo(fam Family, port uint16) (count int) {
 	n.t.Helper()
 	family := netlink.InetFamily(unix.AF_INET)
 	if fam == IPv6 {

@@ -369,7 +369,7 @@ func TestTheJournalIsLost(t *testing.T) {
 	n1, n2 := w.Node("w1", "a", pool4), w.Node("w2", "a", pool4)
 	n1.Pod("gone") // so that another address than the first of the block is the end's
 	w.take("apiVersion: v1\nkind: Pod\nmetadata: {name: gone, namespace: default, uid: u-gone}")
-	w.take(poolWith("pool", pool4, ""))
+	w.Give(poolWith("pool", pool4, ""))
 	eventually(t, func() string { return strings.Join(n1.devices(), " ") })
 	p1 := n1.Pod("p1")
 	w.Give(poolWith("pool", pool4, ", vxlanMode: Always"))
