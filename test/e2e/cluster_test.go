@@ -38,7 +38,7 @@ func rest(t *testing.T, c *lab.Cluster) {
 	t.Run("Paths", func(t *testing.T) { paths(t, c) })
 	t.Run("Addresses", func(t *testing.T) { addresses(t, c) })
 	t.Run("Failures", func(t *testing.T) { failures(t, c, kinds()) })
-	t.Run("Nodes", func(t *testing.T) { nodes(t, c) })
+	t.Run("Nodes", func(t *testing.T) { lostNode(t, c) })
 }
 
 // clear removes what the walk-through leaves behind that concerns all namespaces and hosts.

@@ -206,7 +206,7 @@ func changeModes(t *testing.T, w *World, from, to *Pod, modes []string, device m
 	to.Node.Sends(from.V4, device[modes[0]])
 	talk(t, from, to, true)
 	for _, mode := range modes[1:] {
-		s := newStream(t, from, to, true)
+		s := newStream(t, from, to)
 		w.Give(poolWith("pool", pool4, mode))
 		from.Node.Sends(to.V4, device[mode])
 		to.Node.Sends(from.V4, device[mode])
@@ -285,7 +285,7 @@ func TestLostNodes(t *testing.T) {
 				talk(t, p1, p2, true)
 			}
 			talks()
-			s := newStream(t, p1, p2, true)
+			s := newStream(t, p1, p2)
 			w.Give(strings.Replace(n2.manifest(), "status: {", "status: {conditions: [{type: Ready, status: Unknown}], ", 1))
 			w.Give(strings.Replace(n2.manifest(), "status: {", "spec: {unschedulable: true}\nstatus: {", 1))
 			talks()
@@ -333,7 +333,7 @@ func TestRestartOfTheAgent(t *testing.T) {
 	p1, p2 := n1.Pod("p1"), n2.Pod("p2")
 	n1.Sends(p2.V4, "vxlan.manul")
 	n2.Sends(p1.V4, "vxlan.manul")
-	s := newStream(t, p1, p2, true)
+	s := newStream(t, p1, p2)
 	before := n1.Link("vxlan.manul").Attrs().Index
 	_, source := n1.way(p2.V4)
 	n1.Stop()
@@ -393,7 +393,7 @@ func TestTheJournalIsLost(t *testing.T) {
 	if err := os.Remove(filepath.Join(n1.dir, "addresses.db")); err != nil {
 		t.Fatal(err)
 	}
-	s := newStream(t, p1, p2, true)
+	s := newStream(t, p1, p2)
 	n1.Start()
 	eventually(t, func() string {
 		if err := n1.agent.Ready(); err != nil {

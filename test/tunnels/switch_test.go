@@ -35,7 +35,7 @@ func BenchmarkSwitch(b *testing.B) {
 			for b.Loop() {
 				for i := range modes {
 					to := modes[1-i]
-					s := newStream(b, p1, p2, true)
+					s := newStream(b, p1, p2)
 					w.Give(poolWith("pool", pool4, to))
 					n1.Sends(p2.V4, devices[to])
 					n2.Sends(p1.V4, devices[to])

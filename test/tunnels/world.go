@@ -335,13 +335,9 @@ func (l loss) String() string {
 	return fmt.Sprintf("%d of %d datagrams lost, one sent every %v; at most %v without an answer", l.lost, l.sent, streamEvery, l.longest.Round(100*time.Microsecond))
 }
 
-func newStream(t testing.TB, from *Pod, to *Pod, is4 bool) *stream {
+func newStream(t testing.TB, from *Pod, to *Pod) *stream {
 	t.Helper()
-	addr := to.V4
-	if !is4 {
-		addr = to.V6
-	}
-	at := netip.AddrPortFrom(addr, 7007)
+	at := netip.AddrPortFrom(to.V4, 7007)
 	end := to.EchoUDP(at)
 	flow := from.ConnectUDP(at)
 	s := &stream{stop: make(chan struct{}), done: make(chan struct{})}
