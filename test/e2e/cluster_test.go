@@ -50,7 +50,7 @@ func crashes(t *testing.T, c *lab.Cluster) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, pod := range strings.Fields(list) {
+	for pod := range strings.FieldsSeq(list) {
 		log, err := c.Kubectl(ctx, "logs", "-n", "manul-system", pod, "--previous", "--tail=60")
 		if err != nil {
 			t.Error(err)
