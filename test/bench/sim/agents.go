@@ -18,7 +18,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/go-logr/logr"
 	"k8s.io/client-go/rest"
+	"k8s.io/klog/v2"
 
 	"github.com/manul-net/manul/api/v1alpha1"
 	"github.com/manul-net/manul/internal/wire"
@@ -61,6 +63,7 @@ type running struct {
 }
 
 func newAgents(parent *rpc.Client) *agents {
+	klog.SetLogger(logr.Discard()) // of vain attempts to fall back to the API's objects
 	return &agents{
 		parent: parent, running: map[string]*running{}, sampled: map[string]*hollow.Mirror{}, slots: make(chan struct{}, beginning),
 		unwritten: map[string]*v1alpha1.NodeStateStatus{}, probes: probes{open: map[string]*probe{}},
