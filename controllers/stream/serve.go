@@ -107,6 +107,9 @@ func (s *Server) follow(stream grpc.ServerStream) error {
 		case err := <-ended:
 			return s.over(log, err)
 		case err := <-listened:
+			if err == nil { // the agent went away
+				return status.FromContextError(ctx.Err()).Err()
+			}
 			return s.refuse(log, codes.Internal, reasonMalformed, err.Error())
 		case <-sub.Wake():
 		case <-due.C:

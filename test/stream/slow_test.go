@@ -3,6 +3,7 @@ package stream
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"testing"
 
@@ -10,6 +11,7 @@ import (
 	"google.golang.org/grpc/credentials"
 
 	"github.com/manul-net/manul/internal/wire"
+	"github.com/manul-net/manul/test/hollow"
 )
 
 // bearer shows a token.
@@ -74,6 +76,36 @@ func TestASlowAgentDelaysNobody(t *testing.T) {
 	if err := slow.CloseSend(); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestAgentsThatGoAway: agents come and go at once, over and over, and the replica goes on serving.
+func TestAgentsThatGoAway(t *testing.T) {
+	n := newNetwork(t, 1)
+	n.set(node("n1"), node("n2"), team("team"), pod(1, "n1", "green"), letIn("p", `colour == "green"`, `colour == "red"`))
+	r := n.replicas[0]
+	fleet := &hollow.Fleet{
+		Replicas:  func() []string { return []string{r.address} },
+		TLS:       &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: n.trusted(), ServerName: wire.ServerName(namespace)},
+		Token:     func(node string) string { return node },
+		AddressOf: addressOf,
+	}
+	for i := range 200 {
+		ctx, cancel := context.WithCancel(t.Context())
+		gone := make(chan struct{})
+		go func() {
+			defer close(gone)
+			fleet.NewAgent("n2").Run(ctx)
+		}()
+		n.eventually("the agent follows", func() error {
+			if fleet.Counts.Snapshots.Load()+fleet.Counts.Resumed.Load() <= int64(i) {
+				return errors.New("it does not")
+			}
+			return nil
+		})
+		cancel()
+		<-gone
+	}
+	n.agree(n.agent("n1", nil, r))
 }
 
 // long is a list of names that makes a selector of some kilobytes.
