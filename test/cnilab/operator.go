@@ -132,13 +132,6 @@ func (o *Operator) Held() map[string][]string {
 	return held
 }
 
-// Status is what the node last reported.
-func (o *Operator) Status() v1alpha1.NodeStateStatus {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return *o.status.DeepCopy()
-}
-
 // Pods are n names of pods.
 func Pods(n int) []string {
 	pods := make([]string, n)
