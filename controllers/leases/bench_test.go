@@ -43,4 +43,3 @@ func BenchmarkDecide(b *testing.B) {
 		}
 	}
 }
-
