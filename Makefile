@@ -10,7 +10,7 @@ VERSION ?= v0.1.0
 TOOLS := $(MANUL_CACHE)/tools/$(shell sha256sum go.tools.mod | cut -c1-12)
 CLUSTER := $(CURDIR)/out/cluster
 LDFLAGS := -s -w -X main.version=$(VERSION)
-MODULES := . hack/ociimage test/cluster test/e2e
+MODULES := . hack/ociimage hack/plots test/cluster test/e2e
 # Packages that start a program only once at a time, so that two cores are not asked for more than they have.
 GOTEST := $(TOOLS)/gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg
 
@@ -75,13 +75,19 @@ test: kubernetes verify lint image samples ## everything: verify, lint, all test
 unit: tools ## the tests that need no cluster
 	$(GOTEST) -- -race ./...
 
-bench: kubernetes image samples ## print the figures
-	go run ./test/bench/compile
-	go test -run xxx -bench . ./test/bench/traffic
-	go test -run xxx -bench ChangeToRouter -benchtime 200x ./test/bench/bgp
-	go test -run xxx -bench Tables -benchtime 1x ./test/bench/bgp
-	go run ./test/bench/cni
-	go -C test/e2e run ./cmd/bench -project $(CURDIR)
+# What they print is kept: docs/performance.md says what it means.
+MEASURED := docs/measured
+bench: kubernetes image samples ## print the figures, and keep them in docs/measured/
+	mkdir -p $(MEASURED)
+	go run ./test/bench/compile | tee $(MEASURED)/compiler.md
+	go test -timeout 1h -run xxx -bench . -count 3 ./test/bench/traffic | tee $(MEASURED)/traffic.txt
+	{ go test -run xxx -bench ChangeToRouter -benchtime 200x ./test/bench/bgp; \
+	  go test -run xxx -bench Tables -benchtime 1x ./test/bench/bgp; } | tee $(MEASURED)/bgp.txt
+	go run ./test/bench/cni | tee $(MEASURED)/cni.md
+	go -C test/e2e run ./cmd/bench -project $(CURDIR) | tee $(MEASURED)/changes.md
+
+bench-plots: ## draw the figures of docs/measured/ as SVG, in docs/pictures/
+	go -C hack/plots run . --from $(CURDIR)/$(MEASURED) --to $(CURDIR)/docs/pictures
 
 demo: kubernetes image samples ## a real cluster with Manul, and a walk-through; keeps the cluster
 	go -C test/e2e run ./cmd/demo -project $(CURDIR)
@@ -89,4 +95,4 @@ demo: kubernetes image samples ## a real cluster with Manul, and a walk-through;
 demo-down: ## remove the demo's cluster
 	$(CLUSTER) down --name demo
 
-.PHONY: help tools samples generate manifests install.yaml build image packages kubernetes lint vulncheck verify test unit bench demo demo-down
+.PHONY: help tools samples generate manifests install.yaml build image packages kubernetes lint vulncheck verify test unit bench bench-plots demo demo-down

@@ -2,6 +2,7 @@ package stream
 
 import (
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc"
@@ -36,6 +37,14 @@ func (t *talk) send() error {
 	batch, current := t.sub.Take(t.attachment, t.versions || t.first)
 	if !current {
 		return status.Error(codes.Aborted, "the node has come on another stream")
+	}
+	if t.versions {
+		// So that no acknowledgement is missing for long, whatever it was that nobody thought to ask for.
+		for kind := range batch.Versions {
+			if !slices.Contains(batch.Asked, kind) {
+				batch.Asked = append(batch.Asked, kind)
+			}
+		}
 	}
 	t.versions = false
 	head := &wire.Down{Cursor: batch.Cursor, Reset: batch.Reset}

@@ -33,6 +33,8 @@ type Board struct {
 	byProgram index[string, *Subscription]
 	bySet     index[string, *Subscription]
 	byPort    index[string, *Subscription]
+	// waiting are the nodes that are to be asked for a version that does not count yet.
+	waiting map[*Subscription]struct{}
 }
 
 // object is a rendered object on the board.
@@ -43,7 +45,10 @@ type object struct {
 	refs refs
 	// former content that has not been seen in the API yet, the newest last.
 	former []runtime.Object
-	// moved are nodes that were told of endpoints under another identity: the operator waits for their word.
+	// unwritten: the API has not been seen to have it as rendered.
+	unwritten bool
+	// moved are nodes that were told of endpoints under another identity, or learned of them before the API had them so: the operator waits
+	// for their word.
 	moved map[*Subscription]struct{}
 }
 
@@ -83,6 +88,7 @@ func New() *Board {
 		byProgram:   index[string, *Subscription]{},
 		bySet:       index[string, *Subscription]{},
 		byPort:      index[string, *Subscription]{},
+		waiting:     map[*Subscription]struct{}{},
 	}
 }
 
@@ -129,13 +135,16 @@ func (b *Board) put(key render.Key, obj runtime.Object, woken map[*Subscription]
 			b.changed(o, old, nil, woken)
 		case sameItem(old, now):
 			items[id] = old // with its encoding
+			continue
 		default:
 			b.changed(o, old, now, woken)
 		}
+		o.unwritten = true
 	}
 	for id, now := range items {
 		if o.items[id] == nil {
 			b.changed(o, nil, now, woken)
+			o.unwritten = true
 		}
 	}
 	if o.rendered != nil {
@@ -286,7 +295,7 @@ func (b *Board) changeSet(id string, old, now *Item) {
 func (b *Board) markHolders(identity string, to map[*Subscription]struct{}) {
 	for item := range b.holders[identity] {
 		for s := range to {
-			s.mark(item.ItemKey)
+			s.learn(item)
 		}
 	}
 }

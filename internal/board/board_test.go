@@ -341,6 +341,45 @@ func TestVersionsStandForContentThatNodesWereTold(t *testing.T) {
 	expect("a status is written", 15, false)
 }
 
+// TestWhoIsAskedForEndpoints: a policy that brings a label into use changes identities of endpoints, and the nodes that it concerns learn
+// of these by the policy's set. They have to say when they have them, whatever is written first.
+func TestWhoIsAskedForEndpoints(t *testing.T) {
+	c := newCluster(t)
+	c.put(endpoints("n2", pod("ns/a", "plain", "10.0.0.1")), endpoints("n3", pod("ns/b", "plain", "10.0.0.2")), stateOf("n1", nil))
+	c.board.Written(in(endpoints("n2", pod("ns/a", "plain", "10.0.0.1")), "5", 1), false)
+	c.board.Written(in(endpoints("n3", pod("ns/b", "plain", "10.0.0.2")), "6", 1), false)
+	f := c.follow("n1")
+	expect := func(what string, version uint64, asked bool) {
+		t.Helper()
+		f.take()
+		if got := f.versions[render.KindNodeEndpoints]; got != version {
+			t.Errorf("%s: version %d, want %d", what, got, version)
+		}
+		if got := slices.Contains(f.asked, render.KindNodeEndpoints); got != asked {
+			t.Errorf("%s: asked is %v", what, got)
+		}
+	}
+	red := endpoints("n2", pod("ns/a", "red", "10.0.0.1"))
+	other := endpoints("n3", pod("ns/b", "red", "10.0.0.2"))
+	c.put(catalog("00", set("s", "red")), red, other, program("p", "s"), stateOf("n1", []string{"p"}))
+	expect("nothing is written yet", 6, false)
+	c.board.Written(in(red, "7", 2), false)
+	expect("the first is written", 7, true)
+	c.board.Written(in(other, "8", 2), false)
+	expect("the second is written", 8, true)
+
+	strange := endpoints("n3", pod("ns/b", "blue", "10.0.0.2"))
+	c.board.Written(in(strange, "9", 3), false)
+	moved := endpoints("n2", pod("ns/a", "plain", "10.0.0.1"))
+	c.put(moved)
+	c.board.Written(in(moved, "10", 3), false)
+	expect("written after something that was never here", 8, false)
+	c.put(strange)
+	expect("this replica learns of it", 10, true)
+	f.sub, f.attachment, _ = c.board.Subscribe("n1", c.board.Epoch(), c.board.cursor)
+	expect("who comes back may not have heard of it", 10, true)
+}
+
 func TestTheNodesOwnObject(t *testing.T) {
 	c := newCluster(t)
 	c.put(stateOf("n1"))

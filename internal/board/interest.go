@@ -122,8 +122,17 @@ func (s *Subscription) markSet(id string) {
 			continue
 		}
 		for e := range s.board.holders[identity] {
-			s.mark(e.ItemKey)
+			s.learn(e)
 		}
+	}
+}
+
+// learn marks an endpoint that came into a set, or with it. That may be the effect of a change of identities which has yet to be written: then
+// the operator will wait for the node's word.
+func (s *Subscription) learn(e *Item) {
+	s.mark(e.ItemKey)
+	if o := s.board.objects[e.Key]; o != nil && o.unwritten {
+		o.moved[s] = struct{}{}
 	}
 }
 

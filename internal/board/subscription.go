@@ -27,9 +27,8 @@ type Subscription struct {
 	// sentItems counts their items. When they are too many the node can't resume.
 	sentItems int
 
-	// versions that the node was told of, and asked: those of which the operator waits for word.
-	versions map[render.Kind]uint64
-	asked    map[render.Kind]struct{}
+	// versions that the node was told of, and asked: those of which the operator waits for word. A version is asked for once it counts.
+	versions, asked map[render.Kind]uint64
 	// state: the node's own object has been written.
 	state   *Meta
 	newMeta bool
@@ -73,14 +72,17 @@ func (b *Board) Subscribe(node, epoch string, cursor uint64) (s *Subscription, a
 		s = &Subscription{
 			board: b, node: node, wake: make(chan struct{}, 1), attached: attached,
 			programs: map[string]struct{}{}, sets: map[string]int{}, ports: map[string]int{},
-			versions: map[render.Kind]uint64{}, asked: map[render.Kind]struct{}{},
+			versions: map[render.Kind]uint64{}, asked: map[render.Kind]uint64{},
 		}
 		b.nodes[node] = s
 		s.everything()
 	}
 	s.attached++
-	// What it was told of versions may not have reached it.
+	// What it was told of versions, and asked for, may not have reached it.
 	clear(s.versions)
+	for kind := range b.written.reached {
+		s.asked[kind] = max(s.asked[kind], b.written.upTo(kind))
+	}
 	s.newMeta = s.state != nil
 	s.wakeUp(time.Now())
 	return s, s.attached, resumed
@@ -142,6 +144,7 @@ func (b *Board) drop(s *Subscription) {
 	for name := range s.ports {
 		b.byPort.remove(name, s)
 	}
+	delete(b.waiting, s)
 	s.pending, s.sent = nil, nil
 }
 
@@ -244,10 +247,14 @@ func (s *Subscription) Take(attachment uint64, versionsToo bool) (batch Batch, c
 		s.sentItems += len(keys)
 	}
 	s.pending, s.since, s.reset = map[ItemKey]struct{}{}, time.Time{}, false
-	for kind := range s.asked {
+	for kind, version := range s.asked {
+		if b.written.upTo(kind) < version {
+			b.waiting[s] = struct{}{}
+			continue
+		}
 		batch.Asked = append(batch.Asked, kind)
+		delete(s.asked, kind)
 	}
-	clear(s.asked)
 	if s.newMeta {
 		batch.State, s.newMeta = s.state, false
 	}

@@ -103,7 +103,7 @@ func (b *Board) Written(obj runtime.Object, gone bool) {
 	before := w.api[key]
 	if gone {
 		delete(w.api, key)
-		w.settle(key)
+		b.settle(key)
 		if o := b.objects[key]; o != nil {
 			b.dropIfGone(key, o)
 		}
@@ -126,15 +126,15 @@ func (b *Board) Written(obj runtime.Object, gone bool) {
 		}
 		return
 	}
-	w.settle(key)
-	b.ask(key, o)
+	b.settle(key)
+	b.ask(key, o, meta.Version)
 }
 
 // has tells whether the content of an object in the API has been on the board. What is older than that will not be written any more.
 func (o *object) has(obj runtime.Object) bool {
 	spec := specOf(obj)
 	if o.rendered != nil && sameSpec(specOf(o.rendered), spec) {
-		o.former = nil
+		o.former, o.unwritten = nil, false
 		return true
 	}
 	for i, former := range slices.Backward(o.former) {
@@ -157,20 +157,31 @@ func (b *Board) lookAtStrange(key render.Key, o *object) {
 		return
 	}
 	in.object = nil
-	b.written.settle(key)
-	b.ask(key, o)
+	b.settle(key)
+	b.ask(key, o, in.meta.Version)
 }
 
-func (w *written) settle(key render.Key) { delete(w.strange[key.Kind], key.Name) }
+// settle notes that an object is not strange, or not any more. Later versions may count from here on.
+func (b *Board) settle(key render.Key) {
+	strange := b.written.strange[key.Kind]
+	if _, was := strange[key.Name]; !was {
+		return
+	}
+	delete(strange, key.Name)
+	for s := range b.waiting {
+		s.wakeUp(time.Now())
+	}
+	clear(b.waiting)
+}
 
-// ask has the nodes that an object concerns say how far they are.
-func (b *Board) ask(key render.Key, o *object) {
+// ask has the nodes that an object concerns say when they have everything up to the version that it was written with.
+func (b *Board) ask(key render.Key, o *object, version uint64) {
 	asked := func(to map[*Subscription]struct{}) {
 		for s := range to {
 			if b.nodes[s.node] != s {
 				continue // it has gone since
 			}
-			s.asked[key.Kind] = struct{}{}
+			s.asked[key.Kind] = max(s.asked[key.Kind], version)
 			s.wakeUp(time.Now())
 		}
 	}

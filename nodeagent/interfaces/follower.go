@@ -11,16 +11,16 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"github.com/manul-net/manul/nodeagent/rtnetlink"
 )
 
 const (
-	// watchBuffer has room for the news of some thousand interfaces.
-	watchBuffer = 1 << 20
 	// A list is tried again at once when it changed while it was made, and after a time when it was refused.
 	listAttempts = 5
 	retryAtFirst = 100 * time.Millisecond
@@ -36,13 +36,12 @@ type Options struct {
 
 // Follower knows the interfaces of the network namespace in which it was made.
 type Follower struct {
-	options Options
-	handle  *netlink.Handle
-	socket  *nl.NetlinkSocket
-	changed chan struct{}
-	stale   chan struct{} // of one element: what is known may be out of date
-	done    chan struct{} // closed: nobody wants to know any more
-	running sync.WaitGroup
+	options  Options
+	handle   *netlink.Handle
+	listener *rtnetlink.Listener // of what makes what is known out of date
+	changed  chan struct{}
+	done     chan struct{} // closed: nobody wants to know any more
+	running  sync.WaitGroup
 
 	mu    sync.Mutex
 	known map[string][]netip.Addr
@@ -57,25 +56,18 @@ func New(o Options) (*Follower, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening a netlink socket: %w", err)
 	}
-	socket, err := nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR)
+	listener, err := rtnetlink.Subscribe(unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR)
 	if err != nil {
 		handle.Close()
-		return nil, fmt.Errorf("subscribing to changes of interfaces: %w", err)
-	}
-	f := &Follower{
-		options: o, handle: handle, socket: socket, done: make(chan struct{}),
-		changed: make(chan struct{}, 1), stale: make(chan struct{}, 1),
-	}
-	err = socket.SetReceiveBufferSize(watchBuffer, true)
-	if err == nil {
-		_, err = f.list()
-	}
-	if err != nil {
-		handle.Close()
-		socket.Close()
 		return nil, err
 	}
-	f.running.Go(f.receive)
+	f := &Follower{options: o, handle: handle, listener: listener, done: make(chan struct{}), changed: make(chan struct{}, 1)}
+	if _, err := f.list(); err != nil {
+		handle.Close()
+		listener.Close()
+		return nil, err
+	}
+	listener.Listen(o.Log, f.hear)
 	f.running.Go(f.follow)
 	return f, nil
 }
@@ -83,20 +75,10 @@ func New(o Options) (*Follower, error) {
 // Close ends the following.
 func (f *Follower) Close() error {
 	close(f.done)
-	f.socket.Close()
+	f.listener.Close()
 	f.running.Wait()
 	f.handle.Close()
 	return nil
-}
-
-// closed tells whether an error of the socket is only that of its being closed, for which the library has several.
-func (f *Follower) closed() bool {
-	select {
-	case <-f.done:
-		return true
-	default:
-		return false
-	}
 }
 
 // Addresses gives the addresses of all interfaces by name, in order. The map must not be changed.
@@ -117,64 +99,44 @@ func (f *Follower) Subnet(addr netip.Addr) (netip.Prefix, bool) {
 // Changed yields a value when Addresses gives something new.
 func (f *Follower) Changed() <-chan struct{} { return f.changed }
 
-func signal(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
+// hear takes the kernel's news as fast as it comes.
+func (f *Follower) hear(messages []syscall.NetlinkMessage, lost bool) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	news := lost
+	for i := range messages {
+		news = f.links.look(&messages[i], f.options.WorkloadPrefix) || news
 	}
-}
-
-// receive takes the kernel's news as fast as it comes.
-func (f *Follower) receive() {
-	for {
-		messages, _, err := f.socket.Receive()
-		if err != nil && f.closed() {
-			return
-		}
-		if err != nil {
-			signal(f.stale) // news were lost (ENOBUFS)
-			if !errors.Is(err, unix.ENOBUFS) && !errors.Is(err, unix.EINTR) {
-				f.options.Log.Error("changes of interfaces are not seen any more", "error", err)
-				return
-			}
-		}
-		f.mu.Lock()
-		news := false
-		for i := range messages {
-			news = f.links.look(&messages[i], f.options.WorkloadPrefix) || news
-		}
-		f.mu.Unlock()
-		if news {
-			signal(f.stale)
-		}
-	}
+	return news
 }
 
 // follow lists all interfaces whenever what is known is out of date.
 func (f *Follower) follow() {
 	wait := retryAtFirst
+	changed := f.listener.Changed()
+	var pause <-chan time.Time
 	for {
 		select {
 		case <-f.done:
 			return
-		case <-f.stale:
+		case <-changed:
+		case <-pause:
 		}
+		changed, pause = f.listener.Changed(), nil
 		news, err := f.list()
 		if news {
-			signal(f.changed)
+			select {
+			case f.changed <- struct{}{}:
+			default:
+			}
 		}
 		if err == nil {
 			wait = retryAtFirst
 			continue
 		}
 		f.options.Log.Error("the node's interfaces are not known; trying again", "error", err, "in", wait)
-		select {
-		case <-f.done:
-			return
-		case <-time.After(wait/2 + rand.N(wait/2)): //nolint:gosec // jitter
-		}
+		changed, pause = nil, time.After(wait/2+rand.N(wait/2)) //nolint:gosec // jitter
 		wait = min(2*wait, retryAtMost)
-		signal(f.stale)
 	}
 }
 

@@ -180,7 +180,7 @@ type gate struct {
 }
 
 func newGate(to Sink, open func()) *gate {
-	return &gate{to: to, open: open, listed: map[Kind]struct{}{}}
+	return &gate{to: to, open: open, done: make(chan struct{}), listed: map[Kind]struct{}{}}
 }
 
 func (g *gate) close() {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/manul-net/manul/test/e2e/lab"
@@ -38,6 +39,25 @@ func rest(t *testing.T, c *lab.Cluster) {
 	t.Run("Paths", func(t *testing.T) { paths(t, c) })
 	t.Run("Addresses", func(t *testing.T) { addresses(t, c) })
 	t.Run("Failures", func(t *testing.T) { failures(t, c, kinds()) })
+	t.Run("Crashes", func(t *testing.T) { crashes(t, c) })
+}
+
+// crashes looks for parts of Manul that ended by a panic and were started again, which nothing else may have noticed.
+func crashes(t *testing.T, c *lab.Cluster) {
+	ctx := t.Context()
+	list, err := c.Kubectl(ctx, "get", "pods", "-n", "manul-system", "-o", `jsonpath={range .items[?(@.status.containerStatuses[0].restartCount>0)]}{.metadata.name}{"\n"}{end}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, pod := range strings.Fields(list) {
+		log, err := c.Kubectl(ctx, "logs", "-n", "manul-system", pod, "--previous", "--tail=60")
+		if err != nil {
+			t.Error(err)
+		}
+		if strings.Contains(log, "goroutine ") {
+			t.Errorf("%s ended by a panic:\n%s", pod, log)
+		}
+	}
 }
 
 // clear removes what the walk-through leaves behind that concerns all namespaces and hosts.
@@ -68,6 +88,7 @@ func TestBesideIPTables(t *testing.T) {
 	t.Run("TruthTable", func(t *testing.T) { truthTable(t, c) })
 	t.Run("Changes", func(t *testing.T) { failures(t, c, changesOfDataplane()) })
 	inUse(t, c, "iptables")
+	t.Run("Crashes", func(t *testing.T) { crashes(t, c) })
 }
 
 // up brings up a cluster without a network, for as long as the test runs.

@@ -73,7 +73,7 @@ func New(options Options) (*Driver, error) {
 
 // Close ends the connection. The limits stay.
 func (d *Driver) Close() error {
-	d.monitor.close()
+	d.monitor.Close()
 	d.handle.Close()
 	return nil
 }
@@ -82,7 +82,7 @@ func (d *Driver) Close() error {
 func (d *Driver) Resync() { d.resync.Store(true) }
 
 // Changed yields a value when interfaces with limits came, or went.
-func (d *Driver) Changed() <-chan struct{} { return d.monitor.changed }
+func (d *Driver) Changed() <-chan struct{} { return d.monitor.Changed() }
 
 // Disturbances is 0: changes by others are undone at the next comparison, and not noticed before.
 func (d *Driver) Disturbances() int64 { return 0 }

@@ -87,7 +87,7 @@ func New(options Options) (*Driver, error) {
 
 // Close ends the connection. The routes stay.
 func (d *Driver) Close() error {
-	d.monitor.close()
+	d.monitor.Close()
 	d.changer.close()
 	d.handle.Close()
 	return nil
@@ -97,7 +97,7 @@ func (d *Driver) Close() error {
 func (d *Driver) Resync() { d.resync.Store(true) }
 
 // Changed yields a value when links or foreign changes of routes make another Apply necessary.
-func (d *Driver) Changed() <-chan struct{} { return d.monitor.changed }
+func (d *Driver) Changed() <-chan struct{} { return d.monitor.Changed() }
 
 // Disturbances counts how often other programs' changes of the driver's routes were noticed, and undone. Changes that come
 // close together count once.

@@ -14,7 +14,6 @@ import (
 	"sync/atomic"
 
 	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/manul-net/manul/nodeagent/tables"
@@ -87,7 +86,7 @@ func NewLearned(options LearnedOptions) (*Learned, error) {
 
 // Close ends the connection. The routes stay.
 func (l *Learned) Close() error {
-	l.watch.close()
+	l.watch.Close()
 	l.handle.Close()
 	return nil
 }
@@ -96,7 +95,7 @@ func (l *Learned) Close() error {
 func (l *Learned) Resync() { l.resync.Store(true) }
 
 // Changed yields a value when links or routes of others changed.
-func (l *Learned) Changed() <-chan struct{} { return l.watch.changed }
+func (l *Learned) Changed() <-chan struct{} { return l.watch.Changed() }
 
 // Disturbances implements the interface of drivers. Changes by others are undone, but not counted.
 func (l *Learned) Disturbances() int64 { return 0 }
@@ -182,7 +181,7 @@ func (l *Learned) applyOne(desired *tables.LearnedRoutes, p netip.Prefix, full b
 		return false, nil
 	case errors.Is(err, unix.ENETUNREACH), errors.Is(err, unix.EHOSTUNREACH), errors.Is(err, unix.ENETDOWN), errors.Is(err, unix.ENODEV):
 		l.resync.Store(true) // the ways to next hops are others by now
-		l.watch.wake()
+		l.watch.Wake()
 		return true, nil
 	case errors.Is(err, unix.EEXIST):
 		return false, errors.New("adding the learned route: there is one to the same destination with the same metric that is not BGP's")
@@ -380,81 +379,4 @@ func (t *table) lookUp(addr netip.Addr) (way, bool) {
 		}
 	}
 	return way{}, false
-}
-
-// watch tells that links or routes changed that are not learned ones.
-type watch struct {
-	protocol uint8
-	socket   *nl.NetlinkSocket
-	changed  chan struct{}
-	done     chan struct{}
-	closing  atomic.Bool
-	news     atomic.Bool
-	log      *slog.Logger
-}
-
-func startWatch(options LearnedOptions) (*watch, error) {
-	socket, err := nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE)
-	if err != nil {
-		return nil, fmt.Errorf("subscribing to changes of links and routes: %w", err)
-	}
-	if err := socket.SetReceiveBufferSize(watchBuffer, true); err != nil {
-		socket.Close()
-		return nil, fmt.Errorf("setting the receive buffer for changes: %w", err)
-	}
-	w := &watch{protocol: uint8(options.Protocol), socket: socket, changed: make(chan struct{}, 1), done: make(chan struct{}), log: options.Log}
-	go w.run()
-	return w, nil
-}
-
-func (w *watch) close() {
-	w.closing.Store(true)
-	w.socket.Close()
-	<-w.done
-}
-
-func (w *watch) take() bool { return w.news.Swap(false) }
-
-func (w *watch) wake() {
-	select {
-	case w.changed <- struct{}{}:
-	default:
-	}
-}
-
-func (w *watch) run() {
-	defer close(w.done)
-	for {
-		messages, _, err := w.socket.Receive()
-		if err != nil && w.closing.Load() {
-			return
-		}
-		news := err != nil // some were lost
-		for i := range messages {
-			m := &messages[i]
-			switch m.Header.Type {
-			case unix.RTM_NEWLINK:
-				const changeAt = 12 // in struct ifinfomsg; 0: statistics and the like
-				news = news || len(m.Data) >= unix.SizeofIfInfomsg && slices.ContainsFunc(m.Data[changeAt:changeAt+4], func(b byte) bool { return b != 0 })
-			case unix.RTM_DELLINK:
-				news = true
-			case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
-				const tableAt, protocolAt, typeAt = 4, 5, 7 // in struct rtmsg
-				if len(m.Data) < unix.SizeofRtMsg || m.Data[tableAt] != unix.RT_TABLE_MAIN {
-					continue
-				}
-				// The agent's own routes lead to pods, which are no next hops but where they peer: those wait, and every Apply looks.
-				learned := m.Data[protocolAt] == w.protocol
-				news = news || m.Data[protocolAt] != DefaultProtocol && (!learned || m.Header.Type == unix.RTM_DELROUTE && m.Header.Pid == 0)
-			}
-		}
-		if news {
-			w.news.Store(true)
-			w.wake()
-		}
-		if err != nil && !errors.Is(err, unix.ENOBUFS) && !errors.Is(err, unix.EINTR) {
-			w.log.Error("changes of links and routes are not seen any more", "error", err)
-			return
-		}
-	}
 }

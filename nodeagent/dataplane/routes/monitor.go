@@ -2,29 +2,23 @@ package routes
 
 import (
 	"encoding/binary"
-	"errors"
-	"fmt"
 	"net/netip"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
-)
 
-// watchBuffer has room for the news of some thousand routes.
-const watchBuffer = 1 << 20
+	"github.com/manul-net/manul/nodeagent/rtnetlink"
+)
 
 // monitor listens for changes of links, and of the driver's routes by others.
 type monitor struct {
+	*rtnetlink.Listener
+
 	options Options
 	owner   uint32
-	socket  *nl.NetlinkSocket
-	changed chan struct{}
-	done    chan struct{}
-	closing atomic.Bool
 
 	mu    sync.Mutex
 	links map[string]int // workload interfaces that came, went or changed their state, with their index
@@ -48,23 +42,13 @@ const maxAdded = 4096
 
 // startMonitor listens in the calling thread's namespace. Changes of routes by owner are no news.
 func startMonitor(options Options, owner uint32) (*monitor, error) {
-	socket, err := nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE)
+	listener, err := rtnetlink.Subscribe(unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE)
 	if err != nil {
-		return nil, fmt.Errorf("subscribing to changes of links and routes: %w", err)
+		return nil, err
 	}
-	if err := socket.SetReceiveBufferSize(watchBuffer, true); err != nil {
-		socket.Close()
-		return nil, fmt.Errorf("setting the receive buffer for changes: %w", err)
-	}
-	m := &monitor{options: options, owner: owner, socket: socket, changed: make(chan struct{}, 1), done: make(chan struct{}), links: map[string]int{}, added: map[netip.Prefix]int{}}
-	go m.run()
+	m := &monitor{Listener: listener, options: options, owner: owner, links: map[string]int{}, added: map[netip.Prefix]int{}}
+	listener.Listen(options.Log, m.hear)
 	return m, nil
-}
-
-func (m *monitor) close() {
-	m.closing.Store(true)
-	m.socket.Close()
-	<-m.done
 }
 
 // take returns what has changed since the last call.
@@ -76,33 +60,15 @@ func (m *monitor) take() news {
 	return n
 }
 
-func (m *monitor) run() {
-	defer close(m.done)
-	for {
-		messages, _, err := m.socket.Receive()
-		if err != nil && m.closing.Load() { // the library has several errors for that
-			return
-		}
-		heard := false
-		m.mu.Lock()
-		if err != nil { // news were lost (ENOBUFS)
-			m.all, heard = true, true
-		}
-		for i := range messages {
-			heard = m.look(&messages[i]) || heard
-		}
-		m.mu.Unlock()
-		if heard {
-			select {
-			case m.changed <- struct{}{}:
-			default:
-			}
-		}
-		if err != nil && !errors.Is(err, unix.ENOBUFS) && !errors.Is(err, unix.EINTR) {
-			m.options.Log.Error("changes of links and routes are not seen any more", "error", err)
-			return
-		}
+func (m *monitor) hear(messages []syscall.NetlinkMessage, lost bool) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.all = m.all || lost
+	news := lost
+	for i := range messages {
+		news = m.look(&messages[i]) || news
 	}
+	return news
 }
 
 // look notes what a message means for the driver and tells whether it means anything.

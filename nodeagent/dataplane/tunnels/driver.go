@@ -75,7 +75,7 @@ func New(options Options) (*Driver, error) {
 
 // Close ends the connection. The tunnels stay.
 func (d *Driver) Close() error {
-	d.monitor.close()
+	d.monitor.Close()
 	d.socket.Close()
 	d.handle.Close()
 	return nil
@@ -85,7 +85,7 @@ func (d *Driver) Close() error {
 func (d *Driver) Resync() { d.resync.Store(true) }
 
 // Changed yields a value when changes of links, or foreign changes of the tunnels, make another Apply necessary.
-func (d *Driver) Changed() <-chan struct{} { return d.monitor.changed }
+func (d *Driver) Changed() <-chan struct{} { return d.monitor.Changed() }
 
 // Disturbances counts how often other programs' changes of the tunnels were noticed, and undone. Changes that come close
 // together count once.

@@ -2,32 +2,25 @@ package tunnels
 
 import (
 	"encoding/binary"
-	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
+	"github.com/manul-net/manul/nodeagent/rtnetlink"
 	"github.com/manul-net/manul/nodeagent/tables"
 )
-
-// watchBuffer has room for the news of some thousand links and neighbours.
-const watchBuffer = 1 << 20
 
 // monitor listens for changes of links and addresses, and of the devices' neighbours by others. It knows what the driver has made, so
 // that the news of that is none.
 type monitor struct {
+	*rtnetlink.Listener
+
 	options Options
-	socket  *nl.NetlinkSocket
-	changed chan struct{}
-	done    chan struct{}
-	closing atomic.Bool
 
 	mu sync.Mutex
 	// links as last seen: their name, MTU and flags.
@@ -54,26 +47,13 @@ type expected struct {
 }
 
 func startMonitor(options Options) (*monitor, error) {
-	socket, err := nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_NEIGH)
+	listener, err := rtnetlink.Subscribe(unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_NEIGH)
 	if err != nil {
-		return nil, fmt.Errorf("subscribing to changes of links and neighbours: %w", err)
+		return nil, err
 	}
-	if err := socket.SetReceiveBufferSize(watchBuffer, true); err != nil {
-		socket.Close()
-		return nil, fmt.Errorf("setting the receive buffer for changes: %w", err)
-	}
-	m := &monitor{
-		options: options, socket: socket, changed: make(chan struct{}, 1), done: make(chan struct{}),
-		links: map[int]linkState{}, devices: map[int]*expected{},
-	}
-	go m.run()
+	m := &monitor{Listener: listener, options: options, links: map[int]linkState{}, devices: map[int]*expected{}}
+	listener.Listen(options.Log, m.hear)
 	return m, nil
-}
-
-func (m *monitor) close() {
-	m.closing.Store(true)
-	m.socket.Close()
-	<-m.done
 }
 
 // take tells whether everything has to be compared, and whether another program was at it, since the last call.
@@ -155,31 +135,15 @@ func (m *monitor) entriesOf(index int, node netip.Addr) map[entry]string {
 	return out
 }
 
-func (m *monitor) run() {
-	defer close(m.done)
-	for {
-		messages, _, err := m.socket.Receive()
-		if err != nil && m.closing.Load() { // the library has several errors for that
-			return
-		}
-		m.mu.Lock()
-		news := err != nil // some were lost (ENOBUFS)
-		for i := range messages {
-			news = m.look(&messages[i]) || news
-		}
-		m.news = m.news || news
-		m.mu.Unlock()
-		if news {
-			select {
-			case m.changed <- struct{}{}:
-			default:
-			}
-		}
-		if err != nil && !errors.Is(err, unix.ENOBUFS) && !errors.Is(err, unix.EINTR) {
-			m.options.Log.Error("changes of links and neighbours are not seen any more", "error", err)
-			return
-		}
+func (m *monitor) hear(messages []syscall.NetlinkMessage, lost bool) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	news := lost
+	for i := range messages {
+		news = m.look(&messages[i]) || news
 	}
+	m.news = m.news || news
+	return news
 }
 
 // look tells whether a message means anything for the driver.

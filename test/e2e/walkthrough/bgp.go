@@ -101,5 +101,10 @@ func advertisedServices() Lab {
 			Expect: []Expectation{Succeeds(), Matches(overAll, "three next hops"), Shows("Welcome")},
 			Within: soon,
 		},
+		{
+			Say:    "All the time Manul's own pods, the operator and an agent on each of three nodes, have run without a restart.",
+			Run:    "kubectl get pods -n manul-system",
+			Expect: []Expectation{Succeeds(), Count(`^manul-\S+\s+1/1\s+Running\s+0\s`, 4, "four pods Running, without a restart")},
+		},
 	}}
 }
