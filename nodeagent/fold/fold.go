@@ -5,6 +5,7 @@
 package fold
 
 import (
+	"cmp"
 	"maps"
 	"net/netip"
 	"slices"
@@ -34,15 +35,19 @@ type Limits struct {
 	MeanChunk int
 	// PerShape is how many programs there must be for each look-up that a fold costs.
 	PerShape int
+	// MaxElements of a fold: one that would have more is none.
+	MaxElements int
 }
 
 // DefaultLimits are for clusters as they are.
 func DefaultLimits() Limits {
-	return Limits{MinPrograms: 9, MaxMembers: 256, MeanChunk: 256, PerShape: 2}
+	return Limits{MinPrograms: 9, MaxMembers: 256, MeanChunk: 256, PerShape: 2, MaxElements: 1 << 18}
 }
 
 // EverythingFolds are limits by which whatever can be folded is, for tests.
-func EverythingFolds() Limits { return Limits{MinPrograms: 1, MaxMembers: 1 << 20, MeanChunk: 2} }
+func EverythingFolds() Limits {
+	return Limits{MinPrograms: 1, MaxMembers: 1 << 20, MeanChunk: 2, MaxElements: 1 << 18}
+}
 
 // maxPeers CIDRs and maxPorts ports of a rule: greater rules are left as they are.
 const (
@@ -62,11 +67,26 @@ type Shape struct {
 	IPv6           bool
 	Bits           uint8
 	Protocol, Port bool
+	// Only is the one protocol of elements that a look-up can't tell by protocol. 0: it can, or they have none.
+	Only uint8
 }
 
-// ShapeOf is the shape of an element.
-func ShapeOf(e Element) Shape {
+// Shapes tells the shape of an element: dataplanes differ in what one look-up finds.
+type Shapes func(Element) Shape
+
+// ShapeByFields is the shape of an element where a look-up can leave out any of its fields.
+func ShapeByFields(e Element) Shape {
 	return Shape{IPv6: !e.Prefix.Addr().Is4(), Bits: uint8(e.Prefix.Bits()), Protocol: e.Protocol != 0, Port: e.Port != 0}
+}
+
+// ShapeByProtocol is the shape of an element where a look-up is by address, protocol and port, or by address alone. Elements with
+// a protocol and no port are looked up apart for each protocol.
+func ShapeByProtocol(e Element) Shape {
+	s := ShapeByFields(e)
+	if !s.Port {
+		s.Only = e.Protocol
+	}
+	return s
 }
 
 // Fold is a number of programs that are folded together. What its elements match is allowed.
@@ -75,6 +95,7 @@ type Fold struct {
 	Name string
 
 	direction Direction
+	shapeOf   Shapes
 	programs  []*program
 	tiers     int // that use it
 	// terms count the rules that say the same, by set those that name it, elements the terms that an element is of.
@@ -131,7 +152,7 @@ func (f *Fold) count(e Element, step int32) {
 	if (before > 0) == (after > 0) {
 		return
 	}
-	shape := ShapeOf(e)
+	shape := f.shapeOf(e)
 	sign := int8(1)
 	if after == 0 {
 		sign = -1
@@ -186,9 +207,9 @@ func (f *Fold) member(m tables.Member, step int32, v6 bool) {
 }
 
 // settle works out whether the fold is worth its look-ups, and tells whether tiers have to know of a change.
-func (f *Fold) settle(perShape int) bool {
+func (f *Fold) settle(limits Limits) bool {
 	shapes := slices.SortedFunc(maps.Keys(f.shapes), Shape.compare)
-	active := len(f.programs) >= perShape*len(shapes)
+	active := len(f.programs) >= limits.PerShape*len(shapes) && len(f.elements) <= limits.MaxElements
 	changed := active != f.active || !slices.Equal(shapes, f.announced)
 	f.active, f.announced = active, shapes
 	return changed
@@ -209,5 +230,5 @@ func (s Shape) compare(o Shape) int {
 		}
 		return n
 	}
-	return rank(o) - rank(s)
+	return cmp.Or(rank(o)-rank(s), cmp.Compare(s.Only, o.Only))
 }

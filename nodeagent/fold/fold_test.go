@@ -24,25 +24,17 @@ type node struct {
 	desired  *tables.Policy
 	folder   *Folder
 	limits   Limits
+	shapeOf  Shapes
 	kernel   map[string]map[Element]bool
 }
 
-func newNode(limits Limits) *node {
-	n := &node{desired: tables.NewPolicy(), limits: limits, kernel: map[string]map[Element]bool{}}
-	n.folder = New(n.desired, true, limits)
+func newNode(limits Limits, shapeOf Shapes) *node {
+	n := &node{desired: tables.NewPolicy(), limits: limits, shapeOf: shapeOf, kernel: map[string]map[Element]bool{}}
+	n.folder = New(n.desired, true, limits, shapeOf)
 	return n
 }
 
-func tiersOf(p *tables.Policy, name string) []Tier {
-	var out []Tier
-	e, _ := p.Endpoints.Get(name)
-	for d, tiers := range [directions][]tables.Tier{e.Ingress, e.Egress} {
-		for _, t := range tiers {
-			out = append(out, Tier{Name: fmt.Sprint(d, t.Programs), Direction: Direction(d), Programs: t.Programs})
-		}
-	}
-	return out
-}
+func tierName(d Direction, t tables.Tier) string { return fmt.Sprint(d, t.Programs) }
 
 // fit is what drivers find out: whether all sets are there that rules name.
 func fit(p *tables.Policy, program tables.Program) bool {
@@ -54,26 +46,19 @@ func fit(p *tables.Policy, program tables.Program) bool {
 	return true
 }
 
+func (n *node) dataplane() Dataplane {
+	return Dataplane{Fit: func(_ string, program *tables.Program) bool { return fit(n.desired, *program) }, TierName: tierName}
+}
+
 // settle tells the folder of what changed, as drivers do, and takes what it says has to change.
 func (n *node) settle() {
-	f, p := n.folder, n.desired
-	look := func(name string) {
-		if program, ok := p.Programs.Get(name); ok {
-			f.Program(name, program, fit(p, program))
-		} else {
-			f.DeleteProgram(name)
-		}
-	}
-	for _, name := range f.Members() {
-		look(name)
-	}
-	for name := range p.Programs.Dirty() {
-		look(name)
-	}
-	for name := range p.Endpoints.Dirty() {
-		f.User(name, tiersOf(p, name))
-	}
-	f.Settle()
+	n.folder.Tell(n.dataplane(), nil)
+	n.take()
+}
+
+// take does in the kernel what the folder says has to change.
+func (n *node) take() {
+	f := n.folder
 	for _, fold := range f.Changed() {
 		switch {
 		case fold.Active() && !fold.Exists():
@@ -100,12 +85,12 @@ func (n *node) settle() {
 		delete(n.kernel, fold.Name)
 	}
 	f.Clean()
-	p.Clean()
+	n.desired.Clean()
 }
 
 // fresh is a node with the same tables that knows nothing of what came before.
 func (n *node) fresh() *node {
-	o := newNode(n.limits)
+	o := newNode(n.limits, n.shapeOf)
 	for id, typ := range n.desired.Sets.All() {
 		o.desired.Sets.Set(id, typ)
 	}
@@ -118,7 +103,8 @@ func (n *node) fresh() *node {
 	for name, e := range n.desired.Endpoints.All() {
 		o.desired.Endpoints.Set(name, e)
 	}
-	o.settle()
+	o.folder.TellAll(o.dataplane())
+	o.take()
 	return o
 }
 
@@ -175,7 +161,7 @@ func (n *node) unfolded() *tables.Policy {
 		var program tables.Program
 		shapes := n.folder.folds[name].Shapes()
 		for e := range elements {
-			if !slices.Contains(shapes, ShapeOf(e)) {
+			if !slices.Contains(shapes, n.shapeOf(e)) {
 				continue // no rule looks for it
 			}
 			r := tables.Rule{Action: tables.Allow, Protocol: e.Protocol}
@@ -194,7 +180,7 @@ func (n *node) unfolded() *tables.Policy {
 			*tiers = slices.Clone(*tiers)
 			for i := range *tiers {
 				t := &(*tiers)[i]
-				steps := n.folder.Steps(fmt.Sprint(d, t.Programs))
+				steps := n.folder.Steps(tierName(Direction(d), *t))
 				if steps == nil {
 					continue
 				}
@@ -354,10 +340,15 @@ func change(t *rapid.T, p *tables.Policy) {
 }
 
 func start(t *rapid.T) *node {
+	shapeOf := ShapeByFields
+	if rapid.Bool().Draw(t, "shapes by protocol") {
+		shapeOf = ShapeByProtocol
+	}
 	n := newNode(Limits{
 		MinPrograms: rapid.IntRange(1, 3).Draw(t, "programs"), MaxMembers: rapid.IntRange(1, 4).Draw(t, "members"),
 		MeanChunk: rapid.IntRange(1, 3).Draw(t, "chunk"), PerShape: rapid.IntRange(0, 1).Draw(t, "shape"),
-	})
+		MaxElements: rapid.SampledFrom([]int{4, 1000}).Draw(t, "elements"),
+	}, shapeOf)
 	for _, id := range []string{"s0", "s1", "s2"} {
 		n.desired.Sets.Set(id, tables.Addresses)
 	}

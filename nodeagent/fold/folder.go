@@ -28,10 +28,11 @@ type Key struct {
 }
 
 // Folder keeps the folds of a node. A new one knows nothing; then, each time the tables changed, it is told of that in the order
-// of its methods: Members, Program, User, and Settle. It is not safe for concurrent use.
+// of its methods: Members, Program, User, and Settle; Tell and TellAll do so. It is not safe for concurrent use.
 type Folder struct {
 	desired *tables.Policy
 	limits  Limits
+	shapeOf Shapes
 	v6      bool
 
 	programs [directions]map[string]*program
@@ -90,9 +91,9 @@ type tier struct {
 }
 
 // New makes a folder of tables. v6 tells whether IPv6 is of any matter.
-func New(desired *tables.Policy, v6 bool, limits Limits) *Folder {
+func New(desired *tables.Policy, v6 bool, limits Limits, shapeOf Shapes) *Folder {
 	f := &Folder{
-		desired: desired, limits: limits, v6: v6, sets: map[string]*set{}, tiers: map[string]*tier{}, users: map[string][]string{}, folds: map[string]*Fold{},
+		desired: desired, limits: limits, shapeOf: shapeOf, v6: v6, sets: map[string]*set{}, tiers: map[string]*tier{}, users: map[string][]string{}, folds: map[string]*Fold{},
 		unsettled: map[*tier]bool{}, changed: map[*program]bool{}, touched: map[*program]bool{}, emptyFolds: map[*Fold]bool{}, looked: map[*Fold]bool{},
 	}
 	for d := range f.programs {

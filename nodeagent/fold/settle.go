@@ -25,7 +25,7 @@ func (f *Folder) Settle() {
 	restep := map[*Fold]bool{}
 	for fold := range f.looked {
 		f.news.folds[fold] = true
-		if fold.tiers > 0 && fold.settle(f.limits.PerShape) {
+		if fold.tiers > 0 && fold.settle(f.limits) {
 			restep[fold] = true
 		}
 	}
@@ -173,7 +173,7 @@ func (f *Folder) foldOf(d Direction, programs []*program) *Fold {
 		return fold
 	}
 	fold := &Fold{
-		Name: name, direction: d, programs: programs,
+		Name: name, direction: d, shapeOf: f.shapeOf, programs: programs,
 		terms: map[term]int32{}, bySet: map[string][]term{}, elements: map[Element]int32{}, shapes: map[Shape]int32{}, changes: map[Element]int8{},
 	}
 	f.folds[name] = fold
@@ -183,7 +183,7 @@ func (f *Folder) foldOf(d Direction, programs []*program) *Fold {
 			fold.addTerm(t, f.desired.Members, f.v6)
 		}
 	}
-	fold.settle(f.limits.PerShape)
+	fold.settle(f.limits)
 	f.news.folds[fold] = true
 	return fold
 }

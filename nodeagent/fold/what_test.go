@@ -75,7 +75,7 @@ func TestWhatFolds(t *testing.T) {
 
 // One more policy changes one fold: all others are what they were.
 func TestOneMorePolicyIsOneFold(t *testing.T) {
-	n := newNode(DefaultLimits())
+	n := newNode(DefaultLimits(), ShapeByFields)
 	var names []string
 	add := func(i int) {
 		name := fmt.Sprintf("np.team.policy-%05d", i)
@@ -87,7 +87,7 @@ func TestOneMorePolicyIsOneFold(t *testing.T) {
 		add(i)
 	}
 	n.settle()
-	steps := len(n.folder.tiers[fmt.Sprint(0, names)].steps)
+	steps := len(n.folder.tiers[tierName(Ingress, tables.Tier{Programs: names})].steps)
 	if steps < 10 || steps > 60 {
 		t.Errorf("5,000 policies are %d folds, want about 20", steps)
 	}

@@ -19,7 +19,7 @@ import (
 
 var inKernels = flag.Int("oracle.kernels", 15, "how many of the random clusters of a run are put into kernels") //nolint:gochecknoglobals // a flag
 
-// dataplanes are all of them, by name, and the one that folds once more with everything folded: a few policies do not, by default.
+// dataplanes are all of them, by name, and once more with everything folded: a few policies are not, by default.
 func dataplanes() map[string]packets.Subject {
 	out := map[string]packets.Subject{"nftables": {
 		Open: func(testing.TB) (packets.Driver, error) {
@@ -34,11 +34,14 @@ func dataplanes() map[string]packets.Subject {
 		Folds:   true,
 	}}
 	for _, variant := range []iptables.Variant{iptables.NFT, iptables.Legacy} {
-		out["iptables-"+string(variant)] = packets.Subject{
-			Open: func(t testing.TB) (packets.Driver, error) {
-				return iptables.New(t.Context(), iptables.Options{WorkloadPrefix: packets.WorkloadPrefix, Variant: variant, LookEvery: time.Hour, Log: slog.New(slog.DiscardHandler)})
-			},
-			Foreign: "iptables-" + string(variant),
+		for suffix, limits := range map[string]fold.Limits{"": fold.DefaultLimits(), "-folded": fold.EverythingFolds()} {
+			out["iptables-"+string(variant)+suffix] = packets.Subject{
+				Open: func(t testing.TB) (packets.Driver, error) {
+					return iptables.New(t.Context(), iptables.Options{WorkloadPrefix: packets.WorkloadPrefix, Variant: variant, Fold: limits, LookEvery: time.Hour, Log: slog.New(slog.DiscardHandler)})
+				},
+				Foreign: "iptables-" + string(variant),
+				Folds:   suffix != "",
+			}
 		}
 	}
 	return out

@@ -20,6 +20,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/manul-net/manul/nodeagent/fold"
 	"github.com/manul-net/manul/nodeagent/tables"
 )
 
@@ -29,6 +30,8 @@ type Options struct {
 	WorkloadPrefix string
 	// Variant of the iptables programs. Auto: that of the node's other programs.
 	Variant Variant
+	// Fold are the limits of what is folded. Zero: fold.DefaultLimits.
+	Fold fold.Limits
 	// LookEvery is how often, at most, it is looked for changes of which the kernel tells nothing. Default: 5 s.
 	LookEvery time.Duration
 	// Log takes what an operator of the node may want to know. Nil: nothing is logged.
@@ -72,6 +75,9 @@ func New(ctx context.Context, options Options) (*Driver, error) {
 	}
 	if options.Log == nil {
 		options.Log = slog.New(slog.DiscardHandler)
+	}
+	if options.Fold == (fold.Limits{}) {
+		options.Fold = fold.DefaultLimits()
 	}
 	if options.LookEvery <= 0 {
 		options.LookEvery = lookAtMostEvery

@@ -24,6 +24,7 @@ const (
 	hashIP       = "hash:ip"
 	hashNet      = "hash:net"
 	hashIPPort   = "hash:ip,port"
+	hashNetPort  = "hash:net,port"
 	hashNetIface = "hash:net,iface"
 )
 
@@ -116,7 +117,7 @@ func (s *ipsets) create(name string, spec setSpec) error {
 }
 
 func revisionOf(kind string) uint8 {
-	if kind == hashIPPort {
+	if kind == hashIPPort || kind == hashNetPort {
 		return 1 // with SCTP
 	}
 	return 0

@@ -6,19 +6,22 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/manul-net/manul/nodeagent/tables"
 )
 
 // end of a packet.
 type end struct {
 	option string // of an address
+	port   string // option of a port
 	ports  string // option of multiport
 	set    string // flag of a set of addresses
 	pair   string // flags of a set of addresses and ports
 }
 
-func source() end      { return end{"-s", "--sports", "src", "src,src"} }
-func destination() end { return end{"-d", "--dports", "dst", "dst,dst"} }
+func source() end      { return end{"-s", "--sport", "--sports", "src", "src,src"} }
+func destination() end { return end{"-d", "--dport", "--dports", "dst", "dst,dst"} }
 
 // negated begins a match that is inverted.
 func negated(invert bool) string {
@@ -30,6 +33,22 @@ func negated(invert bool) string {
 
 // portSlots is the number of ports that one multiport match can name; a range takes two of them (XT_MULTI_PORTS).
 const portSlots = 15
+
+// portMatch matches one range of ports, by the protocol's own match where the kernel has a cheap one.
+func portMatch(at end, protocol string, r tables.PortRange) string {
+	ports := fmt.Sprint(r.First)
+	if r.First != r.Last {
+		ports = fmt.Sprintf("%d:%d", r.First, r.Last)
+	}
+	switch protocol {
+	case fmt.Sprintf("-p %d", unix.IPPROTO_TCP):
+		return "-m tcp " + at.port + " " + ports
+	case fmt.Sprintf("-p %d", unix.IPPROTO_UDP):
+		return "-m udp " + at.port + " " + ports
+	default:
+		return "-m multiport " + at.ports + " " + ports
+	}
+}
 
 // portMatches are multiport matches that together name all ports, in as few as possible.
 func portMatches(at end, ranges []tables.PortRange, invert bool) []string {

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/manul-net/manul/nodeagent/fold"
 	"github.com/manul-net/manul/nodeagent/tables"
 	"github.com/manul-net/manul/test/netns"
 	"github.com/manul-net/manul/test/packets"
@@ -16,6 +17,19 @@ import (
 // TestPackets is what every driver must do to packets.
 func TestPackets(t *testing.T) {
 	eachVariant(t, func(t *testing.T, variant Variant) { packets.Run(t, subject(variant)) })
+}
+
+// TestPacketsThroughFolds is the same where all that can be folded is.
+func TestPacketsThroughFolds(t *testing.T) {
+	eachVariant(t, func(t *testing.T, variant Variant) { packets.Run(t, foldingSubject(variant)) })
+}
+
+// foldingSubject folds whatever can be.
+func foldingSubject(variant Variant) packets.Subject {
+	s := subject(variant)
+	s.Folds = true
+	s.Open = func(t testing.TB) (packets.Driver, error) { return open(t, variant, fold.EverythingFolds()) }
+	return s
 }
 
 // eachVariant runs a test for both variants of iptables.
@@ -33,7 +47,7 @@ func eachVariant(t *testing.T, test func(*testing.T, Variant)) {
 
 func subject(variant Variant) packets.Subject {
 	return packets.Subject{
-		Open: func(t testing.TB) (packets.Driver, error) { return open(t, variant) },
+		Open: func(t testing.TB) (packets.Driver, error) { return open(t, variant, fold.Limits{}) },
 		Dump: func(t testing.TB, ns *netns.NS) []string {
 			return slices.DeleteFunc(dump(t, ns, variant), func(line string) bool { return !strings.Contains(line, "manul") })
 		},
@@ -44,9 +58,9 @@ func subject(variant Variant) packets.Subject {
 }
 
 // open opens a driver that looks for changes only when a test says so.
-func open(t testing.TB, variant Variant) (*Driver, error) {
+func open(t testing.TB, variant Variant, limits fold.Limits) (*Driver, error) {
 	t.Helper()
-	return New(t.Context(), Options{WorkloadPrefix: packets.WorkloadPrefix, Variant: variant, LookEvery: time.Hour, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	return New(t.Context(), Options{WorkloadPrefix: packets.WorkloadPrefix, Variant: variant, Fold: limits, LookEvery: time.Hour, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
 }
 
 func openIn(t testing.TB, ns *netns.NS, variant Variant) *Driver {
@@ -54,7 +68,7 @@ func openIn(t testing.TB, ns *netns.NS, variant Variant) *Driver {
 	var d *Driver
 	ns.Must("opening a driver", func() error {
 		var err error
-		d, err = open(t, variant)
+		d, err = open(t, variant, fold.Limits{})
 		return err
 	})
 	return d

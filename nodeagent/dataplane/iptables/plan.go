@@ -4,11 +4,10 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"maps"
-	"net/netip"
 	"slices"
 
+	"github.com/manul-net/manul/nodeagent/fold"
 	"github.com/manul-net/manul/nodeagent/tables"
 )
 
@@ -42,10 +41,11 @@ type transaction struct {
 
 	wanted       map[place]map[string]bool // chains, when everything is compared
 	wantedSets   map[string]bool
-	released     []ref // chains of lists that may have lost their last reference
-	typesChanged bool  // a set has another type: look at all programs
-	dispatch     bool  // endpoints lead elsewhere
-	earlyFirst   bool  // host endpoints came or changed: see order
+	retried      []string // programs that were refused until now
+	released     []ref    // chains of lists that may have lost their last reference
+	typesChanged bool     // a set has another type: look at all programs
+	dispatch     bool     // endpoints lead elsewhere
+	earlyFirst   bool     // host endpoints came or changed: see order
 }
 
 func newTransaction(d *Driver, desired *tables.Policy, kernel *found) *transaction {
@@ -61,6 +61,7 @@ func newTransaction(d *Driver, desired *tables.Policy, kernel *found) *transacti
 		return tx
 	}
 	tx.state = newState()
+	tx.state.folder = fold.New(desired, d.families == families, d.options.Fold, fold.ShapeByProtocol)
 	tx.wanted, tx.wantedSets = map[place]map[string]bool{}, map[string]bool{}
 	for fam := range d.families {
 		for _, table := range kernelTables() {
@@ -122,23 +123,15 @@ func (tx *transaction) problems() error {
 
 // plan finds out what has to change. Each step relies on those before it.
 func (tx *transaction) plan() error {
-	if err := tx.planSets(); err != nil {
-		return err
-	}
-	if err := tx.planPools(); err != nil {
-		return err
-	}
-	if err := tx.planPrograms(); err != nil {
-		return err
-	}
-	if err := tx.planEndpoints(); err != nil {
-		return err
-	}
-	if err := tx.planHosts(); err != nil {
-		return err
+	tx.planFolder()
+	for _, step := range []func() error{tx.planSets, tx.planFolds, tx.planPools, tx.planPrograms, tx.planEndpoints, tx.planHosts} {
+		if err := step(); err != nil {
+			return err
+		}
 	}
 	tx.planLayout()
 	tx.planRemoval()
+	tx.state.folder.Clean()
 	return nil
 }
 
@@ -179,333 +172,6 @@ func (tx *transaction) removeChain(at place, name string) {
 	}
 	delete(tx.state.chains[at], name)
 	tx.batch(at).remove(name)
-}
-
-// planPrograms makes the chains of programs.
-func (tx *transaction) planPrograms() error {
-	names := slices.Collect(tx.desired.Programs.Dirty())
-	if tx.full() || tx.typesChanged {
-		for name := range tx.desired.Programs.All() {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	changed := map[string]bool{}
-	look := func(name string) error {
-		before := tx.allShapes(name)
-		err := tx.planProgram(name)
-		changed[name] = changed[name] || tx.allShapes(name) != before
-		return err
-	}
-	for _, name := range slices.Compact(names) {
-		if err := look(name); err != nil {
-			return err
-		}
-	}
-	// A program that named a set that did not exist may be complete now; one that has gone is refused no more.
-	for it := range tx.d.refused {
-		if it.kind == tables.KindProgram && !tx.full() {
-			if err := look(it.name); err != nil {
-				return err
-			}
-		}
-	}
-	for at, tier := range tx.state.tiers {
-		if slices.ContainsFunc(tier.programs, func(p string) bool { return changed[p] }) {
-			tx.ensureTier(at, tier)
-		}
-	}
-	return nil
-}
-
-// shapesIn are those of a program in one of the kernel's tables. A program that can't be put into force keeps its former
-// form, which it may have in one table and not in another.
-func (tx *transaction) shapesIn(table, name string) [directions]shape {
-	shapes := tx.state.programs[name].shapes
-	for d, s := range shapes {
-		for fam := range tx.d.families {
-			if _, exists := tx.state.chains[place{fam, table}][programChain(direction(d), name)]; s == present && !exists {
-				shapes[d] = missing
-			}
-		}
-	}
-	return shapes
-}
-
-// tablesOf are the tables in which chains of policy need a program.
-func (tx *transaction) tablesOf(name string) []string {
-	return slices.DeleteFunc(policyTables(), func(table string) bool {
-		return table != filterTable && tx.state.uses[ref{table, name}] == 0
-	})
-}
-
-// allShapes are a program's in all tables.
-func (tx *transaction) allShapes(name string) [3][directions]shape {
-	var all [3][directions]shape
-	for i, table := range policyTables() {
-		all[i] = tx.shapesIn(table, name)
-	}
-	return all
-}
-
-// planProgram makes the chains of one program, all or none.
-func (tx *transaction) planProgram(name string) error {
-	it := item{tables.KindProgram, name}
-	wish, ok := tx.desired.Programs.Get(name)
-	if !ok {
-		delete(tx.d.refused, it)
-		tx.dropLists(tx.state.programs[name].lists)
-		delete(tx.state.programs, name)
-		for _, table := range tx.tablesOf(name) {
-			tx.removeProgram(table, name)
-		}
-		return nil
-	}
-	rendered, err := tx.renderProgram(name, wish)
-	if err != nil {
-		tx.d.refused[it] = refusedItem{err: err}
-		tx.keepProgram(name)
-		return nil //nolint:nilerr // it concerns this program alone, and is remembered
-	}
-	tx.digests[it] = rendered.digest
-	if r, refused := tx.d.refused[it]; refused && r.digest == rendered.digest {
-		tx.keepProgram(name)
-		return nil
-	}
-	delete(tx.d.refused, it)
-	before := tx.state.programs[name].lists
-	after := programState{shapes: rendered.shapes}
-	for set, nets := range rendered.lists {
-		after.lists = append(after.lists, set)
-		if err := tx.ensureList(set, nets); err != nil {
-			return err
-		}
-	}
-	tx.dropLists(before)
-	tx.state.programs[name] = after
-	for _, table := range tx.tablesOf(name) {
-		tx.placeProgram(table, name, rendered)
-	}
-	return nil
-}
-
-// placeProgram makes a program's chains in one of the kernel's tables.
-func (tx *transaction) placeProgram(table, name string, r *rendered) {
-	for fam, chains := range r.chains {
-		for _, c := range chains {
-			if tx.ensureChain(place{family(fam), table}, c) {
-				tx.tried[fam][name] = append(tx.tried[fam][name], c)
-			}
-		}
-	}
-	for d, s := range r.shapes {
-		for fam := range tx.d.families {
-			if s == empty {
-				tx.removeChain(place{fam, table}, programChain(direction(d), name))
-			}
-		}
-	}
-}
-
-func (tx *transaction) removeProgram(table, name string) {
-	for fam := range tx.d.families {
-		for d := range directions {
-			tx.removeChain(place{fam, table}, programChain(d, name))
-		}
-	}
-}
-
-// takeProgram takes a reference to a program by a tier in another table than filter, and makes its chains there if it is
-// the first.
-func (tx *transaction) takeProgram(table, name string) {
-	at := ref{table, name}
-	tx.state.uses[at]++
-	if tx.state.uses[at] > 1 || tx.state.programs[name].shapes == [directions]shape{} {
-		return // there already, or not in force in any form
-	}
-	wish, ok := tx.desired.Programs.Get(name)
-	if !ok {
-		return
-	}
-	rendered, err := tx.renderProgram(name, wish)
-	it := item{tables.KindProgram, name}
-	if _, refused := tx.d.refused[it]; err != nil || refused {
-		tx.keepChains(table, name)
-		return
-	}
-	tx.digests[it] = rendered.digest
-	tx.placeProgram(table, name, rendered)
-}
-
-// keepChains leaves the chains of a program that can't be put into force in one of the kernel's tables as they are, unless
-// somebody changed them.
-func (tx *transaction) keepChains(table, name string) {
-	for fam := range tx.d.families {
-		for d := range directions {
-			at, chain := place{fam, table}, programChain(d, name)
-			if content := tx.state.chains[at][chain]; content != "" && tx.full() {
-				tx.wanted[at][chain] = true
-			}
-		}
-	}
-}
-
-// dropProgram gives a reference by a tier up.
-func (tx *transaction) dropProgram(table, name string) {
-	at := ref{table, name}
-	tx.state.uses[at]--
-	if tx.state.uses[at] <= 0 {
-		delete(tx.state.uses, at)
-		tx.removeProgram(table, name)
-	}
-}
-
-// rendered is a program in all directions and families.
-type rendered struct {
-	chains [families][]*chain
-	shapes [directions]shape
-	lists  map[string][]netip.Prefix
-	digest digest
-}
-
-func (tx *transaction) renderProgram(name string, wish tables.Program) (*rendered, error) {
-	out := &rendered{lists: map[string][]netip.Prefix{}}
-	whole := newDigester("program in all forms")
-	for d, rules := range [directions][]tables.Rule{wish.Ingress, wish.Egress} {
-		if len(rules) == 0 {
-			out.shapes[d] = empty
-			continue
-		}
-		out.shapes[d] = present
-		for fam := range tx.d.families {
-			c, lists, err := program(fam, tx.setType, programChain(direction(d), name), rules)
-			if err != nil {
-				return nil, fmt.Errorf("%s %w", [directions]string{"ingress", "egress"}[d], err)
-			}
-			out.chains[fam] = append(out.chains[fam], c)
-			maps.Copy(out.lists, lists)
-			whole.text(string(c.digest()))
-		}
-	}
-	out.digest = whole.sum()
-	return out, nil
-}
-
-// keepProgram leaves a program that can't be put into force in the form that is.
-func (tx *transaction) keepProgram(name string) {
-	if !tx.full() {
-		return
-	}
-	var kept programState
-	var chains []string
-	for d := range directions {
-		kept.shapes[d] = empty
-		chain := programChain(d, name)
-		have := 0
-		for fam := range tx.d.families {
-			content, ok := tx.state.chains[place{fam, filterTable}][chain]
-			if ok && content == "" {
-				return // somebody changed it
-			}
-			if ok {
-				have++
-			}
-		}
-		switch have {
-		case 0:
-		case int(tx.d.families):
-			kept.shapes[d] = present
-			chains = append(chains, chain)
-		default:
-			return
-		}
-	}
-	for _, chain := range chains {
-		for fam := range tx.d.families {
-			tx.wanted[place{fam, filterTable}][chain] = true
-		}
-	}
-	if len(chains) > 0 {
-		tx.state.programs[name] = kept
-	}
-}
-
-func (tx *transaction) setType(id string) (tables.SetType, bool) { return tx.desired.Sets.Get(id) }
-
-// planLayout makes the chains that belong to no single item, and the hooks.
-func (tx *transaction) planLayout() {
-	inUse := tx.state.use()
-	floating := floatingOf(tx.desired)
-	inUse.floating = len(floating) > 0
-	if !tx.full() && !tx.desired.SettingsDirty && !tx.desired.Floating.HasDirty() && inUse == tx.state.inUse {
-		return
-	}
-	tx.state.inUse = inUse
-	for _, table := range kernelTables() {
-		wanted := map[string]bool{}
-		for fam := range tx.d.families {
-			l := layout{fam: fam, prefix: tx.d.options.WorkloadPrefix, settings: tx.desired.Settings, use: inUse, floating: floating}
-			for _, c := range l.chains(table) {
-				wanted[c.name] = true
-				tx.ensureChain(place{fam, table}, c)
-			}
-		}
-		for name := range tx.state.layout[table] {
-			if !wanted[name] {
-				tx.removeEverywhere(table, name)
-			}
-		}
-		tx.state.layout[table] = wanted
-	}
-	tx.planHooks(inUse)
-}
-
-// removeEverywhere takes away a chain in both families.
-func (tx *transaction) removeEverywhere(table, name string) {
-	for fam := range tx.d.families {
-		tx.removeChain(place{fam, table}, name)
-	}
-}
-
-// planHooks makes the hooks that are needed.
-func (tx *transaction) planHooks(inUse use) {
-	for _, h := range hooks() {
-		needed := h.needed(inUse)
-		for fam := range tx.d.families {
-			at := place{fam, h.table}
-			switch {
-			case tx.full() && tx.kernel.tables != nil:
-				tx.planHook(at, h, needed)
-			case tx.full(): // as it was
-			case needed && !tx.state.hooks[h]:
-				tx.batch(at).hooks = append(tx.batch(at).hooks, "-I "+h.from+" 1 "+h.rule())
-			case !needed && tx.state.hooks[h]:
-				tx.batch(at).hooks = append(tx.batch(at).hooks, "-D "+h.from+" "+h.rule())
-			}
-		}
-		tx.state.hooks[h] = needed
-	}
-}
-
-// planHook makes a hook the first rule of its chain, if it is needed, and the only one that leads to the driver's chains.
-func (tx *transaction) planHook(at place, h hook, needed bool) {
-	kernel := tx.kernel.tables[at]
-	var have []savedRule
-	for _, r := range kernel.others {
-		if r.chain == h.from {
-			have = append(have, r)
-		}
-	}
-	if needed && len(have) == 1 && kernel.first[h.from] == have[0].rule && h.is(have[0].rule) || !needed && len(have) == 0 {
-		return
-	}
-	b := tx.batch(at)
-	for _, r := range have {
-		b.hooks = append(b.hooks, "-D "+r.chain+" "+r.rule)
-	}
-	if needed {
-		b.hooks = append(b.hooks, "-I "+h.from+" 1 "+h.rule())
-	}
 }
 
 // order is that in which the kernel's tables are made true. What decides early tells by a mark what later tables need not

@@ -188,9 +188,10 @@ func (tx *transaction) takeTier(at ref, tier *tierChain) {
 }
 
 func (tx *transaction) ensureTier(at ref, tier *tierChain) {
-	c := tier.render(at.name, func(program string) shape { return tx.shapesIn(at.table, program)[tier.direction] })
+	shapes := func(program string) shape { return tx.shapesIn(at.table, program)[tier.direction] }
+	steps := tx.state.folder.Steps(at.name)
 	for fam := range tx.d.families {
-		tx.ensureChain(place{fam, at.table}, c)
+		tx.ensureChain(place{fam, at.table}, tier.render(at.name, fam, shapes, steps))
 	}
 }
 

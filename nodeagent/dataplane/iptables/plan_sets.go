@@ -26,13 +26,21 @@ func (tx *transaction) planSets() error {
 		}
 	}
 	scan := map[string]bool{}
-	ids := tx.desired.Sets.Dirty()
-	if tx.full() {
-		ids = maps.Keys(maps.Collect(tx.desired.Sets.All()))
-	}
-	for id := range ids {
+	look := func(id string) {
 		if tx.planSet(id) {
 			scan[id] = true
+		}
+	}
+	if tx.full() {
+		for id := range tx.desired.Sets.All() {
+			look(id)
+		}
+	} else {
+		for id := range tx.desired.Sets.Dirty() {
+			look(id)
+		}
+		for id := range tx.state.folder.ChangedSets() {
+			look(id)
 		}
 	}
 	if tx.full() || len(scan) > 0 {
@@ -48,24 +56,27 @@ func (tx *transaction) planSets() error {
 func (tx *transaction) planSet(id string) bool {
 	typ, wanted := tx.desired.Sets.Get(id)
 	old, had := tx.state.sets[id]
-	if had && wanted && old == typ {
+	now := memberSet{typ, tx.state.folder.SetAway(id)}
+	if had && wanted && old == now || !had && !wanted {
 		return false
 	}
 	if had {
-		for fam := range tx.d.families {
-			tx.lateSets = append(tx.lateSets, setName(id, old, fam))
+		if !old.away {
+			for fam := range tx.d.families {
+				tx.lateSets = append(tx.lateSets, setName(id, old.typ, fam))
+			}
 		}
 		delete(tx.state.sets, id)
-		tx.typesChanged = tx.typesChanged || wanted
+		tx.typesChanged = tx.typesChanged || wanted && old.typ != typ
 	}
 	if !wanted {
 		tx.state.orphans[id] = true
 		return false
 	}
-	tx.state.sets[id] = typ
+	tx.state.sets[id] = now
 	scan := tx.full() || had || tx.state.orphans[id]
 	delete(tx.state.orphans, id)
-	if !scan {
+	if !scan && !now.away {
 		for fam := range tx.d.families {
 			scan = scan || tx.state.leftovers[setName(id, typ, fam)]
 			tx.newSet(setName(id, typ, fam), specOf(typ, fam), item{tables.KindSet, id})
@@ -82,7 +93,7 @@ func (tx *transaction) newSet(name string, spec setSpec, owner item) {
 
 // planMember adds or deletes one member that changed.
 func (tx *transaction) planMember(m tables.Member) {
-	typ, ok := tx.state.sets[m.Set]
+	set, ok := tx.state.sets[m.Set]
 	_, wanted := tx.desired.Members.Get(m)
 	if !ok {
 		if wanted {
@@ -90,19 +101,19 @@ func (tx *transaction) planMember(m tables.Member) {
 		}
 		return
 	}
-	if err := checkMember(m, typ); err != nil {
+	if err := checkMember(m, set.typ); err != nil {
 		if wanted {
 			tx.problem(item{tables.KindSet, m.Set}, err)
 		}
 		return
 	}
 	fam := familyOf(m.Prefix.Addr())
-	if fam >= tx.d.families {
+	if fam >= tx.d.families || set.away {
 		return
 	}
-	name := setName(m.Set, typ, fam)
+	name := setName(m.Set, set.typ, fam)
 	tx.owners[name] = item{tables.KindSet, m.Set}
-	for _, e := range entriesOf(m, typ) {
+	for _, e := range entriesOf(m, set.typ) {
 		if wanted {
 			tx.adds[name] = append(tx.adds[name], e)
 		} else if !tx.halfWanted(m, e) {
@@ -158,38 +169,48 @@ func checkMember(m tables.Member, typ tables.SetType) error {
 	return nil
 }
 
-// scanMembers looks at all members: to find those of the sets in scan, or when everything is compared to find what
-// the kernel lacks and has in excess.
+// scanMembers looks at all members of the sets in scan, to find what the kernel lacks and has in excess, and at what changed in
+// others.
 func (tx *transaction) scanMembers(scan map[string]bool) error {
-	want := map[string][]entry{}
-	for m := range tx.desired.Members.All() {
-		if !scan[m.Set] {
+	for _, id := range slices.Sorted(maps.Keys(scan)) {
+		if err := tx.scanSet(id); err != nil {
+			return err
+		}
+	}
+	if tx.full() {
+		for m := range tx.desired.Members.All() {
 			if _, ok := tx.state.sets[m.Set]; !ok {
 				tx.state.orphans[m.Set] = true
 			}
-			continue
 		}
-		typ := tx.state.sets[m.Set]
-		if err := checkMember(m, typ); err != nil {
-			tx.problem(item{tables.KindSet, m.Set}, err)
+		return nil
+	}
+	for m := range tx.desired.Members.Dirty() {
+		if !scan[m.Set] {
+			tx.planMember(m)
+		}
+	}
+	return nil
+}
+
+// scanSet looks at all members of a set.
+func (tx *transaction) scanSet(id string) error {
+	set, it := tx.state.sets[id], item{tables.KindSet, id}
+	want := map[family][]entry{}
+	for m := range tx.desired.Members.Of(id) {
+		if err := checkMember(m, set.typ); err != nil {
+			tx.problem(it, err)
 			continue
 		}
 		fam := familyOf(m.Prefix.Addr())
-		name := setName(m.Set, typ, fam)
-		want[name] = append(want[name], entriesOf(m, typ)...)
+		want[fam] = append(want[fam], entriesOf(m, set.typ)...)
 	}
-	for _, id := range slices.Sorted(maps.Keys(scan)) {
-		typ := tx.state.sets[id]
-		for fam := range tx.d.families {
-			name := setName(id, typ, fam)
-			if err := tx.ensureExact(name, specOf(typ, fam), item{tables.KindSet, id}, want[name]); err != nil {
-				return err
-			}
-		}
+	if set.away {
+		return nil
 	}
-	for m := range tx.desired.Members.Dirty() {
-		if !tx.full() && !scan[m.Set] {
-			tx.planMember(m)
+	for fam := range tx.d.families {
+		if err := tx.ensureExact(setName(id, set.typ, fam), specOf(set.typ, fam), it, want[fam]); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -367,14 +388,17 @@ func (tx *transaction) emptySets(ctx context.Context) error {
 	return nil
 }
 
-// inUse tells whether a set stands for one of the tables'.
+// inUse tells whether a set stands for one of the tables', or for a fold.
 func (tx *transaction) inUse(name string) bool {
+	if tx.state.foldSets[name] {
+		return true
+	}
 	owner, ok := tx.owners[name]
 	if !ok || owner.kind != tables.KindSet {
 		return false
 	}
-	typ, ok := tx.state.sets[owner.name]
-	return ok && (setName(owner.name, typ, ipv4) == name || setName(owner.name, typ, ipv6) == name)
+	set, ok := tx.state.sets[owner.name]
+	return ok && !set.away && (setName(owner.name, set.typ, ipv4) == name || setName(owner.name, set.typ, ipv6) == name)
 }
 
 func (tx *transaction) changeSets(ctx context.Context, changes map[string][]entry, change func(string, []entry) error) error {

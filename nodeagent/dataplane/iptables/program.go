@@ -3,6 +3,7 @@ package iptables
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -37,16 +38,26 @@ type renderer struct {
 func program(fam family, types setTypes, name string, rules []tables.Rule) (*chain, map[string][]netip.Prefix, error) {
 	r := renderer{fam: fam, types: types, lists: map[string][]netip.Prefix{}}
 	c := newChain(name)
+	if err := checkRules(types, rules); err != nil {
+		return nil, nil, err
+	}
 	for i := range rules {
-		if err := r.check(&rules[i]); err != nil {
-			return nil, nil, fmt.Errorf("rule %d %w", i+1, err)
-		}
 		c.rules = append(c.rules, r.rule(&rules[i])...)
 	}
 	return c, r.lists, nil
 }
 
-func (r renderer) check(rule *tables.Rule) error {
+// checkRules tells why rules can't be rendered.
+func checkRules(types setTypes, rules []tables.Rule) error {
+	for i := range rules {
+		if err := checkRule(types, &rules[i]); err != nil {
+			return fmt.Errorf("rule %d %w", i+1, err)
+		}
+	}
+	return nil
+}
+
+func checkRule(types setTypes, rule *tables.Rule) error {
 	if rule.Action < tables.Allow || rule.Action > tables.Log {
 		return fmt.Errorf("has the action %d, which is none of Allow, Deny, Pass, Log", rule.Action)
 	}
@@ -58,7 +69,7 @@ func (r renderer) check(rule *tables.Rule) error {
 	for _, e := range []*tables.Entity{&rule.Source, &rule.Destination} {
 		for _, ids := range [][]string{e.Sets, e.NotSets, e.PortSets, e.NotPortSets} {
 			for _, id := range ids {
-				if _, ok := r.types(id); !ok {
+				if _, ok := types(id); !ok {
 					return fmt.Errorf("names set %q, which does not exist", id)
 				}
 			}
@@ -91,26 +102,31 @@ func (r renderer) rule(rule *tables.Rule) []string {
 	}
 	var out []string
 	for _, protocol := range r.protocols(rule) {
-		for _, from := range r.portWays(&rule.Source, source()) {
-			for _, to := range r.portWays(&rule.Destination, destination()) {
-				words := append([]string{protocol}, common...)
-				words = append(words, from, to, action(rule.Action))
-				out = append(out, join(words))
+		for _, from := range r.portWays(&rule.Source, source(), protocol) {
+			for _, to := range r.portWays(&rule.Destination, destination(), protocol) {
+				matches := append([]string{protocol, from, to}, common...)
+				out = append(out, join(append(cheapFirst(matches), action(rule.Action))))
 			}
 		}
 	}
 	return out
 }
 
+// cheapFirst puts look-ups in sets, which cost a packet most, behind all other matches, of which one may not match.
+func cheapFirst(matches []string) []string {
+	isLookUp := func(match string) int {
+		if strings.HasPrefix(match, "-m set ") {
+			return 1
+		}
+		return 0
+	}
+	slices.SortStableFunc(matches, func(a, b string) int { return isLookUp(a) - isLookUp(b) })
+	return matches
+}
+
 // join leaves out what is empty.
 func join(words []string) string {
-	kept := words[:0]
-	for _, w := range words {
-		if w != "" {
-			kept = append(kept, w)
-		}
-	}
-	return strings.Join(kept, " ")
+	return strings.Join(slices.DeleteFunc(words, func(w string) bool { return w == "" }), " ")
 }
 
 // protocols are the matches of the protocols that the rule can match; none if it can't match any packet.
@@ -156,11 +172,14 @@ func hasPorts(e *tables.Entity) bool {
 
 // portWays are the alternatives by which the port of one end can match: some of the listed ports, or a set of named
 // ports. A rule without ports has one way, which matches always.
-func (r renderer) portWays(e *tables.Entity, at end) []string {
+func (r renderer) portWays(e *tables.Entity, at end, protocol string) []string {
 	if len(e.Ports)+len(e.PortSets) == 0 {
 		return []string{""}
 	}
 	ways := portMatches(at, e.Ports, false)
+	if merged := mergedPorts(e.Ports); len(merged) == 1 {
+		ways = []string{portMatch(at, protocol, merged[0])}
+	}
 	for _, id := range e.PortSets {
 		ways = append(ways, inSet(r.set(id), at.pair))
 	}

@@ -44,6 +44,9 @@ func TestRuleText(t *testing.T) {
 		"not nets":                {ipv4, tables.Rule{Action: tables.Deny, Source: packets.NotNets("192.168.0.0/16", "10.0.0.0/8")}, []string{"-m set ! --match-set LIST src -j DROP"}},
 		"not net":                 {ipv4, tables.Rule{Action: tables.Deny, Source: packets.NotNets("10.0.0.0/8")}, []string{"! -s 10.0.0.0/8 -j DROP"}},
 		"net and not net":         {ipv4, tables.Rule{Action: tables.Deny, Source: tables.Entity{Nets: packets.Prefixes("10.0.0.0/8"), NotNets: packets.Prefixes("10.1.0.0/16")}}, []string{"-s 10.0.0.0/8 -m set ! --match-set ONE src -j DROP"}},
+		"a set and a port: the cheap match first": {ipv4, tables.Rule{Action: tables.Allow, Protocol: 17, Source: tables.Entity{Sets: []string{"a"}, NotNets: packets.Prefixes("10.0.0.0/8")}, Destination: tables.Entity{Ports: []tables.PortRange{{First: 80, Last: 90}}, NotSets: []string{"n"}}}, []string{
+			"-p 17 -m udp --dport 80:90 ! -s 10.0.0.0/8 -m set --match-set A src -m set ! --match-set N dst -g manul-allow",
+		}},
 		"sets":                    {ipv4, tables.Rule{Action: tables.Deny, Source: tables.Entity{Sets: []string{"a"}, NotSets: []string{"n"}}}, []string{"-m set --match-set A src -m set ! --match-set N src -j DROP"}},
 		"set of IPv6":             {ipv6, tables.Rule{Action: tables.Deny, Destination: tables.Entity{Sets: []string{"a"}}}, []string{"-m set --match-set A6 dst -j DROP"}},
 		"protocol":                {ipv4, tables.Rule{Action: tables.Deny, Protocol: 47}, []string{"-p 47 -j DROP"}},
@@ -54,7 +57,7 @@ func TestRuleText(t *testing.T) {
 		"ICMP without protocol":   {ipv6, tables.Rule{Action: tables.Deny, ICMP: &tables.ICMP{Type: 128, Code: 0}}, []string{"-p 58 -m icmp6 --icmpv6-type 128/0 -j DROP"}},
 		"ICMP of the other":       {ipv6, tables.Rule{Action: tables.Deny, Protocol: 1, ICMP: &tables.ICMP{Type: 8, Code: -1}}, nil},
 		"ports": {ipv4, tables.Rule{Action: tables.Deny, Protocol: 6, Source: tables.Entity{Ports: packets.Ports(1)}, Destination: tables.Entity{Ports: []tables.PortRange{{First: 5, Last: 9}, {First: 8, Last: 10}, {First: 11, Last: 11}, {First: 80, Last: 80}}}}, []string{
-			"-p 6 -m multiport --sports 1 -m multiport --dports 5:11,80 -j DROP",
+			"-p 6 -m tcp --sport 1 -m multiport --dports 5:11,80 -j DROP",
 		}},
 		"many ports": {ipv4, tables.Rule{Action: tables.Deny, Protocol: 17, Destination: tables.Entity{Ports: packets.Ports(many...)}}, []string{
 			"-p 17 -m multiport --dports 0,2,4,6,8,10,12,14,16,18,20,22,24,26,28 -j DROP", "-p 17 -m multiport --dports 30,32 -j DROP",
@@ -67,9 +70,9 @@ func TestRuleText(t *testing.T) {
 		}},
 		"empty range":   {ipv4, tables.Rule{Action: tables.Deny, Protocol: 6, Destination: tables.Entity{Ports: []tables.PortRange{{First: 2, Last: 1}}}}, nil},
 		"named port":    {ipv4, tables.Rule{Action: tables.Deny, Protocol: 6, Destination: tables.Entity{PortSets: []string{"p"}}}, []string{"-p 6 -m set --match-set P dst,dst -j DROP"}},
-		"either port":   {ipv4, tables.Rule{Action: tables.Deny, Protocol: 6, Destination: tables.Entity{Ports: packets.Ports(80), PortSets: []string{"p"}}}, []string{"-p 6 -m multiport --dports 80 -j DROP", "-p 6 -m set --match-set P dst,dst -j DROP"}},
+		"either port":   {ipv4, tables.Rule{Action: tables.Deny, Protocol: 6, Destination: tables.Entity{Ports: packets.Ports(80), PortSets: []string{"p"}}}, []string{"-p 6 -m tcp --dport 80 -j DROP", "-p 6 -m set --match-set P dst,dst -j DROP"}},
 		"neither":       {ipv4, tables.Rule{Action: tables.Deny, Protocol: 6, Source: tables.Entity{NotPorts: packets.Ports(80), NotPortSets: []string{"p"}}}, []string{"-p 6 -m multiport ! --sports 80 -m set ! --match-set P src,src -j DROP"}},
-		"any protocol":  {ipv4, tables.Rule{Action: tables.Deny, NotProtocol: 17, Destination: tables.Entity{Ports: packets.Ports(80)}}, []string{"-p 6 -m multiport --dports 80 -j DROP", "-p 132 -m multiport --dports 80 -j DROP"}},
+		"any protocol":  {ipv4, tables.Rule{Action: tables.Deny, NotProtocol: 17, Destination: tables.Entity{Ports: packets.Ports(80)}}, []string{"-p 6 -m tcp --dport 80 -j DROP", "-p 132 -m multiport --dports 80 -j DROP"}},
 		"ports of ICMP": {ipv4, tables.Rule{Action: tables.Deny, Protocol: 1, Destination: tables.Entity{Ports: packets.Ports(80)}}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/manul-net/manul/nodeagent/fold"
 	"github.com/manul-net/manul/nodeagent/tables"
 )
 
@@ -26,7 +27,11 @@ type state struct {
 	layout    map[string]map[string]bool // chains of the layout, by table
 	hooks     map[hook]bool
 	inUse     use // what the layout knows
-	sets      map[string]tables.SetType
+	sets      map[string]memberSet
+	folder    *fold.Folder
+	// folds are the sets of the folds that are in force, by the fold's name, and foldSets the names of all of these.
+	folds    map[string][]foldSet
+	foldSets map[string]bool
 	// cidrLists counts the chains that match by a list's set, by the set's name.
 	cidrLists map[string]int
 	// orphans are sets that are not in the tables while members of theirs may be.
@@ -40,10 +45,18 @@ func newState() *state {
 	s := &state{
 		chains: map[place]map[string]digest{}, programs: map[string]programState{}, tiers: map[ref]*tierChain{},
 		lists: map[ref]*listChain{}, uses: map[ref]int{}, endpoints: map[string]endpointState{}, hosts: map[string]hostState{},
-		trees: map[string]map[string]bool{}, layout: map[string]map[string]bool{}, hooks: map[hook]bool{}, sets: map[string]tables.SetType{},
+		trees: map[string]map[string]bool{}, layout: map[string]map[string]bool{}, hooks: map[hook]bool{}, sets: map[string]memberSet{},
+		folds: map[string][]foldSet{}, foldSets: map[string]bool{},
 		cidrLists: map[string]int{}, orphans: map[string]bool{}, pools: map[string]map[entry]bool{}, leftovers: map[string]bool{},
 	}
 	return s
+}
+
+// memberSet is a set of the tables.
+type memberSet struct {
+	typ tables.SetType
+	// away: it is not in the kernel, because only folded programs name it.
+	away bool
 }
 
 // programState is what the kernel has of a program.

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/manul-net/manul/nodeagent/fold"
 	"github.com/manul-net/manul/nodeagent/tables"
 )
 
@@ -25,29 +26,51 @@ type tierChain struct {
 	refs      int           // list chains of its table that jump to it
 }
 
-func newTierChain(d direction, t tables.Tier) (string, *tierChain) {
+// tierName is the name of a tier's chain.
+func tierName(d direction, t tables.Tier) string {
 	h := newDigester("tier" + d.letter())
 	h.texts(t.Programs)
 	h.number(uint64(t.Default))
-	return chainPrefix + "t" + d.letter() + "-" + string(h.sum()), &tierChain{direction: d, programs: slices.Clone(t.Programs), fallback: t.Default}
+	return chainPrefix + "t" + d.letter() + "-" + string(h.sum())
 }
 
-func (t *tierChain) render(name string, shapes func(string) shape) *chain {
+func newTierChain(d direction, t tables.Tier) (string, *tierChain) {
+	return tierName(d, t), &tierChain{direction: d, programs: slices.Clone(t.Programs), fallback: t.Default}
+}
+
+// render renders the chain for one family. folded are its steps; none when it has no folds.
+func (t *tierChain) render(name string, fam family, shapes func(string) shape, folded []fold.Step) *chain {
 	c := newChain(name)
-	for _, program := range t.programs {
-		switch shapes(program) {
-		case missing:
-			c.add(drop)
-		case empty:
-		case present:
-			c.add(jump(programChain(t.direction, program)))
-			c.add(hasAnyMark(), goReturn)
+	if len(folded) == 0 {
+		for _, program := range t.programs {
+			t.program(c, program, shapes(program))
+		}
+	}
+	for _, step := range folded {
+		if step.Fold == nil {
+			t.program(c, step.Program, shapes(step.Program))
+			continue
+		}
+		for _, set := range foldSetsOf(step.Fold, fam) {
+			c.add(set.lookUp(t.direction), goTo(allowChain))
 		}
 	}
 	if t.fallback != tables.Pass {
 		c.add(drop)
 	}
 	return c
+}
+
+// program leads to a program, and back from the tier where the program decided.
+func (t *tierChain) program(c *chain, name string, s shape) {
+	switch s {
+	case missing:
+		c.add(drop)
+	case empty:
+	case present:
+		c.add(jump(programChain(t.direction, name)))
+		c.add(hasAnyMark(), goReturn)
+	}
 }
 
 // listKind tells what is around the tiers of a list.

@@ -71,7 +71,7 @@ func newTransaction(d *Driver, desired *tables.Policy, kernel *found) *transacti
 		tx.state = newState()
 		tx.wantedChains, tx.wantedSets = map[string]bool{}, map[string]bool{}
 		tx.state.inUse.v6 = needsIPv6(desired)
-		tx.state.folder = fold.New(desired, tx.state.inUse.v6, d.options.Fold)
+		tx.state.folder = fold.New(desired, tx.state.inUse.v6, d.options.Fold, fold.ShapeByFields)
 	}
 	return tx
 }

@@ -3,7 +3,6 @@ package nftables
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -120,26 +119,12 @@ func (tx *transaction) lookAtProgram(name string, program *tables.Program) looke
 
 // planFolder works out what is folded.
 func (tx *transaction) planFolder(context.Context) error {
-	f := tx.state.folder
-	look := func(name string) {
-		program, ok := tx.desired.Programs.Get(name)
-		if !ok {
-			f.DeleteProgram(name)
-			return
-		}
-		f.Program(name, program, !tx.lookAtProgram(name, &program).held)
+	dataplane := fold.Dataplane{
+		Fit:      func(name string, program *tables.Program) bool { return !tx.lookAtProgram(name, program).held },
+		TierName: func(d fold.Direction, t tables.Tier) string { return tierName(direction(d), t) },
 	}
 	if tx.full() {
-		for name := range tx.desired.Programs.All() {
-			look(name)
-		}
-		for name, e := range tx.desired.Endpoints.All() {
-			f.User(workloadUser(name), podTiers(&e))
-		}
-		for name, h := range tx.desired.HostEndpoints.All() {
-			f.User(hostUser(name), hostTiers(&h))
-		}
-		f.Settle()
+		tx.state.folder.TellAll(dataplane)
 		return nil
 	}
 	// A program that named a set that did not exist may be complete now; one that has gone is refused no more. Looking at it
@@ -149,60 +134,13 @@ func (tx *transaction) planFolder(context.Context) error {
 			tx.retried = append(tx.retried, it.name)
 		}
 	}
-	for _, name := range f.Members() {
-		look(name)
-	}
-	for name := range tx.desired.Programs.Dirty() {
-		look(name)
-	}
-	for _, name := range tx.retried {
-		look(name)
-	}
-	for name := range tx.desired.Endpoints.Dirty() {
-		e, _ := tx.desired.Endpoints.Get(name)
-		f.User(workloadUser(name), podTiers(&e))
-	}
-	for name := range tx.desired.HostEndpoints.Dirty() {
-		h, _ := tx.desired.HostEndpoints.Get(name)
-		f.User(hostUser(name), hostTiers(&h))
-	}
-	f.Settle()
+	tx.state.folder.Tell(dataplane, tx.retried)
 	return nil
-}
-
-func workloadUser(name string) string { return "workload " + name }
-func hostUser(name string) string     { return "host " + name }
-
-func podTiers(e *tables.Endpoint) []fold.Tier {
-	return append(foldTiers(ingress, e.Ingress), foldTiers(egress, e.Egress)...)
-}
-
-func hostTiers(h *tables.HostEndpoint) []fold.Tier {
-	return slices.Concat(
-		foldTiers(ingress, h.Untracked.Ingress), foldTiers(egress, h.Untracked.Egress), foldTiers(ingress, h.PreDNAT),
-		foldTiers(ingress, h.Forward.Ingress), foldTiers(egress, h.Forward.Egress),
-		foldTiers(ingress, h.Local.Ingress), foldTiers(egress, h.Local.Egress),
-	)
-}
-
-func foldTiers(d direction, tiers []tables.Tier) []fold.Tier {
-	out := make([]fold.Tier, 0, len(tiers))
-	for _, t := range tiers {
-		out = append(out, fold.Tier{Name: tierName(d, t), Direction: foldDirection(d), Programs: t.Programs})
-	}
-	return out
-}
-
-func foldDirection(d direction) fold.Direction {
-	if d == ingress {
-		return fold.Ingress
-	}
-	return fold.Egress
 }
 
 // away tells whether a program's chain for a direction is not needed.
 func (tx *transaction) away(d direction, program string) bool {
-	return tx.state.folder.Away(fold.Key{Direction: foldDirection(d), Program: program})
+	return tx.state.folder.Away(fold.Key{Direction: fold.Direction(d), Program: program})
 }
 
 // planFolds makes the sets of folds hold what they are to.

@@ -83,7 +83,7 @@ func foldOf(t *testing.T) *fold.Fold {
 	rule := packets.Rule(tables.Allow, unix.IPPROTO_TCP, 80)
 	rule.Destination.Nets = packets.Prefixes("10.0.0.0/8", "10.0.0.1/32", "fd00::/8", "fd00::1/128")
 	content := tables.Program{Egress: []tables.Rule{rule, {Action: tables.Allow, Protocol: unix.IPPROTO_UDP}, {Action: tables.Allow}}}
-	f := fold.New(p, true, fold.EverythingFolds())
+	f := fold.New(p, true, fold.EverythingFolds(), fold.ShapeByFields)
 	f.Program("a", content, true)
 	f.User("endpoint", []fold.Tier{{Name: "tier", Direction: fold.Egress, Programs: []string{"a"}}})
 	f.Settle()

@@ -17,7 +17,7 @@ import (
 // BenchmarkEdits changes policies all of which select a pod, and counts how long it takes until the kernel has the change, what
 // CPU time the agent's driver and the kernel take for it, and what the driver keeps of the policies.
 func BenchmarkEdits(b *testing.B) {
-	for _, plane := range []string{"nftables", "nftables-unfolded", "iptables"} {
+	for _, plane := range []string{"nftables", "nftables-unfolded", "iptables", "iptables-unfolded"} {
 		for _, n := range loads() {
 			for name, edit := range edits(n) {
 				b.Run(fmt.Sprintf("%s/policies=%d/%s", plane, n, name), func(b *testing.B) { measureEdits(b, plane, n, edit) })

@@ -13,6 +13,7 @@ import (
 	"math"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -109,15 +110,16 @@ func (p *path) enforce(b *testing.B, plane string, desired *tables.Policy) {
 // open opens a driver for the calling thread's namespace.
 func open(b *testing.B, plane string) (driver, error) {
 	b.Helper()
-	switch plane {
-	case "iptables":
-		return iptables.New(b.Context(), iptables.Options{WorkloadPrefix: "cali"})
-	case "nftables-unfolded": // what it would be without folding
-		limits := fold.DefaultLimits()
+	limits := fold.DefaultLimits()
+	plane, unfolded := strings.CutSuffix(plane, "-unfolded")
+	if unfolded { // what it would be without folding
 		limits.MinPrograms = math.MaxInt
-		return nftables.New(nftables.Options{WorkloadPrefix: "cali", Fold: limits})
 	}
-	return nftables.New(nftables.Options{WorkloadPrefix: "cali"})
+	variant := map[string]iptables.Variant{"iptables": iptables.Auto, "iptables-legacy": iptables.Legacy}
+	if v, is := variant[plane]; is {
+		return iptables.New(b.Context(), iptables.Options{WorkloadPrefix: "cali", Variant: v, Fold: limits})
+	}
+	return nftables.New(nftables.Options{WorkloadPrefix: "cali", Fold: limits})
 }
 
 func policyName(i int) string { return fmt.Sprintf("np.team.policy-%d", i) }
