@@ -446,6 +446,16 @@ type NodeStateStatus struct {
 	// +optional
 	Leases []LeaseStatus `json:"leases,omitempty"`
 
+	// Attachments are those of containers about which the node's journal of addresses and its kernel differ for longer than a moment, in
+	// order of reason and name; the first when there are too many.
+	// +listType=atomic
+	// +optional
+	Attachments []AttachmentStatus `json:"attachments,omitempty"`
+
+	// AttachmentsTotal is how many there are.
+	// +optional
+	AttachmentsTotal int32 `json:"attachmentsTotal,omitempty"`
+
 	// NodeAddresses are the node's own addresses with the prefix length of their subnets, at most one of each family, IPv4
 	// first: "192.0.2.10/24".
 	// +listType=atomic
@@ -516,6 +526,34 @@ type EndpointStatus struct {
 	// +listType=atomic
 	// +optional
 	Addresses []string `json:"addresses,omitempty"`
+}
+
+// MaxReportedAttachments bounds the list of attachments in a NodeState's status.
+const MaxReportedAttachments = 50
+
+// AttachmentStatus is a container's attachment about which journal and kernel differ.
+type AttachmentStatus struct {
+	// Reason: Forgotten (nothing speaks for it but the journal), InterfaceMissing (its pod is there), InterfaceUnknown (an interface
+	// bears its mark, and the journal does not have it).
+	Reason string `json:"reason"`
+	// Name of the attachment: container and interface, "c1/eth0".
+	Name string `json:"name"`
+	// Endpoint is "namespace/name" of the pod.
+	// +optional
+	Endpoint string `json:"endpoint,omitempty"`
+	// Addresses that the attachment keeps in use, without prefix length.
+	// +listType=atomic
+	// +optional
+	Addresses []string `json:"addresses,omitempty"`
+	// Interface that bears the attachment's mark.
+	// +optional
+	Interface string `json:"interface,omitempty"`
+	// Since when they differ, as far as the agent looked.
+	Since metav1.Time `json:"since"`
+	// ReleaseAt is when the addresses go back, if nothing changes; or would, if the agent did not run with --keep-forgotten. Absent: not
+	// by themselves.
+	// +optional
+	ReleaseAt metav1.Time `json:"releaseAt,omitzero"`
 }
 
 // LeaseStatus is a node's word about a block, or about a borrowed address.

@@ -53,16 +53,14 @@ func (a attachment) hasIPv6() bool {
 	return false
 }
 
-const aliasPrefix = "manul:"
-
 // alias marks the host side of an attachment (IFLA_IFALIAS), so that a DEL that comes late does not take the interface of
 // another sandbox of the same pod, and GC knows what is whose.
 func alias(id protocol.Attachment) string {
-	return aliasPrefix + id.ContainerID + "/" + id.IfName
+	return protocol.InterfaceMark + id.ContainerID + "/" + id.IfName
 }
 
 func parseAlias(s string) (protocol.Attachment, bool) {
-	rest, ours := strings.CutPrefix(s, aliasPrefix)
+	rest, ours := strings.CutPrefix(s, protocol.InterfaceMark)
 	container, ifName, ok := strings.Cut(rest, "/")
 	return protocol.Attachment{ContainerID: container, IfName: ifName}, ours && ok
 }

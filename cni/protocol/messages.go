@@ -20,6 +20,8 @@ const (
 
 	// InterfacePrefix begins the name of every host-side interface that the plugin makes.
 	InterfacePrefix = "cali"
+	// InterfaceMark begins the alias of every host-side interface that the plugin makes; container and interface follow: "manul:c1/eth0".
+	InterfaceMark = "manul:"
 )
 
 // How a pod reaches its node, the same for every pod.

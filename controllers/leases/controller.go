@@ -9,8 +9,10 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -60,10 +62,13 @@ type Lessor struct {
 	World  *live.World
 	Now    func() time.Time
 
-	// made are leases that were written and not seen yet, by the block's name. There is one worker, so no lock.
+	// made are leases that were written and not seen yet, by the block's name. There is one worker, and mu is for those that write at a time.
+	mu   sync.Mutex
 	made map[string]madeLease
 	// idle is since when something has been dispensable that may go back.
 	idle map[string]time.Time
+	// lost is since when nodes have been gone that had blocks.
+	lost map[string]time.Time
 	// notBefore is when the next plan may be made.
 	notBefore time.Time
 }
@@ -134,12 +139,9 @@ func (l *Lessor) Reconcile(ctx context.Context, _ plan) (reconcile.Result, error
 		return reconcile.Result{}, err
 	}
 	d := decide(s)
-	l.idle = s.idle
+	l.idle, l.lost = s.idle, s.lost
 	l.notBefore = l.Now().Add(rest * l.Now().Sub(started))
-	var errs []error
-	for _, lease := range d.lease {
-		errs = append(errs, l.lease(ctx, lease))
-	}
+	errs := []error{l.leaseAll(ctx, d.lease)}
 	for _, h := range d.change {
 		errs = append(errs, l.change(ctx, s, h))
 	}
@@ -181,7 +183,7 @@ func (l *Lessor) gather(ctx context.Context) (*state, error) {
 	s := &state{
 		pools: pools.Items, nodes: nodes.Items, blocks: blockList.Items, affinities: affinities.Items, reservations: reservations.Items,
 		nodeStates: nodeStates.Items, settings: settings.Spec, demand: l.World.Demand(),
-		now: l.Now(), idle: l.idle,
+		now: l.Now(), idle: l.idle, lost: l.lost,
 	}
 	if err := l.findPods(ctx, s); err != nil {
 		return nil, err
@@ -215,6 +217,29 @@ func (l *Lessor) findPods(ctx context.Context, s *state) error {
 	return nil
 }
 
+// writers is how many leases are written at a time: a cluster of thousands of nodes is not to wait for one write after the other.
+const writers = 16
+
+// few leases are written one after the other, in their order.
+const few = 8
+
+// leaseAll writes leases, the most urgent first. One that fails keeps no other back.
+func (l *Lessor) leaseAll(ctx context.Context, leases []ipam.Lease) error {
+	errs := make([]error, len(leases))
+	var group errgroup.Group
+	group.SetLimit(writers)
+	if len(leases) <= few {
+		group.SetLimit(1)
+	}
+	for i, lease := range leases {
+		group.Go(func() error {
+			errs[i] = l.lease(ctx, lease)
+			return nil
+		})
+	}
+	return errors.Join(group.Wait(), errors.Join(errs...))
+}
+
 // lease creates the block first: that is what makes the lease safe. The affinity follows; should the operator end in
 // between, the next one confirms it.
 func (l *Lessor) lease(ctx context.Context, lease ipam.Lease) error {
@@ -224,7 +249,9 @@ func (l *Lessor) lease(ctx context.Context, lease ipam.Lease) error {
 	} else if err != nil {
 		return fmt.Errorf("leasing block %s to node %q: %w", lease.Block, lease.Node, err)
 	}
+	l.mu.Lock()
 	l.made[block.Name] = madeLease{Lease: lease, at: l.Now()}
+	l.mu.Unlock()
 	log.FromContext(ctx).Info("Leased a block", "block", lease.Block, "node", lease.Node)
 	return l.confirm(ctx, lease)
 }

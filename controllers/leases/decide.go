@@ -33,6 +33,9 @@ type decision struct {
 func decide(s *state) decision {
 	in, findings := s.input()
 	d := decision{findings: findings}
+	resting, rested := s.resting()
+	maps.Copy(resting, in.Kept)
+	in.Kept = resting
 
 	// First comes what nodes have agreed to, then the plan.
 	before, after := s.holdings(), map[netip.Prefix]ipam.Holding{}
@@ -52,6 +55,9 @@ func decide(s *state) decision {
 	plan := ipam.MakePlan(in)
 	exhausted(s.pools, plan.Short, in, findings)
 	d.again = s.delay(&plan)
+	if rested > 0 && (d.again == 0 || rested < d.again) {
+		d.again = rested
+	}
 	d.lease = plan.Lease
 	for _, lease := range plan.Release {
 		if lease.Node != "" { // otherwise it is not ours

@@ -81,6 +81,8 @@ type state struct {
 	// now is the time of the plan; idle is since when something has been dispensable.
 	now  time.Time
 	idle map[string]time.Time
+	// lost is since when nodes have been gone, with all their pods.
+	lost map[string]time.Time
 }
 
 // gone are the nodes that have blocks or borrowed addresses and do not exist.
@@ -96,6 +98,36 @@ func (s *state) gone() map[string]bool {
 		delete(gone, s.nodes[i].Name)
 	}
 	return gone
+}
+
+// resting are nodes that are gone, and whose addresses have not rested for the cooldown yet: what they had stays theirs. It also tells after
+// how long there will be one fewer. Nobody has heard when the last of the addresses was in use, so the time begins when node and pods are gone;
+// for an operator that starts, when it sees that.
+func (s *state) resting() (map[string]bool, time.Duration) {
+	cooldown := time.Duration(0)
+	if s.settings.IPCooldownSeconds != nil {
+		cooldown = time.Duration(*s.settings.IPCooldownSeconds) * time.Second
+	}
+	lost, resting, again := map[string]time.Time{}, map[string]bool{}, time.Duration(0)
+	if cooldown == 0 {
+		s.lost = nil
+		return resting, 0
+	}
+	for name := range s.gone() {
+		since, ok := s.lost[name]
+		if !ok || s.bound[name] {
+			since = s.now
+		}
+		lost[name] = since
+		if wait := cooldown - s.now.Sub(since); wait > 0 {
+			resting[name] = true
+			if !s.bound[name] && (again == 0 || wait < again) {
+				again = wait
+			}
+		}
+	}
+	s.lost = lost
+	return resting, again
 }
 
 // usablePools returns the pools that can be planned with and what became of each pool, by name. Where two overlap, the

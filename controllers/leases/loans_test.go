@@ -355,6 +355,94 @@ func TestBlockOfANodeThatIsGoneGoesToTheBorrower(t *testing.T) {
 	}
 }
 
+// Addresses of a node that is gone rest for the cooldown before another node can give them, from when its last pod is gone too.
+func TestAddressesOfANodeThatIsGoneRest(t *testing.T) {
+	const cooldown = 60 * time.Second
+	lent := func(t *testing.T) (c *cluster, one, two ipam.Holding) {
+		t.Helper()
+		c = tiny(t, "n1", "n2")
+		c.settings.IPCooldownSeconds = new(int32(cooldown.Seconds()))
+		one, two = c.blockOf("n1"), c.blockOf("n2")
+		c.hold("n1", all(one)...)
+		c.need("n1", 1)
+		c.settle()
+		c.agree("n2")
+		c.settle()
+		c.hold("n1", append(all(one), ipam.Last(two.Block).String())...)
+		return c, one, two
+	}
+	pass := func(c *cluster, d time.Duration) { c.now = c.now.Add(d); c.settle() }
+
+	t.Run("a block goes back after the cooldown", func(t *testing.T) {
+		c := tiny(t, "n1", "n2")
+		c.settings.IPCooldownSeconds = new(int32(cooldown.Seconds()))
+		before := c.has()
+		c.nodes = nodes("n1")
+		c.settle()
+		c.want("at once", before)
+		if again := decide(c.state).again; again != cooldown {
+			t.Errorf("the next look is in %s, want %s", again, cooldown)
+		}
+		pass(c, cooldown-time.Second)
+		c.want("before the cooldown is over", before)
+		pass(c, time.Second)
+		if strings.Contains(c.has(), "n2 ") {
+			t.Errorf("after the cooldown: %s", c.has())
+		}
+	})
+	t.Run("the time begins when the last pod is gone", func(t *testing.T) {
+		c := tiny(t, "n1", "n2")
+		c.settings.IPCooldownSeconds = new(int32(cooldown.Seconds()))
+		before := c.has()
+		c.nodes, c.bound = nodes("n1"), map[string]bool{"n2": true}
+		pass(c, 2*cooldown)
+		c.bound = nil
+		pass(c, cooldown-time.Second)
+		c.want("the last pod has just gone", before)
+		pass(c, time.Second)
+		if strings.Contains(c.has(), "n2 ") {
+			t.Errorf("after the cooldown: %s", c.has())
+		}
+	})
+	t.Run("a node that comes back has its block", func(t *testing.T) {
+		c := tiny(t, "n1", "n2")
+		c.settings.IPCooldownSeconds = new(int32(cooldown.Seconds()))
+		before := c.has()
+		c.nodes = nodes("n1")
+		pass(c, cooldown/2)
+		c.nodes = nodes("n1", "n2")
+		pass(c, cooldown)
+		c.want("it is back", before)
+		c.nodes = nodes("n1")
+		pass(c, cooldown/2)
+		c.want("gone again, the time begins anew", before)
+	})
+	t.Run("a block that others borrow from goes to one of them after it", func(t *testing.T) {
+		c, one, two := lent(t)
+		c.nodes = nodes("n1")
+		before := c.has()
+		c.settle()
+		pass(c, cooldown-time.Second)
+		c.want("before the cooldown is over", before)
+		pass(c, time.Second)
+		list := []string{"n1 " + one.Block.String(), "n1 " + two.Block.String()}
+		slices.Sort(list)
+		c.want("after it", strings.Join(list, ", "))
+	})
+	t.Run("what it borrowed is the owner's after it", func(t *testing.T) {
+		c, _, _ := lent(t)
+		c.nodes = nodes("n2")
+		before := c.has()
+		c.settle()
+		pass(c, cooldown-time.Second)
+		c.want("before the cooldown is over", before)
+		pass(c, time.Second)
+		if strings.Contains(c.has(), "n1 ") {
+			t.Errorf("after it: nodes have %s", c.has())
+		}
+	})
+}
+
 // What is empty and not needed goes back, and then to whom it is short, also with strict affinity.
 func TestEmptyBlocksGoToWhomNeedsThem(t *testing.T) {
 	c := tiny(t, "n1", "n2")

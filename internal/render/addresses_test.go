@@ -184,6 +184,28 @@ func TestAnnotationsAskForPools(t *testing.T) {
 	}
 }
 
+// Exact addresses count before pools, the pod's word before its namespace's, and only a pod has exact ones.
+func TestWhichAnnotationCounts(t *testing.T) {
+	const v4, fixed = "cni.projectcalico.org/ipv4pools: ", "cni.projectcalico.org/ipAddrs: "
+	for _, test := range []struct {
+		name, pod, namespace string
+		want                 v1alpha1.AddressRequest
+	}{
+		{"exact addresses", fixed + `'["10.1.0.7", "fd00::7"]'`, "", v1alpha1.AddressRequest{Fixed: []string{"10.1.0.7", "fd00::7"}}},
+		{"they count before the pod's pools", fixed + `'["10.1.0.7"]', ` + v4 + `'["zone"]'`, "", v1alpha1.AddressRequest{Fixed: []string{"10.1.0.7"}}},
+		{"and before its namespace's", fixed + `'["10.1.0.7"]'`, v4 + `'["zone"]'`, v1alpha1.AddressRequest{Fixed: []string{"10.1.0.7"}}},
+		{"a namespace has no exact ones", "", fixed + `'["10.1.0.7"]'`, v1alpha1.AddressRequest{}},
+		{"a pod mends what its namespace got wrong", v4 + `'["zone"]'`, v4 + `'zone'`, v1alpha1.AddressRequest{Pools: []string{"10.2.0.0/16", "fd00::/112"}}},
+		{"what a namespace got wrong stops its pods", "", v4 + `'zone'`, v1alpha1.AddressRequest{
+			Impossible: `annotation cni.projectcalico.org/ipv4pools of namespace a: "zone" is no JSON list of pools: write it like ["default-ipv4-ippool"]`,
+		}},
+	} {
+		if diff := cmp.Diff(test.want, requestOf(t, test.pod, test.namespace)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", test.name, diff)
+		}
+	}
+}
+
 func TestAnnotationMistakesNameTheAnnotationAndTheFix(t *testing.T) {
 	const v4, v6, fixed = "cni.projectcalico.org/ipv4pools", "cni.projectcalico.org/ipv6pools", "cni.projectcalico.org/ipAddrs"
 	for _, test := range []struct{ annotation, value, problem string }{

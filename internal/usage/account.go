@@ -24,6 +24,8 @@ type Cluster struct {
 	Pools      []v3.IPPool
 	Blocks     []v3.IPAMBlock
 	Affinities []v3.BlockAffinity
+	// Settings are those of the IPAMConfiguration that counts.
+	Settings   v3.IPAMConfigurationSpec
 	NodeStates []v1alpha1.NodeState
 	// Endpoints are what nodes know of each other's pods. Nodes, Pods and Services are Kubernetes' own.
 	Endpoints []v1alpha1.NodeEndpoints
@@ -31,6 +33,9 @@ type Cluster struct {
 	Pods      []corev1.Pod
 	Services  []corev1.Service
 }
+
+// SettingsName is the name of the IPAMConfiguration that counts.
+const SettingsName = "default"
 
 // HolderKind is what holds an address.
 type HolderKind string

@@ -29,6 +29,8 @@ const (
 	BlockNotRendered = "BlockNotRendered"
 	// AffinityMissing: the block is leased to a node and there is no BlockAffinity that says so.
 	AffinityMissing = "AffinityMissing"
+	// AffinityWrong: the BlockAffinity says something else than the block's object.
+	AffinityWrong = "AffinityWrong"
 	// AffinityLeft: there is a BlockAffinity and no such lease.
 	AffinityLeft = "AffinityLeft"
 	// AddressTwice: two have one address.
@@ -43,6 +45,20 @@ const (
 	AddressUnknown = "AddressUnknown"
 	// AddressNotPublished: other nodes do not know of a pod's address, or know of one that it has not.
 	AddressNotPublished = "AddressNotPublished"
+	// LoanNotRendered: a node has not been told of an address that it borrows or lends, or still believes in one.
+	LoanNotRendered = "LoanNotRendered"
+	// LoanOfNoNode: an address is lent to a node that does not exist.
+	LoanOfNoNode = "LoanOfNoNode"
+	// LeaseAhead: a node goes by a later revision of its lease than the block's object has.
+	LeaseAhead = "LeaseAhead"
+	// AttachmentForgotten: a node keeps addresses for a container that is gone: no pod, no interface, and no word of the runtime.
+	AttachmentForgotten = "AttachmentForgotten"
+	// InterfaceMissing: a pod runs, and the node has no interface for it.
+	InterfaceMissing = "InterfaceMissing"
+	// RouteNotInEffect: the node's kernel has not the route to an address that it should have.
+	RouteNotInEffect = "RouteNotInEffect"
+	// InterfaceUnknown: a node has an interface of a container that its journal of addresses does not have.
+	InterfaceUnknown = "InterfaceUnknown"
 )
 
 // Finding is something that does not fit together.
@@ -88,6 +104,8 @@ func Check(c *Cluster) []Finding {
 	k.leases()
 	k.affinities()
 	k.rendered()
+	k.loans()
+	k.attachments()
 	k.addresses()
 	k.podAddresses()
 	k.published()
@@ -138,7 +156,11 @@ func (k *check) leases() {
 			k.find(BlockOutsidePools, "IPAMBlock "+b.Name, nil, "%s of %s lies in no IPPool (%d addresses in use): make a pool that holds it, or replace the pods", b.CIDR, owner(b), b.Allocated)
 		}
 		if b.Node != "" && !k.nodes[b.Node] {
-			k.find(BlockOfNoNode, "IPAMBlock "+b.Name, k.takeBack(b), "%s is leased to node %s, which does not exist (%d addresses in use)", b.CIDR, b.Node, b.Allocated)
+			rest := ""
+			if k.cools() {
+				rest = fmt.Sprintf("; the operator takes it back when its addresses have rested for %d s (IPAMConfiguration %s)", *k.Settings.IPCooldownSeconds, SettingsName)
+			}
+			k.find(BlockOfNoNode, "IPAMBlock "+b.Name, k.takeBack(b), "%s is leased to node %s, which does not exist (%d addresses in use)%s", b.CIDR, b.Node, b.Allocated, rest)
 		}
 	}
 }
@@ -152,7 +174,7 @@ func owner(b *Block) string {
 
 // takeBack is the repair for a block whose node is gone. As long as anybody uses it, or pods are bound to the node, there is none.
 func (k *check) takeBack(b *Block) *Repair {
-	if b.Allocated > 0 {
+	if b.Allocated > 0 || k.cools() {
 		return nil
 	}
 	for i := range k.Pods {
@@ -174,6 +196,11 @@ func (k *check) takeBack(b *Block) *Repair {
 	return r
 }
 
+// cools tells whether addresses must rest after use: when those of a node that is gone have, the operator knows.
+func (k *check) cools() bool {
+	return k.Settings.IPCooldownSeconds != nil && *k.Settings.IPCooldownSeconds > 0
+}
+
 // typeHost is the type of affinities to nodes.
 const typeHost = "host"
 
@@ -188,7 +215,14 @@ func (k *check) affinities() {
 	for i := range k.Affinities {
 		o := &k.Affinities[i]
 		have[o.Name] = true
-		if want[o.Name] == nil && (o.Spec.Type == "" || o.Spec.Type == typeHost) {
+		if b := want[o.Name]; b != nil {
+			if right := affinityOf(b); o.Spec != right.Spec {
+				k.find(AffinityWrong, "BlockAffinity "+o.Name, &Repair{DeleteAffinity: o, CreateAffinity: right},
+					"it says %q of block %s and node %s, and the IPAMBlock that %s is leased to node %s", o.Spec.State, o.Spec.CIDR, o.Spec.Node, b.CIDR, b.Node)
+			}
+			continue
+		}
+		if o.Spec.Type == "" || o.Spec.Type == typeHost {
 			k.find(AffinityLeft, "BlockAffinity "+o.Name, &Repair{DeleteAffinity: o}, "it says that node %s has block %s, and there is no such IPAMBlock", o.Spec.Node, o.Spec.CIDR)
 		}
 	}
@@ -196,11 +230,15 @@ func (k *check) affinities() {
 		if have[name] || !k.nodes[b.Node] {
 			continue
 		}
-		missing := &v3.BlockAffinity{
-			ObjectMeta: metav1.ObjectMeta{Name: name},
-			Spec:       v3.BlockAffinitySpec{State: v3.StateConfirmed, Node: b.Node, Type: typeHost, CIDR: b.CIDR.String()},
-		}
-		k.find(AffinityMissing, "IPAMBlock "+b.Name, &Repair{CreateAffinity: missing}, "it is leased to node %s, and there is no BlockAffinity %s", b.Node, name)
+		k.find(AffinityMissing, "IPAMBlock "+b.Name, &Repair{CreateAffinity: affinityOf(b)}, "it is leased to node %s, and there is no BlockAffinity %s", b.Node, name)
+	}
+}
+
+// affinityOf is the BlockAffinity that belongs to a lease.
+func affinityOf(b *Block) *v3.BlockAffinity {
+	return &v3.BlockAffinity{
+		ObjectMeta: metav1.ObjectMeta{Name: ipam.AffinityName(b.Node, b.CIDR)},
+		Spec:       v3.BlockAffinitySpec{State: v3.StateConfirmed, Node: b.Node, Type: typeHost, CIDR: b.CIDR.String()},
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/manul-net/manul/api/v1alpha1"
 	v3 "github.com/manul-net/manul/api/v3"
+	"github.com/manul-net/manul/internal/blocks"
 	"github.com/manul-net/manul/internal/ipam"
 )
 
@@ -47,7 +48,7 @@ func (c *Cluster) lease(cidr string, node int) {
 		Spec:       v3.IPAMBlockSpec{CIDR: cidr, Affinity: new("host:" + name), AffinityClaimTime: &metav1.Time{Time: time.Unix(1_700_000_000, 0)}},
 	})
 	c.Affinities = append(c.Affinities, v3.BlockAffinity{
-		ObjectMeta: metav1.ObjectMeta{Name: ipam.AffinityName(name, block)}, Spec: v3.BlockAffinitySpec{Node: name, CIDR: cidr, Type: "host"},
+		ObjectMeta: metav1.ObjectMeta{Name: ipam.AffinityName(name, block)}, Spec: v3.BlockAffinitySpec{State: v3.StateConfirmed, Node: name, CIDR: cidr, Type: "host"},
 	})
 	c.NodeStates[node].Spec.Blocks = append(c.NodeStates[node].Spec.Blocks, v1alpha1.BlockLease{CIDR: cidr, Pool: "10.48.0.0/24"})
 }
@@ -66,6 +67,33 @@ func (c *Cluster) run(id, address string, node int) {
 	s.Status.Endpoints = append(s.Status.Endpoints, v1alpha1.EndpointStatus{ID: id, UID: uid, Addresses: []string{address}})
 	published := &c.Endpoints[node].Spec
 	published.Endpoints = append(published.Endpoints, v1alpha1.RemoteEndpoint{ID: id, Addresses: []string{address}})
+}
+
+// lend lends an address of the first block of a node to another, and tells both.
+func (c *Cluster) lend(owner int, address, to string, state ipam.LoanState) {
+	for i := range c.Blocks {
+		h, err := blocks.Read(&c.Blocks[i])
+		if err != nil || h.Node != c.NodeStates[owner].Name {
+			continue
+		}
+		h.Loans = append(h.Loans, ipam.Loan{Address: netip.MustParseAddr(address), Node: to, State: state})
+		blocks.Write(h, &c.Blocks[i].Spec)
+	}
+	c.NodeStates[owner].Spec.Blocks[0].Lent = append(c.NodeStates[owner].Spec.Blocks[0].Lent, address)
+	for i := range c.NodeStates {
+		if c.NodeStates[i].Name == to {
+			c.NodeStates[i].Spec.Borrowed = append(c.NodeStates[i].Spec.Borrowed, v1alpha1.BorrowedAddress{Address: address, Pool: "10.48.0.0/24"})
+		}
+	}
+}
+
+// attachment has a node report about one.
+func (c *Cluster) attachment(node int, reason, pod string) {
+	s := &c.NodeStates[node].Status
+	s.Attachments = append(s.Attachments, v1alpha1.AttachmentStatus{
+		Reason: reason, Name: "c1/eth0", Endpoint: pod, Interface: "cali1", Since: metav1.Unix(1_700_000_000, 0), ReleaseAt: metav1.Unix(1_700_000_300, 0),
+	})
+	s.AttachmentsTotal++
 }
 
 func balancer(name, address string) corev1.Service {
@@ -151,7 +179,7 @@ func TestCheck(t *testing.T) {
 		"a pod has an address of another node's block": {func(c *Cluster) { c.run("shop/stray", "10.48.0.70", 0) }, []string{"AddressOutsideBlocks 10.48.0.70"}},
 		"a pod has a borrowed address": {func(c *Cluster) {
 			c.run("shop/guest", "10.48.0.70", 0)
-			c.NodeStates[0].Spec.Borrowed = []v1alpha1.BorrowedAddress{{Address: "10.48.0.70", Pool: "10.48.0.0/24"}}
+			c.lend(1, "10.48.0.70", "node1", ipam.LoanGiven)
 		}, nil},
 		"the pool is gone": {func(c *Cluster) { c.Pools = nil }, []string{
 			"AddressOutsidePools 10.48.0.0", "AddressOutsidePools 10.48.0.64", "AddressOutsidePools 10.48.0.65",
@@ -179,7 +207,43 @@ func TestCheck(t *testing.T) {
 		"a node is gone, and its state says that an address is in use": {func(c *Cluster) { c.Nodes, c.Pods = c.Nodes[1:], c.Pods[1:] }, []string{
 			"AddressOfNoPod 10.48.0.0", "BlockOfNoNode IPAMBlock 10-48-0-0-26",
 		}},
-		"an affinity is missing": {func(c *Cluster) { c.Affinities = c.Affinities[1:] }, []string{"AffinityMissing IPAMBlock 10-48-0-0-26 !"}},
+		"an affinity is missing":          {func(c *Cluster) { c.Affinities = c.Affinities[1:] }, []string{"AffinityMissing IPAMBlock 10-48-0-0-26 !"}},
+		"an affinity names another node":  {func(c *Cluster) { c.Affinities[0].Spec.Node = "node2" }, []string{"AffinityWrong BlockAffinity node1-10-48-0-0-26 !"}},
+		"an affinity waits to be deleted": {func(c *Cluster) { c.Affinities[0].Spec.Deleted = true }, []string{"AffinityWrong BlockAffinity node1-10-48-0-0-26 !"}},
+		"a node is gone, and its addresses have to rest": {func(c *Cluster) {
+			c.Nodes, c.Pods, c.NodeStates, c.Endpoints = c.Nodes[1:], c.Pods[1:], c.NodeStates[1:], c.Endpoints[1:]
+			c.Settings.IPCooldownSeconds = new(int32(60))
+		}, []string{"BlockOfNoNode IPAMBlock 10-48-0-0-26"}},
+		"an address is lent": {func(c *Cluster) { c.lend(1, "10.48.0.70", "node1", ipam.LoanGiven) }, nil},
+		"an address is asked for": {func(c *Cluster) {
+			c.lend(1, "10.48.0.70", "node1", ipam.LoanAsked)
+			c.NodeStates[0].Spec.Borrowed = nil
+		}, nil},
+		"a node was not told that it lends": {func(c *Cluster) {
+			c.lend(1, "10.48.0.70", "node1", ipam.LoanGiven)
+			c.NodeStates[1].Spec.Blocks[0].Lent = nil
+		}, []string{"LoanNotRendered NodeState node2"}},
+		"a node was not told that it borrows": {func(c *Cluster) {
+			c.lend(1, "10.48.0.70", "node1", ipam.LoanGiven)
+			c.NodeStates[0].Spec.Borrowed = nil
+		}, []string{"LoanNotRendered NodeState node1"}},
+		"a node believes that it borrows": {func(c *Cluster) {
+			c.NodeStates[0].Spec.Borrowed = []v1alpha1.BorrowedAddress{{Address: "10.48.0.70", Pool: "10.48.0.0/24"}}
+		}, []string{"LoanNotRendered NodeState node1"}},
+		"an address is lent to a node that is gone": {func(c *Cluster) { c.lend(1, "10.48.0.70", "node3", ipam.LoanGiven) }, []string{"LoanOfNoNode 10.48.0.70"}},
+		"a node knows a later lease": {func(c *Cluster) {
+			c.NodeStates[0].Status.Leases = []v1alpha1.LeaseStatus{{CIDR: "10.48.0.0/26", Revision: 7}}
+		}, []string{"LeaseAhead IPAMBlock 10-48-0-0-26"}},
+		"nobody ended a container": {func(c *Cluster) { c.attachment(0, "Forgotten", "shop/gone") }, []string{"AttachmentForgotten node1 c1/eth0"}},
+		"a pod has no interface":   {func(c *Cluster) { c.attachment(0, "InterfaceMissing", "shop/database") }, []string{"InterfaceMissing node1 c1/eth0"}},
+		"an interface is nobody's": {func(c *Cluster) { c.attachment(1, "InterfaceUnknown", "") }, []string{"InterfaceUnknown node2 c1/eth0"}},
+		"the kernel refuses a route": {func(c *Cluster) {
+			c.NodeStates[0].Status.Failures = []v1alpha1.Failure{{Kind: "Route", Name: "10.48.0.0/32", Message: "no such device"}, {Kind: "Address", Name: "x/y"}}
+		}, []string{"RouteNotInEffect node1 10.48.0.0/32"}},
+		"many containers": {func(c *Cluster) {
+			c.attachment(0, "Forgotten", "shop/gone")
+			c.NodeStates[0].Status.AttachmentsTotal = 80
+		}, []string{"AttachmentForgotten node1", "AttachmentForgotten node1 c1/eth0"}},
 		"an affinity is left": {func(c *Cluster) {
 			c.Blocks, c.NodeStates[1].Spec.Blocks = c.Blocks[:1], nil
 			c.NodeStates[1].Status.Endpoints, c.Endpoints[1].Spec.Endpoints, c.Pods = nil, nil, c.Pods[:1]

@@ -181,6 +181,16 @@ func (a Given) Held(each func(endpoint, uid string, addrs []netip.Addr)) error {
 	return nil
 }
 
+// EachAttachment is part of agent.Addresses.
+func (a Given) EachAttachment(each func(attachment, endpoint, uid string, addrs []netip.Addr)) error {
+	for _, x := range a.Allocations() {
+		for _, name := range x.Attachments {
+			each(name, x.Owner.Endpoint, x.Owner.UID, x.Addresses)
+		}
+	}
+	return nil
+}
+
 var errNoPods = errors.New("this host runs without pods (--standalone)")
 
 // None are the addresses of a host without pods.
@@ -225,3 +235,8 @@ func (None) Attached(string) (endpoint, uid string, ok bool) { return "", "", fa
 
 // Held is part of agent.Addresses.
 func (None) Held(func(endpoint, uid string, addrs []netip.Addr)) error { return nil }
+
+// EachAttachment is part of agent.Addresses.
+func (None) EachAttachment(func(attachment, endpoint, uid string, addrs []netip.Addr)) error {
+	return nil
+}

@@ -35,6 +35,8 @@ type Addresses interface {
 	Retain(uids []string) error
 	// KeepAttachments is Detach for all attachments but these.
 	KeepAttachments(attachments []string) error
+	// EachAttachment calls each for every attachment.
+	EachAttachment(each func(attachment, endpoint, uid string, addrs []netip.Addr)) error
 	// Attached gives the pod of an attachment.
 	Attached(attachment string) (endpoint, uid string, ok bool)
 	// Held calls each for every pod that holds addresses.
@@ -98,7 +100,9 @@ func (a *Agent) adopted() bool {
 		if !a.synced[source.NodeState] {
 			return false // the end of the first synchronization looks again
 		}
-		err = a.Addresses.Adopt(a.reported.Endpoints)
+		if err = a.Addresses.Adopt(a.reported.Endpoints); err == nil {
+			err = a.adoptAttachments()
+		}
 	}
 	if err != nil {
 		a.Log.Error("addresses in use are not known, so none are given", "error", err)
@@ -175,6 +179,12 @@ func (a *Agent) lookAtAddresses() error {
 		}
 	}
 	a.held = held
+	for o := range held {
+		if !a.isNamed(o) { // a container holds it, which somebody should end
+			a.compareSoon()
+			break
+		}
+	}
 	a.setTunnelEnds(ends)
 	return nil
 }

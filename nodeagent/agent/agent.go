@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/manul-net/manul/api/v1alpha1"
+	"github.com/manul-net/manul/nodeagent/attachments"
 	"github.com/manul-net/manul/nodeagent/render"
 	"github.com/manul-net/manul/nodeagent/source"
 	"github.com/manul-net/manul/nodeagent/tables"
@@ -77,6 +78,10 @@ type Options struct {
 	Addresses    Addresses
 	Checkpoint   Checkpoint
 	Interfaces   Interfaces
+	// Attachments lists the interfaces of pods, to find out which attachments nobody has ended. Default: nobody looks.
+	Attachments Attachments
+	// KeepForgotten: addresses of attachments that nobody has ended are reported, and stay.
+	KeepForgotten bool
 	// MTU gives the MTU of the interface that bears one of the node's addresses, or the least of those whose names match pattern, if
 	// that is not empty.
 	MTU func(own []netip.Addr, pattern string) (int, error)
@@ -96,6 +101,8 @@ type Options struct {
 	ResyncEvery time.Duration
 	// CheckpointEvery bounds how old the checkpoint may become. Default: 3 s.
 	CheckpointEvery time.Duration
+	// ForgottenAfter is how long an attachment must have had neither pod nor interface before its addresses go back. Default: 5 min.
+	ForgottenAfter time.Duration
 }
 
 func (o Options) withDefaults() Options {
@@ -108,6 +115,7 @@ func (o Options) withDefaults() Options {
 	def(&o.Grace, 2*time.Second)
 	def(&o.ResyncEvery, 5*time.Minute)
 	def(&o.CheckpointEvery, 3*time.Second)
+	def(&o.ForgottenAfter, 5*time.Minute)
 	if o.Metrics == nil {
 		o.Metrics = NewMetrics()
 	}
@@ -154,6 +162,7 @@ type Agent struct {
 	// limitsDue: interfaces with limits came or went.
 	limitsDue bool
 	asking    asking
+	forgotten forgotten
 	timers    timers
 	reported  v1alpha1.NodeStateStatus
 }
@@ -184,11 +193,15 @@ func New(o Options) *Agent {
 		ready:         newReadiness(),
 	}
 	a.enforcement = a.newEnforcement()
+	a.forgotten.watch = attachments.NewWatch(attachments.Options{Grace: a.ForgottenAfter, Settle: a.ForgottenAfter / settlePart})
 	return a
 }
 
 // Run works until ctx ends. What is in the kernel stays there.
 func (a *Agent) Run(ctx context.Context) error {
+	a.timers = newTimers(a.Options)
+	defer a.timers.stop()
+	a.timers.attachments.within(jittered(a.ForgottenAfter / firstPart))
 	a.state.SetInterfaces(a.Interfaces.Addresses())
 	if err := a.Checkpoint.Load(a.restore); err != nil {
 		a.Log.Warn("starting without a part of the checkpoint", "error", err)
@@ -198,8 +211,6 @@ func (a *Agent) Run(ctx context.Context) error {
 		return err
 	}
 	a.asking.started = time.Now()
-	a.timers = newTimers(a.Options)
-	defer a.timers.stop()
 
 	ctx, cancel := context.WithCancel(ctx)
 	followed := make(chan error, 1)
@@ -263,6 +274,10 @@ func (a *Agent) loop(ctx context.Context, followed <-chan error) error { //nolin
 			a.takeLearned(ctx)
 		case <-a.timers.inquiry.C():
 			a.timers.inquiry.fired()
+		case <-a.interfaceGone():
+			a.compareSoon()
+		case <-a.timers.attachments.C():
+			a.timers.attachments.fired()
 		case <-a.Interfaces.Changed():
 			a.state.SetInterfaces(a.Interfaces.Addresses())
 		case <-a.timers.grace.C:
@@ -314,6 +329,7 @@ func (a *Agent) step(ctx context.Context) {
 	a.apply(ctx)
 	a.settle()
 	a.answer(ctx)
+	a.lookForForgotten(ctx)
 	a.report(ctx)
 	if a.Checkpoint.HasPending() {
 		a.timers.checkpoint.within(a.CheckpointEvery)

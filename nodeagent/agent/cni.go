@@ -113,6 +113,7 @@ func (a *Agent) GC(ctx context.Context, r protocol.GCRequest) error {
 		valid = append(valid, attachmentName(x))
 	}
 	return a.do(ctx, func() error {
+		a.forgotten.watch.Spare(valid...)
 		if err := a.Addresses.KeepAttachments(valid); err != nil {
 			return fmt.Errorf("releasing attachments that the runtime does not know: %w", err)
 		}
@@ -156,6 +157,7 @@ func (a *Agent) settle() {
 		result, err := a.result(w, uid)
 		if err == nil {
 			err = a.Addresses.Attach(w.endpoint(), uid, attachmentName(w.request.Attachment))
+			a.forgotten.watch.Spare(attachmentName(w.request.Attachment))
 		}
 		if err != nil {
 			result, err = protocol.AddResult{}, fmt.Errorf("preparing the network of pod %s: %w", w.endpoint(), err)

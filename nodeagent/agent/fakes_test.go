@@ -243,6 +243,13 @@ func (f *fakeAddresses) Attached(attachment string) (endpoint, uid string, ok bo
 	return o.endpoint, o.uid, ok
 }
 
+func (f *fakeAddresses) EachAttachment(each func(attachment, endpoint, uid string, addrs []netip.Addr)) error {
+	for name, o := range f.attached {
+		each(name, o.endpoint, o.uid, f.held[o])
+	}
+	return nil
+}
+
 func (f *fakeAddresses) Held(each func(endpoint, uid string, addrs []netip.Addr)) error {
 	for o, addrs := range f.held {
 		each(o.endpoint, o.uid, addrs)

@@ -22,6 +22,10 @@ type Metrics struct {
 	// disturbed by part: "policy" or "routes".
 	disturbed *prometheus.CounterVec
 
+	// attachments about which journal and kernel differ, by reason; released are those that were given up.
+	attachments *prometheus.GaugeVec
+	released    prometheus.Counter
+
 	passes              prometheus.Histogram
 	listed, ended, vain prometheus.Counter
 }
@@ -59,6 +63,10 @@ func NewMetrics() *Metrics {
 		}, []string{"kind"}),
 		addresses: prometheus.NewGauge(prometheus.GaugeOpts{Name: "manul_agent_addresses", Help: "Addresses that the node's pods hold."}),
 		blocks:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "manul_agent_blocks", Help: "Address blocks that are leased to the node."}),
+		attachments: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "manul_agent_attachment_findings", Help: "Attachments of containers about which the journal of addresses and the kernel differ, by reason.",
+		}, []string{"reason"}),
+		released: count("forgotten_attachments_released_total", "Attachments that nobody had ended and whose addresses were given back."),
 		held: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "manul_agent_held_items", Help: "Items whose newest form waits for something that has not arrived.",
 		}),
@@ -67,7 +75,7 @@ func NewMetrics() *Metrics {
 
 // Collectors are all metrics, to be registered.
 func (m *Metrics) Collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.apply, m.news, m.failures, m.inEffect, m.held, m.refused, m.addresses, m.blocks, m.disturbed, m.passes, m.listed, m.ended, m.vain}
+	return []prometheus.Collector{m.apply, m.news, m.failures, m.inEffect, m.held, m.refused, m.addresses, m.blocks, m.disturbed, m.attachments, m.released, m.passes, m.listed, m.ended, m.vain}
 }
 
 func (m *Metrics) timed(part string, f func()) {

@@ -12,6 +12,7 @@ type timers struct {
 	quiet                                     *alarm // others' changes are long past
 	bgp                                       *alarm // sessions are to be asked how they stand
 	inquiry                                   *alarm // the next report is due
+	attachments                               *alarm // journal and kernel are to be compared
 }
 
 func newTimers(o Options) timers {
@@ -25,11 +26,12 @@ func newTimers(o Options) timers {
 		quiet:       newAlarm(),
 		bgp:         newAlarm(),
 		inquiry:     newAlarm(),
+		attachments: newAlarm(),
 	}
 }
 
 func (t *timers) stop() {
-	for _, timer := range []*time.Timer{t.grace, t.resync, t.apply.timer, t.addresses.timer, t.checkpoint.timer, t.acknowledge.timer, t.quiet.timer, t.bgp.timer, t.inquiry.timer} {
+	for _, timer := range []*time.Timer{t.grace, t.resync, t.apply.timer, t.addresses.timer, t.checkpoint.timer, t.acknowledge.timer, t.quiet.timer, t.bgp.timer, t.inquiry.timer, t.attachments.timer} {
 		timer.Stop()
 	}
 }

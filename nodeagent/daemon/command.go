@@ -39,6 +39,8 @@ type options struct {
 	standard   string
 	sysctls    map[string]string
 	dataplane  string
+	// keepForgotten: addresses of containers that are gone are reported, not given back.
+	keepForgotten bool
 }
 
 // Command is the node agent's command line.
@@ -81,6 +83,7 @@ func Command(version string) *cobra.Command {
 	f.StringVar(&o.standard, "standard-plugins", "/opt/manul/cni", "folder with plugins of the CNI project (portmap, tuning, bandwidth), which are installed unless the node has its own")
 	f.StringToStringVar(&o.sysctls, "pod-sysctl", nil, "sysctl under net that every pod has, as name=value; repeat for more")
 	f.StringVar(&o.dataplane, "dataplane", cmp.Or(os.Getenv("DATAPLANE"), autoDataplane), "nftables, iptables, or auto: as FelixConfiguration nftablesMode says, else that of kube-proxy [DATAPLANE]")
+	f.BoolVar(&o.keepForgotten, "keep-forgotten", false, "only report the addresses of containers that are gone and that the runtime never ended; without it they go back after five minutes")
 	f.DurationVar(&o.addWait, "add-wait", 10*time.Second, "how long an ADD may wait for the pod's policies")
 	return c
 }

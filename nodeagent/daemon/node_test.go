@@ -99,7 +99,7 @@ func (n *testNode) start(follow source.Source) (stop func()) {
 		if routing, err = routes.New(routes.Options{WorkloadPrefix: protocol.InterfacePrefix, Protocol: protocol.RouteProtocol, Log: n.log}); err != nil {
 			return err
 		}
-		if own, err = interfaces.New(interfaces.Options{WorkloadPrefix: protocol.InterfacePrefix, Log: n.log}); err != nil {
+		if own, err = interfaces.New(interfaces.Options{WorkloadPrefix: protocol.InterfacePrefix, Mark: protocol.InterfaceMark, Log: n.log}); err != nil {
 			return err
 		}
 		tracked, err = conntrack.Open()

@@ -82,7 +82,7 @@ func run(ctx context.Context, o *options, log *slog.Logger) (err error) {
 		return err
 	}
 	resources.add(routing.Close)
-	own, err := interfaces.New(interfaces.Options{WorkloadPrefix: protocol.InterfacePrefix, Log: log.With("part", "interfaces")})
+	own, err := interfaces.New(interfaces.Options{WorkloadPrefix: protocol.InterfacePrefix, Mark: protocol.InterfaceMark, Log: log.With("part", "interfaces")})
 	if err != nil {
 		return err
 	}
@@ -123,7 +123,7 @@ func run(ctx context.Context, o *options, log *slog.Logger) (err error) {
 		Bandwidth: limits,
 		BGP:       speaker, Learned: learned, Tunnels: ends, KernelRoutes: listed, Loops: prevented, Peering: forPods,
 		Node: o.node, Version: o.version, Standalone: o.standalone, Dataplane: func() string { return string(policy.Using()) },
-		Source: news, Policy: policy, Routes: routing, Addresses: given, Checkpoint: file, Interfaces: own, Connections: tracked,
+		Source: news, Policy: policy, Routes: routing, Addresses: given, Checkpoint: file, Interfaces: own, Attachments: own, KeepForgotten: o.keepForgotten, Connections: tracked,
 		MTU: nodeMTU, Subnet: own.Subnet, Log: log, Metrics: agent.NewMetrics(), AddWait: o.addWait,
 	})
 	return serve(ctx, o, a, log)

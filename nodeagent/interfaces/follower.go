@@ -31,7 +31,9 @@ const (
 type Options struct {
 	// WorkloadPrefix begins the names of workloads' interfaces, which are left out: they come and go with pods.
 	WorkloadPrefix string
-	Log            *slog.Logger
+	// Mark begins the aliases of workloads' interfaces, by which Marked knows whose they are.
+	Mark string
+	Log  *slog.Logger
 }
 
 // Follower knows the interfaces of the network namespace in which it was made.
@@ -40,6 +42,7 @@ type Follower struct {
 	handle   *netlink.Handle
 	listener *rtnetlink.Listener // of what makes what is known out of date
 	changed  chan struct{}
+	gone     chan struct{} // of one element: a workload's interface was removed
 	done     chan struct{} // closed: nobody wants to know any more
 	running  sync.WaitGroup
 
@@ -61,7 +64,7 @@ func New(o Options) (*Follower, error) {
 		handle.Close()
 		return nil, err
 	}
-	f := &Follower{options: o, handle: handle, listener: listener, done: make(chan struct{}), changed: make(chan struct{}, 1)}
+	f := &Follower{options: o, handle: handle, listener: listener, done: make(chan struct{}), changed: make(chan struct{}, 1), gone: make(chan struct{}, 1)}
 	if _, err := f.list(); err != nil {
 		handle.Close()
 		listener.Close()
@@ -103,9 +106,15 @@ func (f *Follower) Changed() <-chan struct{} { return f.changed }
 func (f *Follower) hear(messages []syscall.NetlinkMessage, lost bool) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	news := lost
+	news, gone := lost, f.links.gone
 	for i := range messages {
 		news = f.links.look(&messages[i], f.options.WorkloadPrefix) || news
+	}
+	if lost || f.links.gone > gone {
+		select {
+		case f.gone <- struct{}{}:
+		default:
+		}
 	}
 	return news
 }

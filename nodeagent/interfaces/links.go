@@ -13,6 +13,8 @@ import (
 type links struct {
 	names     map[int]string // of those that are no workload's
 	workloads map[int]struct{}
+	// gone counts the workloads' interfaces that were removed.
+	gone int
 }
 
 func newLinks() links { return links{names: map[int]string{}, workloads: map[int]struct{}{}} }
@@ -36,6 +38,9 @@ func (l *links) look(message *syscall.NetlinkMessage, workloadPrefix string) boo
 		if message.Header.Type == unix.RTM_DELLINK {
 			_, workload := l.workloads[index]
 			delete(l.workloads, index)
+			if workload {
+				l.gone++
+			}
 			return !workload
 		}
 		return l.isNews(index, nameOf(message), workloadPrefix)

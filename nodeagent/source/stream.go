@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -25,12 +27,15 @@ import (
 const (
 	// answerWithin is how long a replica may take until its first message; then another is tried.
 	answerWithin = time.Second
-	// pingAfter a silence, and pingTimeout until the replica counts as gone.
+	// pingAfter a silence, and pingTimeout until the replica counts as gone: one whose machine answers and whose process does not. (The
+	// machine itself: Dial.)
 	pingAfter, pingTimeout = 10 * time.Second, 5 * time.Second
 	// Between rounds over all replicas the pause grows from callAgainFirst to callAgainLast, half of it at random.
 	callAgainFirst, callAgainLast = 100 * time.Millisecond, 10 * time.Second
 	// receiptEvery bounds how often it is told what was received; reportEvery is the least pause between reports.
 	receiptEvery, reportEvery = time.Second, 20 * time.Millisecond
+	// endOfAge is what gRPC says when a connection ends because of its age.
+	endOfAge = "max_age"
 	// Buffers of the connection, bytes.
 	streamReadBuffer, streamWriteBuffer = 16 << 10, 4 << 10
 )
@@ -45,6 +50,8 @@ type StreamOptions struct {
 	Token string
 	// Find gives the replicas. Default: the API server tells.
 	Find func(context.Context) (Replicas, error)
+	// Dial connects to a replica, host:port. Default: Dial.
+	Dial func(ctx context.Context, address string) (net.Conn, error)
 	Log  *slog.Logger
 }
 
@@ -74,6 +81,9 @@ type stream struct {
 }
 
 func newStream(o StreamOptions) *stream {
+	if o.Dial == nil {
+		o.Dial = Dial
+	}
 	return &stream{StreamOptions: o, begin: func() {}, ended: func() {}, nobody: func() {}, assembled: newAssembler(o.Node), wake: make(chan struct{}, 1)}
 }
 
@@ -82,20 +92,24 @@ func (s *stream) run(ctx context.Context, sink Sink) {
 	failed := 0
 	for ctx.Err() == nil {
 		replicas, err := s.Find(ctx)
-		for _, address := range replicas.Addresses {
+		all := slices.Clone(replicas.Addresses)
+		for untried := all; len(untried) > 0; {
+			address := untried[0]
+			untried = untried[1:]
 			var lived bool
 			lived, err = s.follow(ctx, address, &replicas, sink)
 			if ctx.Err() != nil {
 				return
 			}
-			if lived {
-				failed = 0
-				s.Log.Info("the stream was lost", "replica", address, "error", err)
-				break // who serves may have changed meanwhile
+			if !lived {
+				s.tell(address, err)
+				continue
 			}
-			s.tell(address, err)
+			failed = 0
+			s.Log.Info("the stream was lost", "replica", address, "error", err)
+			untried = next(all, address, err)
 		}
-		if err != nil && len(replicas.Addresses) == 0 {
+		if err != nil {
 			s.tell("", err)
 		}
 		s.nobody()
@@ -108,6 +122,17 @@ func (s *stream) run(ctx context.Context, sink Sink) {
 			}
 		}
 	}
+}
+
+// next says which replicas to call after the stream to one of them has ended: the others, at once, for the API server, which tells who
+// serves, may be gone together with that one. When its end was one of those that come with age, the same one goes first: it tells what was
+// missed, and another would tell everything.
+func next(all []string, lost string, err error) []string {
+	others := slices.DeleteFunc(slices.Clone(all), func(a string) bool { return a == lost })
+	if err != nil && strings.Contains(err.Error(), endOfAge) {
+		return append([]string{lost}, others...)
+	}
+	return others
 }
 
 // tell logs why there is no stream, once for each reason.
@@ -192,6 +217,7 @@ func (s *stream) dial(address string, replicas *Replicas) (*grpc.ClientConn, err
 		grpc.WithDefaultCallOptions(grpc.ForceCodec(wire.Codec{}), grpc.MaxCallRecvMsgSize(wire.MaxDown), grpc.MaxCallSendMsgSize(wire.MaxUp)),
 		grpc.WithReadBufferSize(streamReadBuffer), grpc.WithWriteBufferSize(streamWriteBuffer),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingAfter, Timeout: pingTimeout, PermitWithoutStream: true}),
+		grpc.WithContextDialer(s.Dial),
 		grpc.WithDisableServiceConfig(), grpc.WithDisableRetry(), grpc.WithNoProxy(),
 		grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{
 			MinVersion: tls.VersionTLS13, RootCAs: replicas.Trusted, ServerName: wire.ServerName(s.Namespace),

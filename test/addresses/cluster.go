@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
+	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -79,9 +80,10 @@ var errEnded = errors.New("the operator has ended")
 // that leases need.
 type operator struct {
 	client.Client
-	api   *api
-	cache map[key]client.Object
-	world *live.World
+	creating sync.Mutex // blocks are created several at a time
+	api      *api
+	cache    map[key]client.Object
+	world    *live.World
 	// writes that it may still do before it ends; negative: no end.
 	writes int
 }
@@ -205,6 +207,8 @@ func (op *operator) may() error {
 }
 
 func (op *operator) Create(_ context.Context, o client.Object, _ ...client.CreateOption) error {
+	op.creating.Lock()
+	defer op.creating.Unlock()
 	if err := op.may(); err != nil {
 		return err
 	}

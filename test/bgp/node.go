@@ -200,6 +200,11 @@ func (*told) Retain([]string) error { return nil }
 // KeepAttachments implements agent.Addresses.
 func (*told) KeepAttachments([]string) error { return nil }
 
+// EachAttachment implements agent.Addresses.
+func (*told) EachAttachment(func(attachment, endpoint, uid string, addrs []netip.Addr)) error {
+	return nil
+}
+
 // Attached implements agent.Addresses.
 func (*told) Attached(string) (endpoint, uid string, ok bool) { return "", "", false }
 

@@ -37,7 +37,9 @@ type Node struct {
 	Dir, Plugin string
 	// AddWait is how long an ADD waits for the pod's policy; set before Start.
 	AddWait time.Duration
-	Log     *slog.Logger
+	// ForgottenAfter is how long nothing must speak for an attachment before its addresses go back; set before Start. 0: as the agent has it.
+	ForgottenAfter time.Duration
+	Log            *slog.Logger
 
 	host     ns.NetNS
 	operator *Operator
@@ -105,12 +107,12 @@ func (n *Node) Start(ctx context.Context) error {
 			return err
 		}
 		closers = append(closers, routing.Close)
-		own, err := interfaces.New(interfaces.Options{WorkloadPrefix: protocol.InterfacePrefix, Log: n.Log})
+		own, err := interfaces.New(interfaces.Options{WorkloadPrefix: protocol.InterfacePrefix, Mark: protocol.InterfaceMark, Log: n.Log})
 		if err != nil {
 			return err
 		}
 		closers = append(closers, own.Close)
-		o = agent.Options{Policy: policy, Routes: routing, Interfaces: own}
+		o = agent.Options{Policy: policy, Routes: routing, Interfaces: own, Attachments: own, ForgottenAfter: n.ForgottenAfter}
 		return nil
 	})
 	if err == nil {

@@ -250,6 +250,41 @@ func TestSandboxesFromBeforeAReboot(t *testing.T) {
 	l.nothing()
 }
 
+// A node loses power, and its runtime knows nothing of the sandboxes from before: no DEL and no GC ever comes. What no pod of the node uses goes
+// back by itself; the pod that is still bound to it keeps its address, and when it leaves nothing of its old sandbox holds that.
+func TestForgottenSandboxesOnARealNode(t *testing.T) {
+	pods := Pods(3)
+	stays, left, runs := pods[0], pods[1], pods[2]
+	l := newLab(t, pods...)
+	l.ForgottenAfter = time.Second
+	l.start()
+	had := map[string]string{}
+	for _, pod := range pods {
+		had[pod] = l.add(l.sandbox(pod, "old-"+strings.ReplaceAll(pod, "/", "-")))
+	}
+	l.ok(l.Reboot())
+	l.operator.SetPods(stays, runs)
+	l.start()
+	fresh, running := l.sandbox(stays, "new"), l.sandbox(runs, "runs")
+	if got := l.add(fresh); got != had[stays] {
+		t.Errorf("the pod has address %s, and had %s before", got, had[stays])
+	}
+	l.add(running)
+	l.operator.SetPods(stays) // the other's container stays for a while
+
+	l.eventually("what nobody uses is free", func() bool {
+		held := l.operator.Held()
+		return len(held[left]) == 0 && len(held[stays]) == 1
+	})
+	if held := l.operator.Held(); len(held[runs]) != 1 {
+		t.Errorf("a container that runs lost its address: %v", held)
+	}
+	l.ok(fresh.Check())
+	l.del(fresh)
+	l.del(running)
+	l.nothing()
+}
+
 // Without an agent, ADD says to try again and DEL is kept for the agent to find.
 func TestWithoutAgent(t *testing.T) {
 	pod := Pods(1)[0]

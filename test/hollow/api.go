@@ -21,76 +21,60 @@ import (
 	"github.com/manul-net/manul/internal/render"
 )
 
+// Replica takes in what the API server's watches bring: the compiler of an operator.
+type Replica interface {
+	Set(obj runtime.Object) error
+	Delete(obj runtime.Object) error
+}
+
 // API holds the rendered objects that a leader writes, and tells all replicas of them, as the API server's watches would.
 type API struct {
 	// Delay from a change to its write.
 	Delay time.Duration
 
 	mu       sync.Mutex
-	replicas []*live.World
+	replicas []Replica
 	objects  map[render.Key]runtime.Object
 	version  uint64
 	// Writes counts, and Largest is the largest object that was written, bytes of JSON, when Measure is set.
 	writes  map[render.Kind]int
 	largest map[render.Kind]int
 	Measure bool
+	// serves: what happens is remembered for watches by HTTP.
+	serves    bool
+	writer    *Writer
+	events    []event
+	forgotten uint64
+	more      chan struct{}
 }
 
 // NewAPI is empty, and tells the given replicas.
-func NewAPI(replicas ...*live.World) *API {
+func NewAPI(replicas ...Replica) *API {
 	return &API{
 		replicas: replicas, objects: map[render.Key]runtime.Object{}, version: 1000,
-		writes: map[render.Kind]int{}, largest: map[render.Kind]int{},
+		writes: map[render.Kind]int{}, largest: map[render.Kind]int{}, more: make(chan struct{}),
 	}
 }
 
 // Lead has the API's objects follow what a replica says until ctx ends.
 func (a *API) Lead(ctx context.Context, leader *live.World) error {
-	var mu sync.Mutex
-	wake := make(chan struct{}, 1)
-	dirty := map[render.Key]struct{}{}
-	leader.OnKeys(func(keys []render.Key) {
-		mu.Lock()
-		defer mu.Unlock()
-		for _, key := range keys {
-			dirty[key] = struct{}{}
-		}
-		select {
-		case wake <- struct{}{}:
-		default:
-		}
-	})
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-wake:
-		}
-		if a.Delay > 0 {
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-time.After(a.Delay):
-			}
-		}
-		mu.Lock()
-		keys := dirty
-		dirty = map[render.Key]struct{}{}
-		mu.Unlock()
-		for key := range keys {
-			if ctx.Err() != nil {
-				return nil //nolint:nilerr // told to end
-			}
-			if err := a.write(key, leader.Desired(key)); err != nil {
-				return err
-			}
-			leader.Settled(key)
-		}
-	}
+	w := NewWriter(leader, a.Delay, a.Write)
+	a.mu.Lock()
+	a.writer = w
+	a.mu.Unlock()
+	return w.Run(ctx)
 }
 
-// write makes one object what it should be; nil: gone.
-func (a *API) write(key render.Key, want runtime.Object) error {
+// Idle tells whether the leader has written all that it has compiled.
+func (a *API) Idle() bool {
+	a.mu.Lock()
+	w := a.writer
+	a.mu.Unlock()
+	return w != nil && w.Idle()
+}
+
+// Write makes one object what it should be; nil: gone.
+func (a *API) Write(key render.Key, want runtime.Object) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	have := a.objects[key]
@@ -104,7 +88,7 @@ func (a *API) write(key render.Key, want runtime.Object) error {
 		if err != nil {
 			return err
 		}
-		return a.tell(gone, true)
+		return a.tell(key, gone, true)
 	}
 	if have != nil && reflect.DeepEqual(specOf(have), specOf(want)) {
 		return nil
@@ -123,7 +107,7 @@ func (a *API) write(key render.Key, want runtime.Object) error {
 	}
 	a.writes[key.Kind]++
 	a.objects[key] = now
-	return a.tell(now, false)
+	return a.tell(key, now, false)
 }
 
 // Status writes the status of a node, as its agent does. It is lost when there is no such NodeState.
@@ -140,10 +124,13 @@ func (a *API) Status(node string, status *v1alpha1.NodeStateStatus) error {
 	now.Status = *status
 	now.ResourceVersion = strconv.FormatUint(a.version, 10)
 	a.objects[key] = &now
-	return a.tell(&now, false)
+	return a.tell(key, &now, false)
 }
 
-func (a *API) tell(obj runtime.Object, gone bool) error {
+func (a *API) tell(key render.Key, obj runtime.Object, gone bool) error {
+	if a.serves {
+		a.note(event{key, obj, gone, a.version})
+	}
 	for _, w := range a.replicas {
 		set := w.Set
 		if gone {

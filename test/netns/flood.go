@@ -14,6 +14,9 @@ import (
 
 // Flood sends UDP packets, each from a port of its own so that each is the first of its flow.
 type Flood struct {
+	// Every is the pause after each packet. Default: none.
+	Every time.Duration
+
 	sent atomic.Int64
 }
 
@@ -37,6 +40,9 @@ func (f *Flood) Run(from *NS, to netip.AddrPort, stop <-chan struct{}) {
 				f.sent.Add(1)
 			}
 			_ = connection.Close()
+			if f.Every > 0 {
+				<-time.After(f.Every)
+			}
 		}
 	})
 }

@@ -2,6 +2,8 @@ package stream
 
 import (
 	"encoding/json"
+	"net/netip"
+	"strconv"
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -24,6 +26,16 @@ func encoded(o runtime.Object) string {
 		return err.Error()
 	}
 	return string(text)
+}
+
+// addressOf is the address of a pod by its number: "team/red-17".
+func addressOf(id string) string {
+	i := strings.LastIndexByte(id, '-')
+	n, err := strconv.Atoi(id[i+1:])
+	if err != nil {
+		return "192.0.2.255" // none of these tests' pods
+	}
+	return netip.AddrFrom4([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n)}).String()
 }
 
 // isOf tells whether a member of a set is a pod's address.

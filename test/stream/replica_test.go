@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -16,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -28,7 +28,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 
-	"github.com/manul-net/manul/api/v1alpha1"
 	v3 "github.com/manul-net/manul/api/v3"
 	"github.com/manul-net/manul/controllers/stream"
 	"github.com/manul-net/manul/internal/board"
@@ -50,6 +49,9 @@ type replica struct {
 	board  *board.Board
 	server *stream.Server
 
+	// listen opens the address; the default is that of this process' namespace.
+	listen func(address string) (net.Listener, error)
+
 	mu      sync.Mutex
 	address string
 	running *grpc.Server
@@ -61,7 +63,8 @@ type network struct {
 	t        *testing.T
 	api      *hollow.API
 	replicas []*replica
-	server   *httptest.Server // takes the agents' statuses
+	server   *httptest.Server // of the API
+	serves   atomic.Bool
 	pair     *certs.Pair
 	cert     *tls.Certificate
 }
@@ -80,7 +83,7 @@ func newNetwork(t *testing.T, replicas int) *network {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	var wg sync.WaitGroup
 	t.Cleanup(func() { cancel(); wg.Wait() })
-	var worlds []*live.World
+	var worlds []hollow.Replica
 	for i := range replicas {
 		elected := make(chan struct{})
 		if i == 0 {
@@ -102,10 +105,10 @@ func newNetwork(t *testing.T, replicas int) *network {
 		n.start(r)
 	}
 	n.api = hollow.NewAPI(worlds...)
-	n.server = httptest.NewServer(n.statuses())
+	n.server = httptest.NewServer(n.apiServer())
 	t.Cleanup(n.server.Close)
 	wg.Go(func() {
-		if err := n.api.Lead(ctx, worlds[0]); err != nil {
+		if err := n.api.Lead(ctx, n.replicas[0].world); err != nil {
 			t.Error(err)
 		}
 	})
@@ -132,6 +135,10 @@ func (n *network) start(r *replica) {
 	}
 	var listener net.Listener
 	n.eventually("the replica listens", func() (err error) {
+		if r.listen != nil {
+			listener, err = r.listen(address)
+			return err
+		}
 		listener, err = new(net.ListenConfig).Listen(n.t.Context(), "tcp", address)
 		return err
 	})
@@ -198,36 +205,42 @@ func (n *network) trusted() *x509.CertPool {
 	return pool
 }
 
-// statuses takes what agents write to the API server. There is nothing else at its address: nobody can fall back to the API's objects.
-func (n *network) statuses() http.Handler {
+// falling has agents fall back to the API's objects when no replica serves, from now on or no more.
+func (n *network) falling(back bool) {
+	if back {
+		n.api.Serve()
+	}
+	n.serves.Store(back)
+	n.server.CloseClientConnections()
+}
+
+// apiServer takes what agents write to the API server. There is nothing else at its address, unless agents may fall back to the API's
+// objects.
+func (n *network) apiServer() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		name, isStatus := strings.CutSuffix(strings.TrimPrefix(r.URL.Path, "/apis/manul.dev/v1alpha1/nodestates/"), "/status")
-		if r.Method != http.MethodPatch || !isStatus {
-			http.Error(w, "there is no API server", http.StatusServiceUnavailable)
+		if r.Method == http.MethodPatch || n.serves.Load() {
+			n.api.ServeHTTP(w, r)
 			return
 		}
-		var patch []struct{ Value v1alpha1.NodeStateStatus }
-		if err := json.NewDecoder(r.Body).Decode(&patch); err != nil || len(patch) != 1 {
-			n.t.Errorf("reading a status: %v", err)
-			return
-		}
-		if err := n.api.Status(name, &patch[0].Value); err != nil {
-			n.t.Error(err)
-		}
-		w.Header().Set("Content-Type", "application/json")
-		_, _ = w.Write([]byte(`{"kind":"NodeState","apiVersion":"manul.dev/v1alpha1"}`))
+		http.Error(w, "there is no API server", http.StatusServiceUnavailable)
 	})
 }
 
-// agent starts an agent that follows some of the replicas. There is no API server to fall back to.
-func (n *network) agent(node string, check func(map[string]bool), replicas ...*replica) *mirror {
+// agent starts an agent that follows some of the replicas.
+func (n *network) agent(node string, check func(map[string]bool, int), replicas ...*replica) *hollow.Mirror {
+	n.t.Helper()
+	return n.agentBy(nil, node, check, replicas...)
+}
+
+// agentBy is agent with a way to connect of its own.
+func (n *network) agentBy(dial func(context.Context, string) (net.Conn, error), node string, check func(map[string]bool, int), replicas ...*replica) *hollow.Mirror {
 	n.t.Helper()
 	token := filepath.Join(n.t.TempDir(), "token")
 	if err := os.WriteFile(token, []byte(node), 0o600); err != nil {
 		n.t.Fatal(err)
 	}
-	m := newMirror(n.t, node)
-	m.check = check
+	m := hollow.NewMirror(node, addressOf)
+	m.Check(check)
 	find := func(context.Context) (source.Replicas, error) {
 		found := source.Replicas{Trusted: n.trusted()}
 		for _, r := range replicas {
@@ -238,12 +251,12 @@ func (n *network) agent(node string, check func(map[string]bool), replicas ...*r
 		return found, nil
 	}
 	src, err := source.NewCarriers(&rest.Config{Host: n.server.URL}, source.StreamOptions{
-		Node: node, Namespace: namespace, Token: token, Find: find, Log: slog.New(slog.DiscardHandler),
+		Node: node, Namespace: namespace, Token: token, Find: find, Dial: dial, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	m.src = src
+	m.Say(src)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(n.t.Context()))
 	done := make(chan struct{})
 	go func() {
@@ -259,7 +272,7 @@ func (n *network) agent(node string, check func(map[string]bool), replicas ...*r
 // told is what a node's tables are when it is told all of the API's objects.
 func (n *network) told(node string) []string {
 	n.t.Helper()
-	m := newMirror(n.t, node)
+	m := hollow.NewMirror(node, addressOf)
 	for kind, list := range n.api.All() {
 		var objects []source.Object
 		for _, o := range list {
@@ -273,15 +286,21 @@ func (n *network) told(node string) []string {
 		}
 		m.Replace(source.Kind(kind), objects, "")
 	}
-	return m.tables()
+	return m.Tables()
 }
 
-// agree waits until agents know what the API's objects say.
-func (n *network) agree(agents ...*mirror) {
+// agree waits until agents know what the API's objects say, and these are what the leader has compiled.
+func (n *network) agree(agents ...*hollow.Mirror) {
 	n.t.Helper()
+	n.eventually("the leader has written everything", func() error {
+		if !n.api.Idle() {
+			return errors.New("it writes")
+		}
+		return nil
+	})
 	for _, m := range agents {
-		n.eventually(m.node+" knows what the API's objects say", func() error {
-			has, want := m.tables(), n.told(m.node)
+		n.eventually(m.Node+" knows what the API's objects say", func() error {
+			has, want := m.Tables(), n.told(m.Node)
 			if slices.Equal(has, want) {
 				return nil
 			}

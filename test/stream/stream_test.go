@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/manul-net/manul/internal/render"
+	"github.com/manul-net/manul/test/hollow"
 )
 
 func TestAgentsKnowWhatTheAPIsObjectsSay(t *testing.T) {
@@ -78,7 +79,7 @@ func TestLeaderAndFollowerRenderTheSame(t *testing.T) {
 	n := newNetwork(t, 2)
 	n.set(node("n1"), node("n2"), node("n3"), team("team"), letIn("p", `colour == "red"`, `colour == "blue"`))
 	leader, follower := n.replicas[0], n.replicas[1]
-	var agents []*mirror
+	var agents []*hollow.Mirror
 	for _, name := range []string{"n1", "n2", "n3"} {
 		agents = append(agents, n.agent(name, nil, leader, follower))
 	}
@@ -111,35 +112,31 @@ func TestNothingIsLostWhenReplicasGo(t *testing.T) {
 	n := newNetwork(t, 2)
 	n.set(node("n1"), node("n2"), node("n3"), team("team"), pod(1, "n1", "green"), pod(2, "n2", "green"), pod(3, "n3", "green"),
 		pod(10, "n1", "friend"), pod(11, "n2", "stranger"), letIn("p", `colour == "green"`, `colour in {"friend", "red"}`))
-	var agents []*mirror
+	var agents []*hollow.Mirror
 	for _, name := range []string{"n1", "n2", "n3"} {
 		agents = append(agents, n.agent(name, nil, n.replicas...))
 	}
 	for _, m := range agents {
-		n.eventually(m.node+" lets in the friend", func() error {
-			m.mu.Lock()
-			defer m.mu.Unlock()
-			for member := range m.members() {
+		n.eventually(m.Node+" lets in the friend", func() error {
+			for member := range m.Members() {
 				if isOf(member, "team/pod-10") {
 					return nil
 				}
 			}
 			return errors.New("the friend is in no set")
 		})
-		m.mu.Lock()
-		m.check = func(members map[string]bool) {
+		m.Check(func(members map[string]bool, own int) {
 			friend := false
 			for member := range members {
 				if isOf(member, "team/pod-11") {
-					t.Errorf("%s lets in a stranger", m.node)
+					t.Errorf("%s lets in a stranger", m.Node)
 				}
 				friend = friend || isOf(member, "team/pod-10")
 			}
-			if !friend && m.own() > 0 {
-				t.Errorf("%s does not let in a friend; resets %d, news %d", m.node, m.resets, m.news)
+			if !friend && own > 0 {
+				t.Errorf("%s does not let in a friend", m.Node)
 			}
-		}
-		m.mu.Unlock()
+		})
 	}
 	r := rand.New(rand.NewPCG(2, 2))
 	for range 25 {
@@ -167,9 +164,7 @@ func TestAnotherReplicaWithinASecond(t *testing.T) {
 		if victim.board.Nodes() == 0 || i%2 == 1 {
 			victim = n.replicas[1]
 		}
-		m.mu.Lock()
-		before := m.changed
-		m.mu.Unlock()
+		_, _, before := m.News()
 		victim.stop()
 		n.set(pod(20+i, "n1", "red"))
 		start := time.Now()
@@ -177,11 +172,8 @@ func TestAnotherReplicaWithinASecond(t *testing.T) {
 		if took := time.Since(start); took > time.Second {
 			t.Errorf("a change took %s after the replica had gone", took)
 		}
-		m.mu.Lock()
-		changed := m.changed - before
-		m.mu.Unlock()
-		if changed > 5 {
-			t.Errorf("%d changes of the tables for one pod", changed)
+		if _, _, changed := m.News(); changed-before > 5 {
+			t.Errorf("%d changes of the tables for one pod", changed-before)
 		}
 		n.start(victim)
 	}

@@ -73,7 +73,7 @@ func (c *Cluster) Nodes(ctx context.Context) ([]corev1.Node, error) {
 // Addresses is everything about addresses.
 func (c *Cluster) Addresses(ctx context.Context) (*usage.Cluster, error) {
 	out := &usage.Cluster{}
-	var errs [8]error
+	var errs [9]error
 	// Holders first: what is let go of between the reads must not look as if it had never been given.
 	out.NodeStates, errs[0] = c.NodeStates(ctx)
 	out.Endpoints, errs[1] = listAll(ctx, c, &v1alpha1.NodeEndpointsList{}, func(l *v1alpha1.NodeEndpointsList) []v1alpha1.NodeEndpoints { return l.Items })
@@ -83,6 +83,11 @@ func (c *Cluster) Addresses(ctx context.Context) (*usage.Cluster, error) {
 	out.Blocks, errs[5] = listAll(ctx, c, &v3.IPAMBlockList{}, func(l *v3.IPAMBlockList) []v3.IPAMBlock { return l.Items })
 	out.Affinities, errs[6] = listAll(ctx, c, &v3.BlockAffinityList{}, func(l *v3.BlockAffinityList) []v3.BlockAffinity { return l.Items })
 	out.Nodes, errs[7] = c.Nodes(ctx)
+	settings := &v3.IPAMConfiguration{}
+	if err := c.Client.Get(ctx, client.ObjectKey{Name: usage.SettingsName}, settings); client.IgnoreNotFound(err) != nil {
+		errs[8] = fmt.Errorf("reading IPAMConfiguration %q: %w", usage.SettingsName, err)
+	}
+	out.Settings = settings.Spec
 	return out, errors.Join(errs[:]...)
 }
 

@@ -18,14 +18,16 @@ import (
 
 	"github.com/manul-net/manul/api/v1alpha1"
 	"github.com/manul-net/manul/internal/render"
+	"github.com/manul-net/manul/test/bench/clusters"
 )
 
 func main() {
-	var s shape
-	flag.IntVar(&s.nodes, "nodes", 5_000, "nodes of the cluster")
-	flag.IntVar(&s.pods, "pods", 150_000, "pods of the cluster")
-	flag.IntVar(&s.policies, "policies", 10_000, "policies of the cluster")
-	flag.IntVar(&s.namespaces, "namespaces", 500, "namespaces of the cluster")
+	var s clusters.Shape
+	flag.IntVar(&s.Nodes, "nodes", 5_000, "nodes of the cluster")
+	flag.IntVar(&s.Pods, "pods", 150_000, "pods of the cluster")
+	flag.IntVar(&s.Policies, "policies", 10_000, "policies of the cluster")
+	flag.IntVar(&s.Namespaces, "namespaces", 500, "namespaces of the cluster")
+	flag.Uint64Var(&s.Seed, "seed", 1, "which pods and policies change")
 	n := flag.Int("n", 1_000, "how many changes are measured")
 	profile := flag.String("cpuprofile", "", "file for a CPU profile of the changes, one after the other")
 	flag.Parse()
@@ -35,11 +37,14 @@ func main() {
 	}
 }
 
-func run(s shape, n int, profile string) error {
-	c := newCluster(s)
+func run(s clusters.Shape, n int, profile string) error {
+	if err := s.Check(); err != nil {
+		return err
+	}
+	c := clusters.New(s)
 	// The objects are made first: in an operator the client's cache holds them, whatever the compiler does.
 	var objects []k8sruntime.Object
-	c.objects(func(o k8sruntime.Object) { objects = append(objects, o) })
+	c.Objects(func(o k8sruntime.Object) { objects = append(objects, o) })
 	before := heap()
 
 	start := time.Now()
@@ -54,7 +59,7 @@ func run(s shape, n int, profile string) error {
 		cluster.Desired(key)
 	}
 	cold := time.Since(start)
-	fmt.Printf("# %d nodes, %d pods, %d policies in %d namespaces\n| figure | n | p50 | p99 |\n|---|---|---|---|\n", s.nodes, s.pods, s.policies, s.namespaces)
+	fmt.Printf("# %d nodes, %d pods, %d policies in %d namespaces\n| figure | n | p50 | p99 |\n|---|---|---|---|\n", s.Nodes, s.Pods, s.Policies, s.Namespaces)
 	fmt.Printf("| compile and render all, from cold | 1 | %.2f s | |\n", cold.Seconds())
 	held := heap() - before
 	fmt.Printf("| memory that the compiler holds, the users' objects apart | 1 | %.0f MiB | |\n", held/(1<<20))
@@ -143,7 +148,7 @@ func (a *api) keep(key render.Key) error {
 			e := &state.Spec.Endpoints[i]
 			var pod int
 			if _, err := fmt.Sscanf(string(e.UID), "uid-%d", &pod); err == nil {
-				state.Status.Endpoints = append(state.Status.Endpoints, v1alpha1.EndpointStatus{ID: e.ID, UID: e.UID, Addresses: []string{addressOf(pod)}})
+				state.Status.Endpoints = append(state.Status.Endpoints, v1alpha1.EndpointStatus{ID: e.ID, UID: e.UID, Addresses: []string{clusters.AddressOf(pod).String()}})
 			}
 		}
 	}
@@ -154,25 +159,25 @@ func (a *api) keep(key render.Key) error {
 }
 
 // changes prints how long single changes take, and how many objects each makes anew.
-func changes(c *cluster, server *api, n int) error {
+func changes(c *clusters.Cluster, server *api, n int) error {
 	cluster := server.cluster
 	for _, change := range []struct {
 		name string
 		of   func(i int) k8sruntime.Object
 	}{
 		{"a pod's label changes", func(i int) k8sruntime.Object {
-			p := c.random.IntN(c.pods)
-			return c.pod(p, (c.appOf(p)+1)%appsOfNamespace)
+			p := c.Random.IntN(c.Pods)
+			return c.Pod(p, (c.App(p)+1)%clusters.AppsOfNamespace)
 		}},
 		{"a policy of a namespace changes", func(i int) k8sruntime.Object {
 			for {
-				if p := c.random.IntN(c.policies); p%100 != 99 {
-					return c.policy(p, i+1)
+				if p := c.Random.IntN(c.Policies); !clusters.IsGlobal(p) {
+					return c.Policy(p, i+1)
 				}
 			}
 		}},
-		{"a global policy changes", func(i int) k8sruntime.Object { return c.policy(c.random.IntN(c.policies/100)*100+99, i+1) }},
-		{"a pod comes", func(i int) k8sruntime.Object { p := c.pod(c.pods+i, i%appsOfNamespace); return p }},
+		{"a global policy changes", func(i int) k8sruntime.Object { return c.Policy(c.Random.IntN(c.Policies/100)*100+99, i+1) }},
+		{"a pod comes", func(i int) k8sruntime.Object { p := c.Pod(c.Pods+i, i%clusters.AppsOfNamespace); return p }},
 	} {
 		took := make([]time.Duration, 0, n)
 		written := 0

@@ -1,0 +1,132 @@
+package main
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"github.com/manul-net/manul/test/bench/clusters"
+)
+
+// restTime is how long a pod stays as it is after a change, so that two changes are not taken for one.
+const restTime = 5 * time.Second
+
+// churn changes pods.
+type churn struct {
+	cluster *clusters.Cluster
+	hub     *hub
+	agents  *process
+	random  *rand.Rand
+
+	pods []int       // that there are, by number
+	apps map[int]int // those that have another application's label than at first
+	next int         // number of the next pod that comes
+	// rested: when a pod has rested.
+	rested map[int]time.Time
+	made   int
+}
+
+func newChurn(c *clusters.Cluster, h *hub, agents *process) *churn {
+	x := &churn{cluster: c, hub: h, agents: agents, random: c.Random, apps: map[int]int{}, next: c.Pods, rested: map[int]time.Time{}}
+	for i := range c.Pods {
+		x.pods = append(x.pods, i)
+	}
+	return x
+}
+
+// run makes so many changes in a second until ctx ends. What could not be made in time is made at once.
+func (x *churn) run(ctx context.Context, perSecond float64) error {
+	if perSecond <= 0 {
+		<-ctx.Done()
+		return nil
+	}
+	start, before := time.Now(), x.made
+	for {
+		due := start.Add(time.Duration(float64(x.made-before) / perSecond * float64(time.Second)))
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(time.Until(due)):
+		}
+		if err := x.step(ctx); err != nil {
+			if ctx.Err() != nil {
+				return nil //nolint:nilerr // told to end
+			}
+			return err
+		}
+	}
+}
+
+// step makes one change or, when a pod goes, two: another comes for it.
+func (x *churn) step(ctx context.Context) error {
+	place, pod, ok := x.pick()
+	if !ok {
+		return context.Cause(ctx)
+	}
+	if x.random.IntN(3) > 0 {
+		app := (x.app(pod) + 1 + x.random.IntN(clusters.AppsOfNamespace-1)) % clusters.AppsOfNamespace
+		x.apps[pod] = app
+		return x.change(ctx, relabelled, pod, func() error { return x.hub.Set(x.cluster.Pod(pod, app)) })
+	}
+	app := x.app(pod)
+	delete(x.apps, pod)
+	if err := x.change(ctx, goes, pod, func() error { return x.hub.Delete(x.cluster.Pod(pod, app)) }); err != nil {
+		return err
+	}
+	newer := x.next
+	x.next++
+	x.pods[place] = newer
+	return x.change(ctx, comes, newer, func() error { return x.hub.Set(x.cluster.Pod(newer, x.app(newer))) })
+}
+
+func (x *churn) app(pod int) int {
+	if app, other := x.apps[pod]; other {
+		return app
+	}
+	return x.cluster.App(pod)
+}
+
+// pick finds a pod that has rested; false when there are few of these.
+func (x *churn) pick() (place, pod int, ok bool) {
+	const tries = 100
+	now := time.Now()
+	for range tries {
+		place = x.random.IntN(len(x.pods))
+		pod = x.pods[place]
+		if now.After(x.rested[pod]) {
+			x.rested[pod] = now.Add(restTime)
+			x.forget(now)
+			return place, pod, true
+		}
+	}
+	x.made++ // left out
+	return 0, 0, false
+}
+
+// forget forgets pods that have rested, when they are many.
+func (x *churn) forget(now time.Time) {
+	const many = 10_000
+	if len(x.rested) < many {
+		return
+	}
+	for pod, at := range x.rested {
+		if now.After(at) {
+			delete(x.rested, pod)
+		}
+	}
+}
+
+// change makes a change that agents look out for.
+func (x *churn) change(ctx context.Context, what string, pod int, do func() error) error {
+	x.made++
+	x.rested[pod] = time.Now().Add(restTime)
+	id := x.cluster.PodID(pod)
+	if err := x.agents.call(ctx, "Watch", Probe{What: what, Pod: id}, &None{}); err != nil {
+		return err
+	}
+	at := time.Now().UnixNano()
+	if err := do(); err != nil {
+		return err
+	}
+	return x.agents.call(ctx, "Begun", Begun{Pod: id, At: at}, &None{})
+}

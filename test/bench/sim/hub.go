@@ -1,0 +1,219 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/manul-net/manul/api/v1alpha1"
+	"github.com/manul-net/manul/test/hollow"
+)
+
+// hub holds all objects of the cluster, and brings what changes to the operators, as the API server's watches would.
+type hub struct {
+	mu      sync.Mutex
+	objects map[string]runtime.Object
+	feeds   map[*feed]struct{}
+}
+
+func newHub() *hub { return &hub{objects: map[string]runtime.Object{}, feeds: map[*feed]struct{}{}} }
+
+// Set implements hollow.Replica.
+func (h *hub) Set(obj runtime.Object) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.objects[nameOf(obj)] = obj
+	for f := range h.feeds {
+		f.put(news{obj: obj})
+	}
+	return nil
+}
+
+// Delete implements hollow.Replica.
+func (h *hub) Delete(obj runtime.Object) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.objects, nameOf(obj))
+	for f := range h.feeds {
+		f.put(news{obj: obj, gone: true})
+	}
+	return nil
+}
+
+// join has a feed bring all that there is, and what changes from then on.
+func (h *hub) join(f *feed) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, obj := range h.objects {
+		f.put(news{obj: obj})
+	}
+	h.feeds[f] = struct{}{}
+}
+
+func (h *hub) leave(f *feed) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.feeds, f)
+}
+
+// all calls each with all objects of now.
+func (h *hub) all(each func(runtime.Object)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, obj := range h.objects {
+		each(obj)
+	}
+}
+
+// news is an object that changed, or something to do between two of them.
+type news struct {
+	obj  runtime.Object
+	gone bool
+	do   func() error
+}
+
+// feed brings news to one operator, in order. What the operator is too slow for waits here.
+type feed struct {
+	to *process
+
+	mu    sync.Mutex
+	queue []news
+	busy  bool
+	wake  chan struct{}
+	err   error
+}
+
+func newFeed(to *process) *feed { return &feed{to: to, wake: make(chan struct{}, 1)} }
+
+func (f *feed) put(n news) {
+	f.mu.Lock()
+	f.queue = append(f.queue, n)
+	f.mu.Unlock()
+	select {
+	case f.wake <- struct{}{}:
+	default:
+	}
+}
+
+// fed tells whether the operator has been told everything.
+func (f *feed) fed() (bool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.queue) == 0 && !f.busy, f.err
+}
+
+// together is how many objects go in one call.
+const together = 256
+
+func (f *feed) run(ctx context.Context) {
+	for {
+		f.mu.Lock()
+		queue := f.queue
+		f.queue, f.busy = nil, len(queue) > 0
+		f.mu.Unlock()
+		if err := f.bring(ctx, queue); err != nil {
+			f.mu.Lock()
+			f.err = err
+			f.mu.Unlock()
+			return
+		}
+		f.mu.Lock()
+		f.busy = false
+		f.mu.Unlock()
+		select {
+		case <-ctx.Done():
+			return
+		case <-f.to.exited:
+			return
+		case <-f.wake:
+		}
+	}
+}
+
+func (f *feed) bring(ctx context.Context, queue []news) error {
+	var batch []Object
+	flush := func() error {
+		if len(batch) == 0 {
+			return nil
+		}
+		err := f.to.call(ctx, "Feed", batch, &None{})
+		batch = nil
+		return err
+	}
+	for _, n := range queue {
+		if n.do != nil {
+			if err := errors.Join(flush(), n.do()); err != nil {
+				return err
+			}
+			continue
+		}
+		o, err := encode(n.obj, n.gone)
+		if err != nil {
+			return err
+		}
+		if batch = append(batch, o); len(batch) == together {
+			if err := flush(); err != nil {
+				return err
+			}
+		}
+	}
+	return flush()
+}
+
+// parent is what children call.
+type parent struct{ api *hollow.API }
+
+// Write takes what the leader writes.
+func (p *parent) Write(w Write, _ *None) error {
+	if w.Object.JSON == nil {
+		return p.api.Write(w.Key, nil)
+	}
+	obj, err := w.Object.decode()
+	if err != nil {
+		return err
+	}
+	return p.api.Write(w.Key, obj)
+}
+
+// Status takes what agents say of their nodes.
+func (p *parent) Status(all []Status, _ *None) error {
+	for _, s := range all {
+		status := &v1alpha1.NodeStateStatus{}
+		if err := json.Unmarshal(s.JSON, status); err != nil {
+			return fmt.Errorf("reading what node %s says: %w", s.Node, err)
+		}
+		if err := p.api.Status(s.Node, status); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// eventually waits for a condition.
+func eventually(ctx context.Context, patience time.Duration, what string, ask func() (bool, error)) error {
+	deadline := time.Now().Add(patience)
+	for {
+		is, err := ask()
+		switch {
+		case err != nil:
+			return fmt.Errorf("waiting until %s: %w", what, err)
+		case is:
+			return nil
+		case time.Now().After(deadline):
+			return fmt.Errorf("not within %s: %s", patience, what)
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(askEvery):
+		}
+	}
+}
+
+// askEvery is how often a condition is looked at.
+const askEvery = 20 * time.Millisecond
