@@ -41,8 +41,8 @@ iptables() {
 cniplugins() {
   local module=github.com/containernetworking/plugins name
   mkdir -p "$work/cni"
-  CGO_ENABLED=0 go -C hack/cniplugins build -trimpath -ldflags '-s -w' -o "$work/cni/" $module/plugins/meta/{portmap,tuning,bandwidth}
-  for name in portmap tuning bandwidth; do echo "$work/cni/$name:/opt/manul/cni/$name"; done
+  CGO_ENABLED=0 go -C hack/cniplugins build -trimpath -ldflags '-s -w' -o "$work/cni/" $module/plugins/{meta/portmap,meta/tuning,meta/bandwidth,ipam/host-local}
+  for name in portmap tuning bandwidth host-local; do echo "$work/cni/$name:/opt/manul/cni/$name"; done
   echo "$(go -C hack/cniplugins list -m -f '{{.Dir}}' $module)/LICENSE:/usr/share/doc/containernetworking-plugins/copyright"
 }
 

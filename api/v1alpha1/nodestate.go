@@ -68,6 +68,12 @@ type NodeStateSpec struct {
 	// +optional
 	Pools []Pool `json:"pools,omitempty"`
 
+	// PodCIDRs are those that Kubernetes allotted to the node (spec.podCIDRs of Node), in its order. IPAM plugins of a network
+	// configuration may give addresses of them.
+	// +listType=atomic
+	// +optional
+	PodCIDRs []string `json:"podCIDRs,omitempty"`
+
 	// Tunnels that the node needs an end of, in order of their kind.
 	// +listType=map
 	// +listMapKey=kind
@@ -256,9 +262,20 @@ type AddressRequest struct {
 	// +optional
 	Unmanaged bool `json:"unmanaged,omitempty"`
 
+	// NamedIPv4 and NamedIPv6: the pools of the family are those that the pod or its namespace names. Pools that the node's network
+	// configuration names count before others.
+	// +optional
+	NamedIPv4 bool `json:"namedIPv4,omitempty"`
+	// +optional
+	NamedIPv6 bool `json:"namedIPv6,omitempty"`
+
 	// Impossible says why the endpoint can get no address at all, with the annotation at fault and what to do.
 	// +optional
 	Impossible string `json:"impossible,omitempty"`
+
+	// Unserved: it is impossible only because no pool serves the endpoint unasked. The network configuration may know of one.
+	// +optional
+	Unserved bool `json:"unserved,omitempty"`
 }
 
 // BlockLease is an address block that the node may give addresses from.
@@ -290,6 +307,13 @@ type BlockLease struct {
 type Pool struct {
 	// CIDR of the pool, canonical.
 	CIDR string `json:"cidr"`
+	// Names of the IPPools with the CIDR, in order.
+	// +listType=atomic
+	// +optional
+	Names []string `json:"names,omitempty"`
+	// NotForPods says why pods get no new addresses from the pool. Absent: they do.
+	// +optional
+	NotForPods string `json:"notForPods,omitempty"`
 	// NATOutgoing: traffic from the pool to outside all pools takes the node's address.
 	// +optional
 	NATOutgoing bool `json:"natOutgoing,omitempty"`
@@ -439,6 +463,10 @@ type NodeStateStatus struct {
 	// +optional
 	Endpoints []EndpointStatus `json:"endpoints,omitempty"`
 
+	// Network is what the node's network configuration says of addresses. Absent: nothing; the operator's word alone counts.
+	// +optional
+	Network *NetworkStatus `json:"network,omitempty"`
+
 	// Leases say what the node has agreed to about blocks that are withdrawn or of which addresses are lent, and about borrowed
 	// addresses (as blocks of one address), in order of CIDR.
 	// +listType=map
@@ -526,6 +554,30 @@ type EndpointStatus struct {
 	// +listType=atomic
 	// +optional
 	Addresses []string `json:"addresses,omitempty"`
+	// External: an IPAM plugin of the network configuration gave the addresses.
+	// +optional
+	External bool `json:"external,omitempty"`
+}
+
+// NetworkStatus is what a node's network configuration (CNI) says of addresses.
+type NetworkStatus struct {
+	// External: an IPAM plugin gives pods their addresses, and no block is needed for those that have none.
+	// +optional
+	External bool `json:"external,omitempty"`
+	// Asks are the pools that the configuration has pods take addresses from.
+	// +listType=atomic
+	// +optional
+	Asks []PoolsAsk `json:"asks,omitempty"`
+}
+
+// PoolsAsk is how many pods ask for addresses from some pools.
+type PoolsAsk struct {
+	// Pools are CIDRs of pools of one family.
+	// +listType=atomic
+	Pools []string `json:"pools"`
+	// Endpoints that have no address from them yet.
+	// +optional
+	Endpoints int32 `json:"endpoints,omitempty"`
 }
 
 // MaxReportedAttachments bounds the list of attachments in a NodeState's status.

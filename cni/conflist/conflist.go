@@ -31,6 +31,8 @@ type Options struct {
 	LogLevel string
 	// WithoutPortMap leaves the portmap plugin out: pods have no host ports.
 	WithoutPortMap bool
+	// IPAM is the "ipam" section, in JSON. Empty: none, and the agent gives addresses.
+	IPAM json.RawMessage
 	// Sysctls of every pod, by name: "net.core.somaxconn". The tuning plugin sets them; none: it is left out.
 	Sysctls map[string]string
 }
@@ -50,6 +52,7 @@ type plugin struct {
 	LogLevel     string          `json:"logLevel,omitempty"`
 	Capabilities map[string]bool `json:"capabilities,omitempty"`
 
+	IPAM   json.RawMessage   `json:"ipam,omitempty"`
 	Sysctl map[string]string `json:"sysctl,omitempty"`
 }
 
@@ -87,12 +90,15 @@ func Render(o Options) ([]byte, error) {
 			return nil, fmt.Errorf("rendering network configuration: path: got %q, want an absolute one", path)
 		}
 	}
+	if _, err := ParseIPAM(o.IPAM); err != nil {
+		return nil, fmt.Errorf("rendering network configuration: %w", err)
+	}
 	l := list{
 		CNIVersion:  "1.0.0",
 		CNIVersions: []string{"1.0.0", "1.1.0"},
 		Name:        o.Network,
 		Plugins: []plugin{{
-			Type: PluginName, Socket: o.Socket, StateDir: o.StateDir, MTU: o.MTU, LogLevel: o.LogLevel,
+			Type: PluginName, Socket: o.Socket, StateDir: o.StateDir, MTU: o.MTU, LogLevel: o.LogLevel, IPAM: o.IPAM,
 		}},
 	}
 	for name, value := range o.Sysctls {

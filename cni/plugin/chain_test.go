@@ -18,12 +18,15 @@ import (
 	"github.com/manul-net/manul/cni/conflist"
 )
 
-// standardPlugins builds the CNI project's plugins that come with the agent.
-func standardPlugins(t *testing.T) string {
+// standardPlugins builds plugins of the CNI project.
+func standardPlugins(t *testing.T, names ...string) string {
 	t.Helper()
 	dir := t.TempDir()
-	const module = "github.com/containernetworking/plugins/plugins/meta/"
-	build := exec.CommandContext(t.Context(), "go", "-C", "../../hack/cniplugins", "build", "-o", dir+"/", module+"portmap", module+"tuning")
+	args := []string{"-C", "../../hack/cniplugins", "build", "-o", dir + "/"}
+	for _, name := range names {
+		args = append(args, "github.com/containernetworking/plugins/plugins/"+name)
+	}
+	build := exec.CommandContext(t.Context(), "go", args...)
 	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("building plugins: %v: %s", err, out)
@@ -35,7 +38,7 @@ func standardPlugins(t *testing.T) string {
 func TestHostPortsAndSysctls(t *testing.T) {
 	w := newWorld(t)
 	w.serve()
-	plugins := standardPlugins(t)
+	plugins := standardPlugins(t, "meta/portmap", "meta/tuning")
 	data, err := conflist.Render(conflist.Options{Socket: w.socket, StateDir: w.dir, Sysctls: map[string]string{"net.core.somaxconn": "777"}})
 	w.ok(err)
 	file := filepath.Join(w.dir, conflist.FileName)

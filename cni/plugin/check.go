@@ -58,7 +58,10 @@ func (c *call) check(prev *types100.Result) error {
 		return mismatch("%v", err)
 	}
 	defer pod.Close() // only looked at
-	return a.verify(pod)
+	if err := a.verify(pod); err != nil {
+		return err
+	}
+	return c.tell(ctx, "CHECK")
 }
 
 func mismatch(format string, args ...any) error {

@@ -14,6 +14,7 @@ import (
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/containernetworking/cni/pkg/version"
 
+	"github.com/manul-net/manul/cni/conflist"
 	"github.com/manul-net/manul/cni/protocol"
 )
 
@@ -27,6 +28,9 @@ type config struct {
 	StateDir string `json:"stateDir"`
 	MTU      int    `json:"mtu"`
 	LogLevel string `json:"logLevel"`
+
+	// IPAM says who gives addresses: the agent, without it, or another plugin.
+	IPAM json.RawMessage `json:"ipam"`
 
 	// Every plugin's, by the specification.
 	CNIVersion       string               `json:"cniVersion"`
@@ -43,6 +47,7 @@ type config struct {
 	Attachments json.RawMessage `json:"cni.dev/attachments"`
 
 	level slog.Level
+	ipam  conflist.IPAM
 }
 
 func parseConfig(data []byte) (*config, error) {
@@ -68,6 +73,9 @@ func parseConfig(data []byte) (*config, error) {
 		if err := c.level.UnmarshalText([]byte(c.LogLevel)); err != nil {
 			return nil, configError("logLevel: got %q, want debug, info, warn or error", c.LogLevel)
 		}
+	}
+	if c.ipam, err = conflist.ParseIPAM(c.IPAM); err != nil {
+		return nil, configError("%v", err)
 	}
 	return c, nil
 }

@@ -40,7 +40,16 @@ func (c *call) del() error {
 	if err := removeInterface(c.attachment, c.netns, hostName); err != nil {
 		return err
 	}
-	return c.release()
+	return c.releaseAll()
+}
+
+// releaseAll gives the attachment's addresses back to the agent, and then to the IPAM plugin that gave them, which may give them to the next
+// pod at once.
+func (c *call) releaseAll() error {
+	if err := c.release(); err != nil {
+		return err
+	}
+	return c.giveBack()
 }
 
 // release gives the attachment's addresses back to the agent, or leaves word on disk when no agent answers.

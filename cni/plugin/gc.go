@@ -44,5 +44,8 @@ func (c *call) gc() error {
 	}
 	ctx, cancel := context.WithTimeoutCause(context.Background(), callTimeout, fmt.Errorf("no answer within %v", callTimeout))
 	defer cancel()
-	return c.client.GC(ctx, req)
+	if err := c.client.GC(ctx, req); err != nil {
+		return err
+	}
+	return c.passOn(ctx, "GC")
 }

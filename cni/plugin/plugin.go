@@ -48,6 +48,8 @@ type plugin struct {
 // call is what every call has to know.
 type call struct {
 	*config
+	// stdin is the configuration as it came.
+	stdin  []byte
 	log    *slog.Logger
 	client protocol.Client
 	// attachment and pod are empty in STATUS and GC.
@@ -62,7 +64,7 @@ func (p plugin) parse(args *skel.CmdArgs) (*call, error) {
 		return nil, err
 	}
 	return &call{
-		config: c, log: c.logger(p.stderr).With("container", args.ContainerID), client: protocol.Client{Socket: c.Socket},
+		config: c, stdin: args.StdinData, log: c.logger(p.stderr).With("container", args.ContainerID), client: protocol.Client{Socket: c.Socket},
 		attachment: protocol.Attachment{ContainerID: args.ContainerID, IfName: args.IfName},
 		pod:        parseArgs(args.Args), netns: args.Netns,
 	}, nil
@@ -77,7 +79,7 @@ func (p plugin) status(args *skel.CmdArgs) error {
 	defer cancel()
 	err = c.client.Status(ctx)
 	if err == nil {
-		return nil
+		return c.passOn(ctx, "STATUS")
 	}
 	// The specification knows two answers. Without an agent existing pods go on as they are.
 	code := protocol.CodeNotAvailable

@@ -2,6 +2,7 @@ package plugin
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha1"
 	"encoding/hex"
@@ -66,6 +67,8 @@ type world struct {
 	// addTimeout of the server, 0 for its own.
 	addTimeout time.Duration
 	stop       func() // ends the server and waits for it
+	// plugins is the folder of other plugins, ipam the section of the configuration; empty: none.
+	plugins, ipam string
 }
 
 func newWorld(t testing.TB, addrs ...string) *world {
@@ -168,7 +171,7 @@ func (p *testPod) hostName() string { return interfaceName("default", p.name) }
 
 func (p *testPod) env() []string {
 	return []string{
-		"CNI_CONTAINERID=" + p.id, "CNI_IFNAME=eth0", "CNI_NETNS=" + p.netns.Path(), "CNI_PATH=/nowhere",
+		"CNI_CONTAINERID=" + p.id, "CNI_IFNAME=eth0", "CNI_NETNS=" + p.netns.Path(), "CNI_PATH=" + cmp.Or(p.w.plugins, "/nowhere"), "PATH=" + os.Getenv("PATH"),
 		"CNI_ARGS=IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=" + p.name + ";K8S_POD_UID=uid-" + p.name,
 	}
 }
@@ -210,6 +213,9 @@ func (w *world) config(version string, more ...any) []byte {
 			continue
 		}
 		c[more[i].(string)] = more[i+1]
+	}
+	if w.ipam != "" {
+		c["ipam"] = json.RawMessage(w.ipam)
 	}
 	data, err := json.Marshal(c)
 	w.ok(err)
@@ -287,6 +293,9 @@ type fakeAgent struct {
 	block chan struct{} // when set, Add waits for it
 	mtu   int
 	mac   string // that pods ask for
+	// podCIDRs of the node; asked is the last request.
+	podCIDRs []netip.Prefix
+	asked    protocol.AddRequest
 }
 
 func newFakeAgent(first ...string) *fakeAgent {
@@ -319,6 +328,7 @@ func (a *fakeAgent) Add(ctx context.Context, r protocol.AddRequest) (protocol.Ad
 	if a.fail != nil {
 		return protocol.AddResult{}, a.fail
 	}
+	a.asked = r
 	if held, ok := a.holds[r.Attachment]; ok {
 		return held, nil
 	}
@@ -326,7 +336,11 @@ func (a *fakeAgent) Add(ctx context.Context, r protocol.AddRequest) (protocol.Ad
 	if r.MTU != 0 {
 		res.MTU = r.MTU
 	}
+	res.Addresses = r.Given
 	for i := range a.next {
+		if len(r.Given) > 0 {
+			break
+		}
 		res.Addresses = append(res.Addresses, a.next[i])
 		a.next[i] = a.next[i].Next()
 	}
@@ -350,6 +364,10 @@ func (a *fakeAgent) Check(_ context.Context, r protocol.CheckRequest) (protocol.
 		return held, protocol.Errorf(protocol.CodeUnknownAttachment, "container %s is not known", r.ContainerID)
 	}
 	return held, nil
+}
+
+func (a *fakeAgent) DescribeNode(context.Context) (protocol.NodeResult, error) {
+	return protocol.NodeResult{PodCIDRs: a.podCIDRs}, nil
 }
 
 func (a *fakeAgent) Status(context.Context) error {

@@ -56,6 +56,18 @@ func (c Client) GC(ctx context.Context, r GCRequest) error {
 	return err
 }
 
+// Node asks what IPAM plugins need to know of the node.
+func (c Client) Node(ctx context.Context) (NodeResult, error) {
+	resp, err := c.do(ctx, &Request{Version: Version, Node: &NodeRequest{}})
+	if err != nil {
+		return NodeResult{}, err
+	}
+	if resp.Node == nil {
+		return NodeResult{}, Errorf(CodeDecoding, "reading answer: node: missing")
+	}
+	return *resp.Node, nil
+}
+
 // Listening tells whether an agent takes connections. It may be too early for it to answer.
 func (c Client) Listening(ctx context.Context) bool {
 	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", c.Socket)

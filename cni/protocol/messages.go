@@ -15,6 +15,9 @@ const (
 	// MaxAddresses bounds the addresses of one interface.
 	MaxAddresses = 16
 
+	// MaxPools bounds the pools of a family that a network configuration names.
+	MaxPools = 16
+
 	// MaxAttachments bounds the attachments that one GC may list.
 	MaxAttachments = 8192
 
@@ -48,13 +51,16 @@ type Request struct {
 	Check  *CheckRequest  `json:"check,omitempty"`
 	Status *StatusRequest `json:"status,omitempty"`
 	GC     *GCRequest     `json:"gc,omitempty"`
+	Node   *NodeRequest   `json:"node,omitempty"`
 }
 
 // Response is the agent's answer. Result answers Add and Check; an answer without Error means success.
 type Response struct {
 	Version int        `json:"version"`
 	Result  *AddResult `json:"result,omitempty"`
-	Error   *Error     `json:"error,omitempty"`
+	// Node answers Node.
+	Node  *NodeResult `json:"node,omitempty"`
+	Error *Error      `json:"error,omitempty"`
 }
 
 // Attachment is one interface of one container, as CNI identifies it.
@@ -77,6 +83,25 @@ type AddRequest struct {
 	PodUID       string `json:"podUID,omitempty"`
 	// MTU that the network configuration demands, bytes. 0: the agent decides.
 	MTU int `json:"mtu,omitempty"`
+	// Pools that the network configuration has pods take addresses from. Absent: it says nothing of that.
+	Pools *Pools `json:"pools,omitempty"`
+	// Given are the addresses that an IPAM plugin gave to the attachment. None: the agent gives addresses.
+	Given []netip.Addr `json:"given,omitempty"`
+}
+
+// Pools are those that a network configuration names for the pods of a node. What a pod or its namespace names counts before.
+type Pools struct {
+	// IPv4 and IPv6 are names or CIDRs of pools; none: those that serve every pod.
+	IPv4 []string `json:"ipv4,omitempty"`
+	IPv6 []string `json:"ipv6,omitempty"`
+	// NoIPv4 and NoIPv6: pods get no address of the family.
+	NoIPv4 bool `json:"noIPv4,omitempty"`
+	NoIPv6 bool `json:"noIPv6,omitempty"`
+}
+
+// Silent tells whether the network configuration leaves everything to pods, namespaces and pools.
+func (p *Pools) Silent() bool {
+	return p == nil || len(p.IPv4)+len(p.IPv6) == 0 && !p.NoIPv4 && !p.NoIPv6
 }
 
 // CheckRequest asks what an attachment should look like.
@@ -104,6 +129,15 @@ type StatusRequest struct{}
 // GCRequest lists every attachment that the runtime still knows; what the agent holds for any other is to be released.
 type GCRequest struct {
 	Valid []Attachment `json:"valid"`
+}
+
+// NodeRequest asks what IPAM plugins need to know of the node.
+type NodeRequest struct{}
+
+// NodeResult answers a NodeRequest.
+type NodeResult struct {
+	// PodCIDRs are those that Kubernetes allotted to the node.
+	PodCIDRs []netip.Prefix `json:"podCIDRs,omitempty"`
 }
 
 // AddResult describes an attachment. It holds until DEL: Check gives the same.

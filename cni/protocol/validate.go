@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -45,8 +46,11 @@ func (r *Request) Validate() error {
 	if r.GC != nil {
 		ops = append(ops, r.GC)
 	}
+	if r.Node != nil {
+		ops = append(ops, r.Node)
+	}
 	if len(ops) != 1 {
-		return Errorf(CodeInvalidRequest, "request: got %d operations, want exactly one of add, del, check, status, gc", len(ops))
+		return Errorf(CodeInvalidRequest, "request: got %d operations, want exactly one of add, del, check, status, gc, node", len(ops))
 	}
 	return ops[0].Validate()
 }
@@ -64,8 +68,43 @@ func (r *AddRequest) Validate() error {
 	if r.MTU != 0 && (r.MTU < minMTU || r.MTU > maxMTU) {
 		return Errorf(CodeInvalidRequest, "mtu: got %d, want 0 (automatic) or %d to %d", r.MTU, minMTU, maxMTU)
 	}
+	if len(r.Given) > MaxAddresses {
+		return Errorf(CodeInvalidRequest, "given: got %d addresses, want at most %d", len(r.Given), MaxAddresses)
+	}
+	if err := usable("given", CodeInvalidRequest, r.Given); err != nil {
+		return err
+	}
+	if r.Pools != nil {
+		if err := r.Pools.Validate(); err != nil {
+			return err
+		}
+	}
 	return podAttachment(&r.Attachment, r.Netns, r.PodNamespace, r.PodName, r.PodUID)
 }
+
+// Validate reports the first member that is unusable, by name.
+func (p *Pools) Validate() error {
+	for _, f := range []struct {
+		field string
+		pools []string
+	}{{"pools.ipv4", p.IPv4}, {"pools.ipv6", p.IPv6}} {
+		if len(f.pools) > MaxPools {
+			return Errorf(CodeInvalidRequest, "%s: got %d pools, want at most %d", f.field, len(f.pools), MaxPools)
+		}
+		for i, pool := range f.pools {
+			if pool == "" || len(pool) > maxPodName {
+				return Errorf(CodeInvalidRequest, "%s[%d]: got %.64q, want the name or the CIDR of an IPPool", f.field, i, pool)
+			}
+		}
+	}
+	if p.NoIPv4 && p.NoIPv6 {
+		return Errorf(CodeInvalidRequest, "pools: noIPv4 and noIPv6 are both set; no address would be left")
+	}
+	return nil
+}
+
+// Validate accepts every NodeRequest.
+func (r *NodeRequest) Validate() error { return nil }
 
 // Validate reports the first member that is unusable, by name.
 func (r *CheckRequest) Validate() error {
@@ -108,19 +147,12 @@ func (r *AddResult) Validate() error {
 	if n := len(r.Addresses); n < 1 || n > MaxAddresses {
 		return Errorf(CodeDecoding, "addresses: got %d, want 1 to %d", n, MaxAddresses)
 	}
+	if err := usable("addresses", CodeDecoding, r.Addresses); err != nil {
+		return err
+	}
 	least := minMTU
-	seen := make(map[netip.Addr]bool, len(r.Addresses))
-	for i, a := range r.Addresses {
-		if !a.IsGlobalUnicast() || a.Is4In6() || a.Zone() != "" {
-			return Errorf(CodeDecoding, "addresses[%d]: got %s, want a global unicast address", i, a)
-		}
-		if seen[a] {
-			return Errorf(CodeDecoding, "addresses[%d]: %s is there twice", i, a)
-		}
-		seen[a] = true
-		if a.Is6() {
-			least = minMTUIPv6
-		}
+	if slices.ContainsFunc(r.Addresses, netip.Addr.Is6) {
+		least = minMTUIPv6
 	}
 	if r.HardwareAddress != "" {
 		if mac, err := net.ParseMAC(r.HardwareAddress); err != nil || len(mac) != 6 || mac[0]&1 != 0 {
@@ -129,6 +161,21 @@ func (r *AddResult) Validate() error {
 	}
 	if r.MTU < least || r.MTU > maxMTU {
 		return Errorf(CodeDecoding, "mtu: got %d, want %d to %d", r.MTU, least, maxMTU)
+	}
+	return nil
+}
+
+// usable reports the first address that a pod can't have.
+func usable(field string, code uint, addrs []netip.Addr) error {
+	seen := make(map[netip.Addr]bool, len(addrs))
+	for i, a := range addrs {
+		if !a.IsGlobalUnicast() || a.Is4In6() || a.Zone() != "" {
+			return Errorf(code, "%s[%d]: got %s, want a global unicast address", field, i, a)
+		}
+		if seen[a] {
+			return Errorf(code, "%s[%d]: %s is there twice", field, i, a)
+		}
+		seen[a] = true
 	}
 	return nil
 }

@@ -115,6 +115,7 @@ func ofAddresses() predicate.TypedFuncs[*v1alpha1.NodeState] {
 		before, after := e.ObjectOld, e.ObjectNew
 		return before.Generation != after.Generation ||
 			!equality.Semantic.DeepEqual(before.Status.Leases, after.Status.Leases) ||
+			!equality.Semantic.DeepEqual(before.Status.Network, after.Status.Network) ||
 			!equality.Semantic.DeepEqual(before.Status.Endpoints, after.Status.Endpoints)
 	}}
 }

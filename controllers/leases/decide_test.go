@@ -151,6 +151,38 @@ func TestDecideSeesWhichPoolsAreAskedFor(t *testing.T) {
 	}
 }
 
+// What a node's network configuration asks for counts as if its pods did; where an IPAM plugin gives addresses, nothing is leased for them.
+func TestDecideHeedsTheNetworkConfiguration(t *testing.T) {
+	manual := func(s *v3.IPPoolSpec) { s.AssignmentMode = v3.AssignmentManual }
+	for _, test := range []struct {
+		name    string
+		network *v1alpha1.NetworkStatus
+		want    string
+	}{
+		{"it says nothing", nil, "10.48.0.0/16"},
+		{"it names a pool", &v1alpha1.NetworkStatus{Asks: []v1alpha1.PoolsAsk{{Pools: []string{"10.60.0.0/24"}, Endpoints: 70}}}, "10.60.0.0/24 10.60.0.0/24"},
+		{"a plugin gives addresses", &v1alpha1.NetworkStatus{External: true}, ""},
+	} {
+		node := v1alpha1.NodeState{ObjectMeta: metav1.ObjectMeta{Name: "n1"}}
+		for i := range 70 {
+			node.Spec.Endpoints = append(node.Spec.Endpoints, v1alpha1.Endpoint{ID: fmt.Sprintf("x/%02d", i)})
+		}
+		node.Status.Network = test.network
+		s := &state{
+			pools: []v3.IPPool{pool("a", "10.48.0.0/16", nil), pool("m", "10.60.0.0/24", manual)},
+			nodes: nodes("n1"), settings: standardSettings(), demand: map[string]int{"n1": 70}, nodeStates: []v1alpha1.NodeState{node},
+		}
+		given(s, lease("10.48.0.0/26", "10.48.0.0/16", "n1"))
+		var got []string
+		for _, l := range decide(s).lease {
+			got = append(got, l.Pool.String())
+		}
+		if strings.Join(got, " ") != test.want {
+			t.Errorf("%s: leases of blocks of %v, want %s", test.name, got, test.want)
+		}
+	}
+}
+
 func TestDecideTakesBack(t *testing.T) {
 	s := &state{pools: []v3.IPPool{pool("a", "10.48.0.0/16", nil)}, nodes: nodes("n1"), settings: standardSettings()}
 	stays, goes := lease("10.48.0.0/26", "10.48.0.0/16", "n1"), lease("10.48.0.64/26", "10.48.0.0/16", "gone")

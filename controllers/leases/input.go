@@ -310,6 +310,7 @@ func (s *state) wishes() map[string]wishes {
 			uid, holds := holders[e.ID]
 			w.add(&e.Addresses, holds && (uid == "" || uid == e.UID))
 		}
+		w.addNetwork(s.nodeStates[i].Status.Network, len(s.nodeStates[i].Spec.Endpoints))
 		out[s.nodeStates[i].Name] = w
 	}
 	return out
@@ -355,6 +356,36 @@ func (w *wishes) add(r *v1alpha1.AddressRequest, holds bool) {
 			w.asked[at].Endpoints++
 		}
 	}
+}
+
+// addNetwork counts what the node's network configuration has its pods ask for: pools in place of those that serve every pod, or nothing,
+// for an IPAM plugin gives them addresses.
+func (w *wishes) addNetwork(n *v1alpha1.NetworkStatus, endpoints int) {
+	if n == nil {
+		return
+	}
+	if n.External {
+		w.endpoints = max(w.endpoints, endpoints)
+	}
+	most := 0
+	for _, ask := range n.Asks {
+		var pools []netip.Prefix
+		for _, text := range ask.Pools {
+			if pool, err := netip.ParsePrefix(text); err == nil {
+				pools = append(pools, pool)
+			}
+		}
+		if len(pools) == 0 {
+			continue
+		}
+		most = max(most, int(ask.Endpoints))
+		at := slices.IndexFunc(w.asked, func(a ipam.Ask) bool { return slices.Equal(a.Pools, pools) })
+		if at < 0 {
+			at, w.asked = len(w.asked), append(w.asked, ipam.Ask{Pools: pools})
+		}
+		w.asked[at].Endpoints += int(ask.Endpoints)
+	}
+	w.endpoints = min(w.endpoints+most, max(w.endpoints, endpoints))
 }
 
 // leases are those of the objects and those that were just made.

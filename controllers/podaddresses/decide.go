@@ -67,7 +67,7 @@ func troublesOf(s *v1alpha1.NodeState) []trouble {
 		switch {
 		case has[e.UID]:
 			continue // what it has stays its own, whatever its annotations say now
-		case e.Addresses.Impossible != "":
+		case e.Addresses.Impossible != "" && (!e.Addresses.Unserved || s.Status.Network == nil):
 			t.settled, t.message = true, e.Addresses.Impossible
 			if strings.HasPrefix(t.message, "annotation ") {
 				t.reason = ReasonAnnotation
@@ -87,9 +87,16 @@ func troublesOf(s *v1alpha1.NodeState) []trouble {
 	return out
 }
 
-// poolsFor are the pools from which an endpoint may have an address: those that it is to take from, or those of the node's blocks.
+// poolsFor are the pools from which an endpoint may have an address: those that it is to take from, or those that the node's
+// network configuration has pods ask for, or those of the node's blocks.
 func poolsFor(s *v1alpha1.NodeState, e *v1alpha1.Endpoint) []netip.Prefix {
 	texts := slices.Clone(e.Addresses.Pools)
+	if n := s.Status.Network; n != nil && len(n.Asks) > 0 && !e.Addresses.NamedIPv4 && !e.Addresses.NamedIPv6 {
+		texts = nil
+		for i := range n.Asks {
+			texts = append(texts, n.Asks[i].Pools...)
+		}
+	}
 	if len(texts) == 0 {
 		for i := range s.Spec.Blocks {
 			texts = append(texts, s.Spec.Blocks[i].Pool)

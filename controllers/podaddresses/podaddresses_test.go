@@ -31,6 +31,12 @@ func state(request v1alpha1.AddressRequest, failure string, floating ...v1alpha1
 	return s
 }
 
+// told has the node's network configuration speak of pools.
+func told(s *v1alpha1.NodeState) *v1alpha1.NodeState {
+	s.Status.Network = &v1alpha1.NetworkStatus{Asks: []v1alpha1.PoolsAsk{{Pools: []string{"10.49.0.0/24"}}}}
+	return s
+}
+
 func pools() []v3.IPPool {
 	pool := func(name, cidr string) v3.IPPool {
 		return v3.IPPool{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: v3.IPPoolSpec{CIDR: cidr}}
@@ -62,6 +68,13 @@ func TestTroubles(t *testing.T) {
 		},
 		"no pool serves the pod": {
 			state(v1alpha1.AddressRequest{Impossible: "no enabled IPPool serves it"}, ""), []string{"NoAddress: no enabled IPPool serves it"},
+		},
+		"no pool serves the pod, but its network configuration names one": {
+			told(state(v1alpha1.AddressRequest{Impossible: "no enabled IPPool serves it", Unserved: true}, "")), nil,
+		},
+		"the network configuration names a pool that is not there": {
+			told(state(v1alpha1.AddressRequest{Impossible: "no enabled IPPool serves it", Unserved: true}, "ipam.ipv4_pools: there is no IPPool x")),
+			[]string{"NoAddress: ipam.ipv4_pools: there is no IPPool x; IPPool large (10.49.0.0/24) has 0 of 256 addresses in use"},
 		},
 		"an address that is taken": {
 			state(v1alpha1.AddressRequest{Fixed: []string{"10.48.0.1"}}, "address 10.48.0.1 is in use by a/b: delete that pod"),

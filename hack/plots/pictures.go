@@ -83,7 +83,7 @@ func changes(f measured.Figures) []line {
 		{"peer gains a label -> first connection accepted", "peer gains a label"},
 	} {
 		l := line{name: figure.name}
-		for _, n := range []float64{1, 1_000, 10_000} {
+		for _, n := range []float64{1, 1_000, 5_000, 10_000} {
 			row := figure.row
 			if n > 1 {
 				row = strconv.Itoa(int(n)) + " policies: " + row

@@ -63,15 +63,17 @@ func (c *Cluster) request(e *endpoint) v1alpha1.AddressRequest {
 	}
 	if len(v4)+len(v6) == 0 {
 		pools, problem := c.automaticPools(e.node, e.namespace)
-		return v1alpha1.AddressRequest{Pools: pools, Impossible: problem}
+		return v1alpha1.AddressRequest{Pools: pools, Impossible: problem, Unserved: problem != ""}
 	}
+	out := v1alpha1.AddressRequest{NamedIPv4: len(v4) > 0, NamedIPv6: len(v6) > 0}
 	// A family of which the annotations say nothing comes from the pools that serve every pod.
 	for _, cidr := range c.servingPools(e.node, e.namespace) {
 		if is4 := cidr.Addr().Is4(); is4 && len(v4) == 0 || !is4 && len(v6) == 0 {
 			v6 = append(v6, cidr.String())
 		}
 	}
-	return v1alpha1.AddressRequest{Pools: append(v4, v6...)}
+	out.Pools = slices.Concat(v4, v6)
+	return out
 }
 
 // fixed is the request for the addresses of an annotation, and no others.

@@ -114,16 +114,22 @@ func (c *Cluster) renderNetwork(n *node) v1alpha1.NodeNetworkSpec {
 	for _, b := range n.leased() {
 		spec.Blocks = append(spec.Blocks, b.Block.String())
 	}
+	cidrs, given := n.externalAddresses()
+	for _, cidr := range cidrs {
+		if !slices.Contains(spec.Blocks, cidr.String()) {
+			spec.Blocks = append(spec.Blocks, cidr.String())
+		}
+	}
 	for _, loan := range n.loans() {
 		spec.Borrowed = append(spec.Borrowed, loan.Address.String())
 	}
-	spec.Single = c.singleOn(n)
+	spec.Single = c.singleOn(n, given)
 	return spec
 }
 
 func (c *Cluster) renderState(n *node) v1alpha1.NodeStateSpec {
 	felix := c.felixFor(n)
-	spec := v1alpha1.NodeStateSpec{Pools: c.renderPools(), BGP: c.routes.BGP(n.name), Inquiry: c.inquiryFor(n.name), Settings: c.agentSettings(n, &felix)}
+	spec := v1alpha1.NodeStateSpec{PodCIDRs: n.podCIDRs, Pools: c.renderPools(), BGP: c.routes.BGP(n.name), Inquiry: c.inquiryFor(n.name), Settings: c.agentSettings(n, &felix)}
 	spec.Settings.IPAMCooldownSeconds = c.cooldown
 	if n.exists {
 		c.encapsulate(spec.Pools, &felix.tunnels)

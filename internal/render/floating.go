@@ -191,10 +191,10 @@ func (c *Cluster) renderFloating(e *endpoint) []v1alpha1.FloatingAddress {
 	return out
 }
 
-// singleOn are the single addresses that lie behind a node beside its blocks, in order: floating ones, and those without address
-// management.
-func (c *Cluster) singleOn(n *node) []string {
-	var addrs []netip.Addr
+// singleOn are the single addresses that lie behind a node beside its blocks, in order: floating ones, those without address
+// management, and some that IPAM plugins gave.
+func (c *Cluster) singleOn(n *node, given []netip.Addr) []string {
+	addrs := slices.Clone(given)
 	for _, e := range n.endpoints {
 		for _, addr := range e.floating {
 			if owner, _ := c.floatingOwner(e, addr); owner == e {

@@ -221,9 +221,12 @@ func (c *Cluster) observeNodeState(o *v1alpha1.NodeState) {
 		holds[s.ID] = s
 	}
 	if !maps.EqualFunc(holds, n.holds, func(a, b v1alpha1.EndpointStatus) bool {
-		return a.UID == b.UID && slices.Equal(a.Addresses, b.Addresses)
+		return a.UID == b.UID && slices.Equal(a.Addresses, b.Addresses) && a.External == b.External
 	}) {
 		c.touch(KindNodeEndpoints, n.name)
+		if anyExternal(holds) || anyExternal(n.holds) {
+			c.touch(KindNodeNetwork, n.name)
+		}
 		c.floatingHeld(n, n.holds, holds)
 	}
 	n.holds = holds
@@ -285,6 +288,42 @@ func (n *node) addressesOf(e *endpoint) []string {
 		return nil
 	}
 	return held.Addresses
+}
+
+func anyExternal(holds map[string]v1alpha1.EndpointStatus) bool {
+	for _, held := range holds {
+		if held.External {
+			return true
+		}
+	}
+	return false
+}
+
+// externalAddresses are those that IPAM plugins gave to the node's pods: the CIDRs among those allotted to the node in which there are some,
+// in order, and those that lie outside them, in no order.
+func (n *node) externalAddresses() (cidrs []netip.Prefix, others []netip.Addr) {
+	var allotted []netip.Prefix
+	for _, text := range n.podCIDRs {
+		if cidr, err := netip.ParsePrefix(text); err == nil {
+			allotted = append(allotted, cidr.Masked())
+		}
+	}
+	for _, held := range n.holds {
+		if !held.External {
+			continue
+		}
+		for _, addr := range parseAddresses(held.Addresses) {
+			i := slices.IndexFunc(allotted, func(p netip.Prefix) bool { return p.Contains(addr) })
+			switch {
+			case i < 0:
+				others = append(others, addr)
+			case !slices.Contains(cidrs, allotted[i]):
+				cidrs = append(cidrs, allotted[i])
+			}
+		}
+	}
+	slices.SortFunc(cidrs, comparePrefixes)
+	return cidrs, others
 }
 
 // Demand returns how many endpoints each node has, for leasing blocks. A node without endpoints counts 0.

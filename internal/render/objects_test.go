@@ -157,6 +157,7 @@ blocks:
   pool: 10.48.0.0/16
 endpoints:
 - addresses:
+    namedIPv4: true
     pools:
     - 10.60.0.0/16
     - 10.70.0.0/16
@@ -187,9 +188,15 @@ endpoints:
   uid: unlucky
 pools:
 - cidr: 10.48.0.0/16
+  names:
+  - default
   natOutgoing: true
 - cidr: 10.60.0.0/16
+  names:
+  - special
 - cidr: 10.70.0.0/16
+  names:
+  - zone
 settings:
   allowIPIPFromPods: true
   endpointToHostAction: Accept

@@ -1,6 +1,7 @@
 package render
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 
@@ -196,25 +197,46 @@ func (c *Cluster) touchNodeStates() {
 
 func encapsulates(mode v3.EncapMode) bool { return mode != "" && mode != v3.EncapNever }
 
+// notForPods says why pods get no new addresses from the pool; "" when they do.
+func (p *pool) notForPods() string {
+	switch {
+	case p.disabled:
+		return "is disabled"
+	case !p.forPods:
+		return "has allowedUses without Workload"
+	}
+	return ""
+}
+
 // renderPools are all pools, in order of their CIDRs. Should two pools have one CIDR, it is masqueraded, or kept out of BGP, if either
 // says so.
 func (c *Cluster) renderPools() []v1alpha1.Pool {
-	all := make([]pool, 0, len(c.pools))
-	for _, p := range c.pools {
-		all = append(all, p)
+	type named struct {
+		pool
+		name string
 	}
-	slices.SortFunc(all, func(a, b pool) int { return comparePrefixes(a.cidr, b.cidr) })
+	all := make([]named, 0, len(c.pools))
+	for name, p := range c.pools {
+		all = append(all, named{p, name})
+	}
+	slices.SortFunc(all, func(a, b named) int {
+		return cmp.Or(comparePrefixes(a.cidr, b.cidr), cmp.Compare(a.name, b.name))
+	})
 	var out []v1alpha1.Pool
 	for i, p := range all {
 		if i > 0 && all[i-1].cidr == p.cidr {
 			last := &out[len(out)-1]
+			last.Names = append(last.Names, p.name)
+			if p.notForPods() == "" {
+				last.NotForPods = ""
+			}
 			last.NATOutgoing = last.NATOutgoing || p.nat
 			last.DisableBGPExport = last.DisableBGPExport || p.unexported
 			last.RoutesByBGP = last.RoutesByBGP && c.routes.RoutesByBGP(p.ipip, p.vxlan)
 			continue
 		}
 		out = append(out, v1alpha1.Pool{
-			CIDR: p.cidr.String(), NATOutgoing: p.nat,
+			CIDR: p.cidr.String(), Names: []string{p.name}, NotForPods: p.notForPods(), NATOutgoing: p.nat,
 			DisableBGPExport: p.unexported, RoutesByBGP: c.routes.RoutesByBGP(p.ipip, p.vxlan),
 		})
 	}

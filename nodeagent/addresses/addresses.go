@@ -137,6 +137,21 @@ func (a Given) Allocate(endpoint, uid string, request v1alpha1.AddressRequest) (
 	return a.Allocator.Allocate(ipam.Owner{Endpoint: endpoint, UID: uid}, r)
 }
 
+// Take is part of agent.Addresses.
+func (a Given) Take(endpoint, uid string, addrs []netip.Addr, attachment string) error {
+	return a.Allocator.Take(ipam.Owner{Endpoint: endpoint, UID: uid}, addrs, attachment)
+}
+
+// External is part of agent.Addresses.
+func (a Given) External(endpoint, uid string) bool {
+	return a.Allocator.External(ipam.Owner{Endpoint: endpoint, UID: uid})
+}
+
+// Drop is part of agent.Addresses.
+func (a Given) Drop(endpoint, uid string) (bool, error) {
+	return a.Allocator.Drop(ipam.Owner{Endpoint: endpoint, UID: uid})
+}
+
 // AllocateTunnel is part of agent.Addresses.
 func (a Given) AllocateTunnel(owner, pool string) (netip.Addr, error) {
 	cidr, err := netip.ParsePrefix(pool)
@@ -214,6 +229,15 @@ func (None) Adopt([]v1alpha1.EndpointStatus) error { return nil }
 func (None) Allocate(string, string, v1alpha1.AddressRequest) ([]netip.Addr, error) {
 	return nil, errNoPods
 }
+
+// Take is part of agent.Addresses.
+func (None) Take(string, string, []netip.Addr, string) error { return errNoPods }
+
+// External is part of agent.Addresses.
+func (None) External(string, string) bool { return false }
+
+// Drop is part of agent.Addresses.
+func (None) Drop(string, string) (bool, error) { return false, nil }
 
 // AllocateTunnel is part of agent.Addresses.
 func (None) AllocateTunnel(string, string) (netip.Addr, error) { return netip.Addr{}, errNoPods }

@@ -24,6 +24,12 @@ type Addresses interface {
 	Adopt(before []v1alpha1.EndpointStatus) error
 	// Allocate gives a pod its addresses: the same for the same UID.
 	Allocate(endpoint, uid string, request v1alpha1.AddressRequest) ([]netip.Addr, error)
+	// Take notes that the pod has the addresses that an IPAM plugin gave to an attachment, in place of those that it had.
+	Take(endpoint, uid string, addrs []netip.Addr, attachment string) error
+	// External tells whether an IPAM plugin gave the pod's addresses.
+	External(endpoint, uid string) bool
+	// Drop lets go of the addresses of a pod without attachments, and tells whether it did.
+	Drop(endpoint, uid string) (bool, error)
 	// AllocateTunnel gives an end of a tunnel its address out of the blocks of one pool: the same for the same owner, which no pod
 	// is named like.
 	AllocateTunnel(owner, pool string) (netip.Addr, error)
@@ -61,21 +67,30 @@ func (a *Agent) giveAddresses() {
 	a.takeLeases(spec)
 	uids := make([]string, 0, len(spec.Endpoints))
 	problems := map[string]error{}
+	given := a.givenByPlugins()
+	asks := asks{}
 	for i := range spec.Endpoints {
 		e := &spec.Endpoints[i]
 		uids = append(uids, string(e.UID))
-		if _, ok := a.held[owner{e.ID, string(e.UID)}]; ok {
+		_, has := a.held[owner{e.ID, string(e.UID)}]
+		w := given[e.ID]
+		if w == nil && has {
+			asks.add(a, e, has)
 			continue
 		}
-		if err := a.allocate(e); err != nil {
+		gave, err := a.give(e, w)
+		asks.add(a, e, gave)
+		if err != nil {
 			problems[e.ID] = err
 			if old := a.addressErrors[e.ID]; old == nil || old.Error() != err.Error() {
 				a.Log.Warn("no address for pod", "pod", e.ID, "error", err)
 			}
 			continue
 		}
-		a.pending.urgent = true
+		a.pending.urgent = a.pending.urgent || gave
 	}
+	a.network.asks = asks.list()
+	a.forgetPools(spec)
 	uids = a.giveTunnelAddresses(uids)
 	// A checkpoint may be older than the newest pods: their addresses must not be let go of.
 	if a.synced[source.NodeState] {
@@ -135,12 +150,27 @@ func (a *Agent) leaseStatus() []v1alpha1.LeaseStatus {
 	return list
 }
 
-func (a *Agent) allocate(e *v1alpha1.Endpoint) error {
-	if e.Addresses.Impossible != "" {
-		return impossibleError(e.Addresses.Impossible)
+// give has a pod get its addresses: those that an IPAM plugin gave to an ADD that waits, or else some of the node's blocks. It tells
+// whether the pod has any now.
+func (a *Agent) give(e *v1alpha1.Endpoint, w *waiter) (bool, error) {
+	external := w != nil || a.ExternalIPAM
+	request, err := e.Addresses, error(nil)
+	if !external {
+		request, _, err = a.requestFor(e)
 	}
-	_, err := a.Addresses.Allocate(e.ID, string(e.UID), e.Addresses)
-	return err
+	switch {
+	case err != nil:
+		return false, err
+	case request.Impossible != "" && (!external || !request.Unserved):
+		return false, impossibleError(request.Impossible)
+	case w != nil:
+		err = a.Addresses.Take(e.ID, string(e.UID), w.request.Given, attachmentName(w.request.Attachment))
+	case external:
+		return false, nil // its ADD brings them
+	default:
+		_, err = a.Addresses.Allocate(e.ID, string(e.UID), request)
+	}
+	return err == nil, err
 }
 
 // impossibleError is why a pod can get no address, whatever time goes by.
@@ -150,7 +180,7 @@ func (e impossibleError) Error() string { return string(e) }
 
 // lookAtAddresses brings the addresses that pods hold into the tables.
 func (a *Agent) lookAtAddresses() error {
-	held, ends := map[owner][]netip.Addr{}, map[string]netip.Addr{}
+	held, ends, external := map[owner][]netip.Addr{}, map[string]netip.Addr{}, map[owner]bool{}
 	err := a.Addresses.Held(func(endpoint, uid string, addrs []netip.Addr) {
 		if isTunnelOwner(endpoint) {
 			ends[endpoint] = addrs[0]
@@ -164,6 +194,9 @@ func (a *Agent) lookAtAddresses() error {
 			return x.Compare(y)
 		})
 		held[owner{endpoint, uid}] = addrs
+		if a.Addresses.External(endpoint, uid) {
+			external[owner{endpoint, uid}] = true
+		}
 	})
 	if err != nil {
 		return fmt.Errorf("reading addresses in use: %w", err)
@@ -178,7 +211,7 @@ func (a *Agent) lookAtAddresses() error {
 			a.state.SetLocal(o.endpoint, o.uid, addrs)
 		}
 	}
-	a.held = held
+	a.held, a.network.external = held, external
 	for o := range held {
 		if !a.isNamed(o) { // a container holds it, which somebody should end
 			a.compareSoon()
@@ -201,7 +234,7 @@ func (a *Agent) endpointStatus() []v1alpha1.EndpointStatus {
 	var out []v1alpha1.EndpointStatus
 	for _, id := range slices.Sorted(maps.Keys(byID)) {
 		o := byID[id]
-		s := v1alpha1.EndpointStatus{ID: id}
+		s := v1alpha1.EndpointStatus{ID: id, External: a.network.external[o]}
 		s.UID = uidType(o.uid)
 		for _, addr := range a.held[o] {
 			s.Addresses = append(s.Addresses, addr.String())
@@ -212,18 +245,6 @@ func (a *Agent) endpointStatus() []v1alpha1.EndpointStatus {
 }
 
 func (a *Agent) isNamed(o owner) bool {
-	if a.nodeState == nil {
-		return false
-	}
-	endpoints := a.nodeState.Spec.Endpoints // in order of ID
-	i, ok := slices.BinarySearchFunc(endpoints, o.endpoint, func(e v1alpha1.Endpoint, id string) int {
-		if e.ID < id {
-			return -1
-		}
-		if e.ID > id {
-			return 1
-		}
-		return 0
-	})
-	return ok && string(endpoints[i].UID) == o.uid
+	e := a.namedEndpoint(o.endpoint)
+	return e != nil && string(e.UID) == o.uid
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/manul-net/manul/api/v1alpha1"
+	"github.com/manul-net/manul/cni/protocol"
 	"github.com/manul-net/manul/nodeagent/attachments"
 	"github.com/manul-net/manul/nodeagent/render"
 	"github.com/manul-net/manul/nodeagent/source"
@@ -76,6 +77,10 @@ type Options struct {
 	// KernelRoutes lists the kernel's routes, when somebody asks for them; from a goroutine of its own. Default: none are listed.
 	KernelRoutes func() ([]tables.KernelRoute, error)
 	Addresses    Addresses
+	// Pools that the node's network configuration has pods take addresses from; an ADD may bring others. Default: it says nothing of that.
+	Pools *protocol.Pools
+	// ExternalIPAM: an IPAM plugin gives pods their addresses, so that the agent gives none before their ADD.
+	ExternalIPAM bool
 	Checkpoint   Checkpoint
 	Interfaces   Interfaces
 	// Attachments lists the interfaces of pods, to find out which attachments nobody has ended. Default: nobody looks.
@@ -142,6 +147,7 @@ type Agent struct {
 
 	held          map[owner][]netip.Addr // addresses that pods hold, as last seen
 	addressErrors map[string]error       // endpoint -> why it got none
+	network       network
 	tunnelEnds    tunnelEnds
 	waiters       map[*waiter]struct{}
 
@@ -189,6 +195,7 @@ func New(o Options) *Agent {
 		applied:       map[source.Kind]uint64{},
 		held:          map[owner][]netip.Addr{},
 		addressErrors: map[string]error{},
+		network:       network{pools: map[string]*protocol.Pools{}},
 		waiters:       map[*waiter]struct{}{},
 		ready:         newReadiness(),
 	}

@@ -36,7 +36,7 @@ func (a *Agent) Add(ctx context.Context, r protocol.AddRequest) (protocol.AddRes
 	ctx, cancel := context.WithTimeoutCause(ctx, a.AddWait, fmt.Errorf("waited %s", a.AddWait))
 	defer cancel()
 	w := &waiter{request: r, done: make(chan outcome, 1)}
-	if err := a.call(ctx, func() { a.waiters[w] = struct{}{} }); err != nil {
+	if err := a.call(ctx, func() { a.waiters[w] = struct{}{}; a.heedNetwork(w) }); err != nil {
 		return protocol.AddResult{}, err
 	}
 	select {
@@ -104,6 +104,25 @@ func (a *Agent) Status(context.Context) error {
 		return protocol.Errorf(protocol.CodeNotAvailable, "pods can't be given a network now: %v", err)
 	}
 	return nil
+}
+
+// DescribeNode implements cniserver.Handler.
+func (a *Agent) DescribeNode(ctx context.Context) (protocol.NodeResult, error) {
+	var result protocol.NodeResult
+	err := a.do(ctx, func() error {
+		if a.nodeState == nil {
+			return protocol.Errorf(protocol.CodeTryAgainLater, "no NodeState of this node has been received yet")
+		}
+		for _, text := range a.nodeState.Spec.PodCIDRs {
+			cidr, err := netip.ParsePrefix(text)
+			if err != nil {
+				return fmt.Errorf("reading the node's spec.podCIDRs: %w", err)
+			}
+			result.PodCIDRs = append(result.PodCIDRs, cidr.Masked())
+		}
+		return nil
+	})
+	return result, err
 }
 
 // GC implements cniserver.Handler.
@@ -194,8 +213,12 @@ func (a *Agent) unready(w *waiter) string {
 	if err := a.addressErrors[w.endpoint()]; err != nil {
 		return "no address: " + err.Error()
 	}
-	if _, ok := a.held[owner{w.endpoint(), a.uidOf(w)}]; !ok {
+	held, ok := a.held[owner{w.endpoint(), a.uidOf(w)}]
+	if !ok {
 		return "it has no address yet"
+	}
+	if given := w.request.Given; len(given) > 0 && !sameAddresses(given, held) {
+		return "the addresses that the IPAM plugin gave are not noted yet"
 	}
 	if a.state.Policy().HasDirty() {
 		return "its policies are not in the kernel yet"

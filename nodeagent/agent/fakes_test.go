@@ -243,6 +243,22 @@ func (f *fakeAddresses) Attached(attachment string) (endpoint, uid string, ok bo
 	return o.endpoint, o.uid, ok
 }
 
+func (f *fakeAddresses) Take(endpoint, uid string, addrs []netip.Addr, attachment string) error {
+	f.held[owner{endpoint, uid}] = addrs
+	return f.Attach(endpoint, uid, attachment)
+}
+
+func (f *fakeAddresses) External(string, string) bool { return false }
+
+func (f *fakeAddresses) Drop(endpoint, uid string) (bool, error) {
+	o := owner{endpoint, uid}
+	if slices.Contains(slices.Collect(maps.Values(f.attached)), o) {
+		return false, nil
+	}
+	delete(f.held, o)
+	return true, nil
+}
+
 func (f *fakeAddresses) EachAttachment(each func(attachment, endpoint, uid string, addrs []netip.Addr)) error {
 	for name, o := range f.attached {
 		each(name, o.endpoint, o.uid, f.held[o])

@@ -85,6 +85,7 @@ func (a *Agent) status(ctx context.Context) v1alpha1.NodeStateStatus {
 		ObservedGeneration: a.observed,
 		Endpoints:          a.endpointStatus(),
 		Leases:             a.leaseStatus(),
+		Network:            a.networkStatus(),
 		Attachments:        a.forgotten.status,
 		AttachmentsTotal:   a.forgotten.total,
 		NodeAddresses:      a.nodeAddresses(),

@@ -19,34 +19,45 @@ func operation(r *protocol.Request) string {
 		return "check"
 	case r.GC != nil:
 		return "gc"
+	case r.Node != nil:
+		return "node"
 	default:
 		return "status"
 	}
 }
 
-// answer brings a valid request to the handler, within its time and in its turn.
-func (s *server) answer(ctx context.Context, r *protocol.Request) (*protocol.AddResult, error) {
+// answer brings a valid request to the handler, within its time and in its turn, and puts into resp what it says.
+func (s *server) answer(ctx context.Context, r *protocol.Request, resp *protocol.Response) error {
 	bound, late := s.Timeout, fmt.Errorf("the node agent was not done within %v", s.Timeout)
 	if r.Add != nil {
 		bound, late = s.AddTimeout, fmt.Errorf("the pod's addresses and policy were not ready on the node within %v", s.AddTimeout)
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, bound, late)
 	defer cancel()
-	var result *protocol.AddResult
 	var err error
 	switch {
 	case r.Add != nil:
-		result, err = s.add(ctx, *r.Add)
+		resp.Result, err = s.add(ctx, *r.Add)
 	case r.Del != nil:
 		err = s.del(ctx, *r.Del)
 	case r.Check != nil:
-		result, err = s.check(ctx, *r.Check)
+		resp.Result, err = s.check(ctx, *r.Check)
 	case r.GC != nil:
 		err = s.handler.GC(ctx, *r.GC)
+	case r.Node != nil:
+		resp.Node, err = s.node(ctx)
 	default:
 		err = s.handler.Status(ctx)
 	}
-	return result, timely(ctx, err)
+	return timely(ctx, err)
+}
+
+func (s *server) node(ctx context.Context) (*protocol.NodeResult, error) {
+	result, err := s.handler.DescribeNode(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &result, nil
 }
 
 // timely gives an error that came of the end of ctx the code of a passing condition.

@@ -33,6 +33,8 @@ type Handler interface {
 	Status(ctx context.Context) error
 	// GC releases every attachment that is not listed.
 	GC(ctx context.Context, r protocol.GCRequest) error
+	// DescribeNode tells what IPAM plugins need to know of the node.
+	DescribeNode(ctx context.Context) (protocol.NodeResult, error)
 }
 
 // Options of a server. The zero value of each means its default.
@@ -59,7 +61,7 @@ type Options struct {
 
 // Observation is one request that was answered.
 type Observation struct {
-	// Operation is "add", "del", "check", "status" or "gc".
+	// Operation is "add", "del", "check", "status", "gc" or "node".
 	Operation string
 	// Code of the error, 0 for success.
 	Code uint
@@ -167,7 +169,7 @@ func (s *server) serve(ctx context.Context, conn net.Conn) {
 		resp.Error = protocol.AsError(err)
 	} else {
 		_ = conn.SetDeadline(time.Time{})
-		resp.Result, err = s.untilHangup(ctx, conn, req)
+		err = s.untilHangup(ctx, conn, req, resp)
 		resp.Error = protocol.AsError(err)
 		o := Observation{Operation: operation(req), Took: time.Since(began)}
 		if resp.Error != nil {
@@ -184,7 +186,7 @@ func (s *server) serve(ctx context.Context, conn net.Conn) {
 }
 
 // untilHangup answers req, with a context that ends when the plugin hangs up.
-func (s *server) untilHangup(ctx context.Context, conn net.Conn, req *protocol.Request) (*protocol.AddResult, error) {
+func (s *server) untilHangup(ctx context.Context, conn net.Conn, req *protocol.Request, resp *protocol.Response) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	watcher := make(chan struct{})
@@ -195,10 +197,10 @@ func (s *server) untilHangup(ctx context.Context, conn net.Conn, req *protocol.R
 			cancel(errors.New("the plugin hung up"))
 		}
 	}()
-	result, err := s.answer(ctx, req)
+	err := s.answer(ctx, req, resp)
 	_ = conn.SetReadDeadline(time.Unix(1, 0))
 	<-watcher
-	return result, err
+	return err
 }
 
 func (s *server) record(ctx context.Context, req *protocol.Request, o Observation, err error) {

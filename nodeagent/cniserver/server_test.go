@@ -56,6 +56,9 @@ func (h *handler) Status(ctx context.Context) error {
 }
 
 func (h *handler) GC(context.Context, protocol.GCRequest) error { return nil }
+func (h *handler) DescribeNode(context.Context) (protocol.NodeResult, error) {
+	return protocol.NodeResult{PodCIDRs: []netip.Prefix{netip.MustParsePrefix("10.48.3.0/24")}}, nil
+}
 
 func result() protocol.AddResult {
 	return protocol.AddResult{InterfaceName: "cali0a1b2c3d4e5", Addresses: []netip.Addr{netip.MustParseAddr("10.48.0.1")}, MTU: 1400}
@@ -129,12 +132,14 @@ func TestEveryOperationReachesTheHandler(t *testing.T) {
 	ctx := t.Context()
 	req := addRequest("c1")
 	req.PodUID, req.MTU = "u", 1300
+	req.Pools = &protocol.Pools{IPv4: []string{"a"}, NoIPv6: true}
+	req.Given = []netip.Addr{netip.MustParseAddr("10.77.0.9")}
 	got, err := c.Add(ctx, req)
 	if err != nil {
 		t.Fatal(err)
 	}
 	same := cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
-	if diff := cmp.Diff(result(), got, same) + cmp.Diff(req, added); diff != "" {
+	if diff := cmp.Diff(result(), got, same) + cmp.Diff(req, added, same); diff != "" {
 		t.Error(diff)
 	}
 	del := protocol.DelRequest{Attachment: attachment("c1"), PodName: "web"}
@@ -146,6 +151,9 @@ func TestEveryOperationReachesTheHandler(t *testing.T) {
 	}
 	if err := errors.Join(c.Status(ctx), c.GC(ctx, protocol.GCRequest{})); err != nil {
 		t.Error(err)
+	}
+	if got, err := c.Node(ctx); err != nil || len(got.PodCIDRs) != 1 || got.PodCIDRs[0].String() != "10.48.3.0/24" {
+		t.Errorf("node: %v, %v", got, err)
 	}
 }
 

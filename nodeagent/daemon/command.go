@@ -38,6 +38,7 @@ type options struct {
 	addWait    time.Duration
 	standard   string
 	sysctls    map[string]string
+	ipam       string
 	dataplane  string
 	// keepForgotten: addresses of containers that are gone are reported, not given back.
 	keepForgotten bool
@@ -80,8 +81,9 @@ func Command(version string) *cobra.Command {
 	f.StringVar(&o.plugin, "plugin", "/opt/manul/bin/manul", "the CNI plugin's program, to be installed; empty: install nothing")
 	f.StringVar(&o.cniBin, "cni-bin-dir", "/opt/cni/bin", "folder in which the container runtime looks for plugins")
 	f.StringVar(&o.cniConf, "cni-conf-dir", "/etc/cni/net.d", "folder in which the container runtime looks for networks")
-	f.StringVar(&o.standard, "standard-plugins", "/opt/manul/cni", "folder with plugins of the CNI project (portmap, tuning, bandwidth), which are installed unless the node has its own")
+	f.StringVar(&o.standard, "standard-plugins", "/opt/manul/cni", "folder with plugins of the CNI project (portmap, tuning, bandwidth, host-local), which are installed unless the node has its own")
 	f.StringToStringVar(&o.sysctls, "pod-sysctl", nil, "sysctl under net that every pod has, as name=value; repeat for more")
+	f.StringVar(&o.ipam, "ipam", os.Getenv("CNI_IPAM"), `ipam section of the network configuration, in JSON: {"type": "manul-ipam", "ipv4_pools": [...]}, or that of an IPAM plugin; empty: addresses of the pools that serve each pod [CNI_IPAM]`)
 	f.StringVar(&o.dataplane, "dataplane", cmp.Or(os.Getenv("DATAPLANE"), autoDataplane), "nftables, iptables, or auto: as FelixConfiguration nftablesMode says, else that of kube-proxy [DATAPLANE]")
 	f.BoolVar(&o.keepForgotten, "keep-forgotten", false, "only report the addresses of containers that are gone and that the runtime never ended; without it they go back after five minutes")
 	f.DurationVar(&o.addWait, "add-wait", 10*time.Second, "how long an ADD may wait for the pod's policies")
@@ -109,6 +111,9 @@ func (o *options) validate() error {
 		if err := conflist.CheckSysctl(name, value); err != nil {
 			problems = append(problems, fmt.Errorf("--pod-sysctl: %w", err))
 		}
+	}
+	if _, err := conflist.ParseIPAM([]byte(o.ipam)); err != nil {
+		problems = append(problems, fmt.Errorf("--ipam: %w", err))
 	}
 	// The plugin waits 30 s for an answer.
 	if o.addWait < time.Second || o.addWait > 25*time.Second {

@@ -119,7 +119,12 @@ func run(ctx context.Context, o *options, log *slog.Logger) (err error) {
 	if err != nil {
 		return err
 	}
+	pools, external, err := o.addressing()
+	if err != nil {
+		return err
+	}
 	a := agent.New(agent.Options{
+		Pools: pools, ExternalIPAM: external,
 		Bandwidth: limits,
 		BGP:       speaker, Learned: learned, Tunnels: ends, KernelRoutes: listed, Loops: prevented, Peering: forPods,
 		Node: o.node, Version: o.version, Standalone: o.standalone, Dataplane: func() string { return string(policy.Using()) },
@@ -245,7 +250,7 @@ func installWhenReady(ctx context.Context, o *options, ready <-chan struct{}, lo
 		return nil
 	case <-ready:
 	}
-	network := conflist.Options{Sysctls: o.sysctls}
+	network := conflist.Options{Sysctls: o.sysctls, IPAM: []byte(o.ipam)}
 	if o.socket != protocol.DefaultSocket {
 		network.Socket = o.socket
 	}

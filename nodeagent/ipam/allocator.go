@@ -56,6 +56,8 @@ type Options struct {
 	Grace time.Duration
 }
 
+var errTooManyAttachments = fmt.Errorf("%d containers are attached, which is the limit: the runtime has not released them", maxAttachments)
+
 const defaultGrace = time.Minute
 
 // Allocation is an owner and what it holds.
@@ -65,6 +67,8 @@ type Allocation struct {
 	Addresses []netip.Addr
 	// Attachments are the containers that use the addresses, sorted.
 	Attachments []string
+	// External: somebody else gave the addresses, see Take.
+	External bool
 	// Live: SetLive has named the owner, or has not been called yet since Open.
 	Live bool
 }
@@ -155,7 +159,7 @@ func (a *Allocator) attach(owner Owner, containerID string) error {
 	}
 	r := a.owners[key].clone()
 	if len(r.Attachments) >= maxAttachments {
-		return fmt.Errorf("%d containers are attached, which is the limit: the runtime has not released them", len(r.Attachments))
+		return errTooManyAttachments
 	}
 	r.Attachments = append(r.Attachments, containerID)
 	slices.Sort(r.Attachments)
@@ -239,7 +243,7 @@ func (a *Allocator) release(c *change) {
 		}
 		r.since = min(r.since, now) // in case the clock was set back
 		waiting := !r.named && now-r.since < int64(a.grace)
-		if after == nil || r.live || waiting || len(after.Attachments) > 0 {
+		if after == nil || (r.live || waiting) && !after.External || len(after.Attachments) > 0 {
 			continue
 		}
 		c.owners[key] = nil
@@ -294,6 +298,7 @@ func (a *Allocator) Allocations() []Allocation {
 	for _, r := range a.owners {
 		list = append(list, Allocation{
 			Owner: r.Owner, Addresses: slices.Clone(r.Addresses), Attachments: slices.Clone(r.Attachments), Live: r.live || !a.liveKnown,
+			External: r.External,
 		})
 	}
 	slices.SortFunc(list, func(a, b Allocation) int {

@@ -38,6 +38,7 @@ type entry struct {
 	UID         string       `json:"uid,omitempty"`
 	Addresses   []netip.Addr `json:"addresses"`
 	Attachments []string     `json:"attachments,omitempty"`
+	External    bool         `json:"external,omitempty"`
 }
 
 func bucketMeta() []byte   { return []byte("meta") }
@@ -96,7 +97,7 @@ func (j *journal) read() (change, error) {
 				}
 				used[addr] = string(key)
 			}
-			c.owners[ownerKey(key)] = &record{Owner: Owner{Endpoint: e.Endpoint, UID: e.UID}, Addresses: e.Addresses, Attachments: e.Attachments}
+			c.owners[ownerKey(key)] = &record{Owner: Owner{Endpoint: e.Endpoint, UID: e.UID}, Addresses: e.Addresses, Attachments: e.Attachments, External: e.External}
 			return nil
 		})
 		if err != nil {
@@ -164,7 +165,7 @@ func putOwner(bucket *bbolt.Bucket, key ownerKey, r *record) error {
 	if r == nil {
 		return bucket.Delete([]byte(key))
 	}
-	value, err := json.Marshal(entry{Endpoint: r.Owner.Endpoint, UID: r.Owner.UID, Addresses: r.Addresses, Attachments: slices.Clone(r.Attachments)})
+	value, err := json.Marshal(entry{Endpoint: r.Owner.Endpoint, UID: r.Owner.UID, Addresses: r.Addresses, Attachments: slices.Clone(r.Attachments), External: r.External})
 	if err != nil {
 		return err
 	}

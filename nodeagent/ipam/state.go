@@ -21,6 +21,8 @@ type record struct {
 	Owner       Owner
 	Addresses   []netip.Addr
 	Attachments []string
+	// External: somebody else gave the addresses, to containers that are attached.
+	External bool
 
 	// since is when the owner was first seen by this process.
 	since int64

@@ -66,7 +66,7 @@ func (s *State) BGP() *tables.BGP { return s.bgp.tables }
 // of pods alone: a route reflector must not go through thousands of sessions for each of them.
 func (s *State) setBGP(spec *v1alpha1.NodeStateSpec) error {
 	b := &s.bgp
-	if b.of != nil && reflect.DeepEqual(b.of.BGP, spec.BGP) && slices.Equal(b.of.Pools, spec.Pools) && reflect.DeepEqual(b.of.Blocks, spec.Blocks) {
+	if b.of != nil && reflect.DeepEqual(b.of.BGP, spec.BGP) && reflect.DeepEqual(b.of.Pools, spec.Pools) && reflect.DeepEqual(b.of.Blocks, spec.Blocks) {
 		return b.problem
 	}
 	b.of, b.ranges, b.peering = spec, nil, nil

@@ -40,6 +40,10 @@ type Node struct {
 	// ForgottenAfter is how long nothing must speak for an attachment before its addresses go back; set before Start. 0: as the agent has it.
 	ForgottenAfter time.Duration
 	Log            *slog.Logger
+	// IPAM is the section of the network configuration, in JSON; empty: there is none. Plugins is the folder of other plugins.
+	IPAM, Plugins string
+	// ExternalIPAM is the agent's setting.
+	ExternalIPAM bool
 
 	host     ns.NetNS
 	operator *Operator
@@ -124,6 +128,7 @@ func (n *Node) Start(ctx context.Context) error {
 	o.Node, o.Version, o.Dataplane, o.Source = Name, "lab", func() string { return "nftables" }, n.operator
 	o.MTU = func([]netip.Addr, string) (int, error) { return 1450, nil }
 	o.Log, o.AddWait = n.Log, n.AddWait
+	o.ExternalIPAM = n.ExternalIPAM
 	a := agent.New(o)
 	ctx, cancel := context.WithCancel(ctx)
 	loop, server := make(chan error, 1), make(chan error, 1)

@@ -21,6 +21,7 @@ type Operator struct {
 	version int
 	block   string
 	pods    []string
+	change  func(*v1alpha1.NodeStateSpec)
 	sink    source.Sink
 	status  v1alpha1.NodeStateStatus
 }
@@ -35,6 +36,24 @@ func UID(pod string) string { return "uid-" + strings.ReplaceAll(pod, "/", "-") 
 
 // program is the policy of all pods.
 const program = "np.lab.web"
+
+// Change has the node's state be changed on its way.
+func (o *Operator) Change(change func(*v1alpha1.NodeStateSpec)) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.change = change
+	o.version++
+	if o.sink != nil {
+		o.sink.Set(source.NodeState, o.state())
+	}
+}
+
+// Status is what the node reported last.
+func (o *Operator) Status() v1alpha1.NodeStateStatus {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return *o.status.DeepCopy()
+}
 
 // SetPods says which pods the node has: "namespace/name".
 func (o *Operator) SetPods(pods ...string) {
@@ -59,6 +78,9 @@ func (o *Operator) state() *v1alpha1.NodeState {
 			ID: pod, UID: types.UID(UID(pod)), Identity: "i1",
 			Ingress: []v1alpha1.TierPolicies{{Tier: "default", DefaultAction: v1alpha1.Deny, Policies: []string{program}}},
 		})
+	}
+	if o.change != nil {
+		o.change(&s.Spec)
 	}
 	return s
 }

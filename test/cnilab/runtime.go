@@ -2,6 +2,7 @@ package cnilab
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -89,13 +90,16 @@ func (s *Sandbox) call(command string) ([]byte, time.Duration, error) {
 
 func (n *Node) run(command string, env []string, more map[string]any) ([]byte, time.Duration, error) {
 	config := map[string]any{"cniVersion": "1.1.0", "name": "manul", "type": "manul", "socket": n.socket(), "stateDir": n.Dir + "/cni"}
+	if n.IPAM != "" {
+		config["ipam"] = json.RawMessage(n.IPAM)
+	}
 	maps.Copy(config, more)
 	stdin, err := json.Marshal(config)
 	if err != nil {
 		return nil, 0, err
 	}
 	cmd := exec.Command(n.Plugin) // the program that was built; it bounds itself
-	cmd.Env = slices.Concat(env, []string{"CNI_COMMAND=" + command, "CNI_PATH=/nowhere"})
+	cmd.Env = slices.Concat(env, []string{"CNI_COMMAND=" + command, "CNI_PATH=" + cmp.Or(n.Plugins, "/nowhere")})
 	cmd.Stdin = bytes.NewReader(stdin)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr

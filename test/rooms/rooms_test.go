@@ -99,10 +99,15 @@ func rooms() []room {
 		{path: "nodeagent/main.go", project: []string{"nodeagent/daemon"}, never: ours("controllers")},
 		{path: "cni/protocol", never: noIO()},
 		{path: "cni/conflist", never: noIO()},
-		{path: "cni/plugin", project: []string{"cni/protocol"}, never: append(ours("nodeagent"), "k8s.io", "net/http", "sigs.k8s.io/controller-runtime")},
+		{path: "cni/plugin", project: []string{"cni/protocol", "cni/conflist"}, never: append(ours("nodeagent"), "k8s.io", "net/http", "sigs.k8s.io/controller-runtime")},
 		{path: "cni/main.go", project: []string{"cni/plugin"}, never: []string{"k8s.io", "net/http"}},
-		{path: "cmd", project: []string{"api", "internal"}, never: append(ours("nodeagent", "controllers"), kernel()...)},
-		{path: "cmd/kubectl-manul/report", project: []string{"api", "internal"}, never: both()},
+		{path: "cmd", project: []string{"api", "internal"}, never: append(ours("nodeagent/agent", "nodeagent/dataplane", "nodeagent/source", "controllers"), kernel()...)},
+		{
+			path:    "cmd/kubectl-manul/policing",
+			project: []string{"api/v1alpha1", "nodeagent/render", "nodeagent/tables", "nodeagent/verdict"},
+			never:   both(),
+		},
+		{path: "cmd/kubectl-manul/report", project: []string{"api", "internal", "cmd/kubectl-manul/policing"}, never: both()},
 		{path: "hack", free: true},
 		{path: "test", free: true},
 	}

@@ -41,7 +41,7 @@ func New(version string) *cobra.Command {
 	names.ContextOverrideFlags.Namespace.LongName = "" // nothing here is of one namespace
 	clientcmd.BindOverrideFlags(&o.overrides, flags, names)
 	flags.StringVarP(&o.output, "output", "o", "", "json or yaml; a table when left out")
-	root.AddCommand(o.nodes(), o.ipam(), o.bgp())
+	root.AddCommand(o.nodes(), o.explain(), o.ipam(), o.bgp())
 	return root
 }
 

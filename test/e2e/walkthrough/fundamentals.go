@@ -18,6 +18,11 @@ func fundamentals() Lab {
 			Expect: []Expectation{Fails("the connection times out"), ShowsNot(`"kvs"`)},
 			Within: soon,
 		},
+		{
+			Say:    "Why not? Because no rule of the policy lets it in, on the node of the database.",
+			Run:    "pod() { kubectl get pods -n yaobank -l app=$1 -o jsonpath='yaobank/{.items[0].metadata.name}'; }; kubectl manul explain $(pod customer) $(pod database) --port 2379",
+			Expect: []Expectation{Succeeds(), Shows("no ingress rule matches of KubernetesNetworkPolicy yaobank/database-policy", "Denied on worker")},
+		},
 		page("... while the page, which goes through the summary service, still works."),
 		{
 			Say:    "How far the policy is in force can be read from its program: on the one node that runs the database.",

@@ -55,7 +55,7 @@ func (b *bench) cpu(ctx context.Context) (time.Duration, error) {
 
 // loads measures with many policies in the cluster, of which a hundred select the server.
 func (b *bench) loads(ctx context.Context, t *table) error {
-	for _, n := range []int{1_000, 10_000} {
+	for _, n := range []int{1_000, 5_000, 10_000} {
 		with := fmt.Sprintf("%d policies: ", n)
 		before, err := b.cpu(ctx)
 		if err != nil {
@@ -87,6 +87,11 @@ func (b *bench) loads(ctx context.Context, t *table) error {
 		}
 		if err := b.inUse(ctx, t, with); err != nil {
 			return err
+		}
+		if b.has("restart") {
+			if err := b.restart(ctx, t, with); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

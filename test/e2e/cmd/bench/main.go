@@ -1,5 +1,5 @@
-// Command bench prints the figures of docs/figures.md, measured on a local cluster: how long a policy takes to reach packets,
-// how long pods take to start (and with the reference plugin ptp), the plugin's ADD and DEL, the agent's memory, and the
+// Command bench prints the figures of docs/performance.md, measured on a local cluster: how long a policy takes to reach packets,
+// how long pods take to start (and with the reference plugin ptp), the plugin's ADD and DEL, the agent's memory and its restart, and the
 // writes to the API that a pod costs.
 package main
 
@@ -22,7 +22,7 @@ import (
 func main() {
 	project := flag.String("project", ".", "the project's folder")
 	n := flag.Int("n", 100, "how many changes, pods and calls are measured")
-	parts := flag.String("parts", "changes,memory,load,pods,cni,reference", "what is measured")
+	parts := flag.String("parts", "changes,memory,restart,load,pods,cni,reference", "what is measured")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, *project, *n, strings.Split(*parts, ","))
@@ -154,7 +154,7 @@ func manul(ctx context.Context, b *bench, t *table) error {
 	for _, part := range []struct {
 		name string
 		run  func(context.Context, *table) error
-	}{{"changes", b.policies}, {"memory", b.memory}, {"load", b.loads}, {"pods", b.podsAndWrites}, {"cni", b.cni}} {
+	}{{"changes", b.policies}, {"memory", b.memory}, {"restart", func(ctx context.Context, t *table) error { return b.restart(ctx, t, "") }}, {"load", b.loads}, {"pods", b.podsAndWrites}, {"cni", b.cni}} {
 		if !b.has(part.name) {
 			continue
 		}

@@ -1,0 +1,134 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/manul-net/manul/test/e2e/lab"
+)
+
+const (
+	// restarts is how many times the agent is started anew, and watched how long packets are looked at after each change. The
+	// kubelet takes a second or two until it starts the next agent.
+	restarts = 10
+	watched  = 7 * time.Second
+)
+
+// refusal denies what the client asks of the server.
+const refusal = `
+apiVersion: projectcalico.org/v3
+kind: NetworkPolicy
+metadata: {name: refusal, namespace: bench}
+spec: {order: 1, selector: role == "server", types: [Ingress], ingress: [{action: Deny, source: {selector: role == "client"}}]}
+`
+
+// restart measures how long after its start the agent has in force what was changed while it was away.
+func (b *bench) restart(ctx context.Context, t *table, with string) error {
+	if err := b.apply(ctx, "standing", standing); err != nil {
+		return err
+	}
+	server, err := b.Kubectl(ctx, "get", "pod", "-n", "bench", "server", "-o", "jsonpath={.status.podIP}")
+	if err != nil {
+		return err
+	}
+	var took []time.Duration
+	for i := range restarts {
+		deny := i%2 == 0
+		began, attempts, err := b.restartOnce(ctx, strings.TrimSpace(server), deny)
+		if err != nil {
+			return err
+		}
+		if len(attempts) == 0 || attempts[0].OK != deny {
+			return errors.New("the change was in force before the agent began")
+		}
+		for _, a := range attempts {
+			if a.Start >= began.UnixNano() && a.OK != deny {
+				took = append(took, time.Duration(a.Start-began.UnixNano()))
+				break
+			}
+		}
+	}
+	t.row(with+"agent starts -> a change made before is in force", took)
+	_, err = b.Kubectl(ctx, "delete", "-n", "bench", "networkpolicies.projectcalico.org", "standing")
+	return err
+}
+
+// restartOnce ends the agent, makes a change while there is none, and tells when the next one began and what the client saw from the
+// change on.
+func (b *bench) restartOnce(ctx context.Context, server string, deny bool) (began time.Time, attempts []attempt, err error) {
+	pod, err := b.Kubectl(ctx, "get", "pods", "-n", "manul-system", "-l", "app.kubernetes.io/name=manul-node", "--field-selector=spec.nodeName=worker1", "-o", "name")
+	if err != nil {
+		return began, nil, err
+	}
+	change := []string{"delete", "-n", "bench", "networkpolicies.projectcalico.org", "refusal"}
+	if deny {
+		change = []string{"apply", "-f", "-"}
+	}
+	old, err := b.pid(ctx)
+	if err != nil {
+		return began, nil, err
+	}
+	if _, err := b.Kubectl(ctx, "delete", "-n", "manul-system", "--wait=false", strings.TrimSpace(pod)); err != nil {
+		return began, nil, err
+	}
+	if err := lab.Eventually(ctx, time.Minute, func(ctx context.Context) error {
+		if now, err := b.pid(ctx); err == nil && now == old {
+			return errors.New("the agent has not ended")
+		}
+		return nil
+	}); err != nil {
+		return began, nil, err
+	}
+	if _, err := b.KubectlInput(ctx, refusal, change...); err != nil {
+		return began, nil, err
+	}
+	changed := time.Now()
+	probe := b.InPod(ctx, "worker2", "client", "probe", "-every", "2ms", "-timeout", "100ms", "-for", watched.String(), server+":8080")
+	out, err := probe.Output()
+	if err != nil {
+		return began, nil, fmt.Errorf("running the prober: %w", err)
+	}
+	if _, err := b.Kubectl(ctx, "rollout", "status", "-n", "manul-system", "daemonset/manul-node", "--timeout=120s"); err != nil {
+		return began, nil, err
+	}
+	if began, err = b.began(ctx); err != nil {
+		return began, nil, err
+	}
+	if began.Before(changed) {
+		return began, nil, fmt.Errorf("the agent began %s before the change that was to be made while it was away", changed.Sub(began))
+	}
+	attempts, err = decode[attempt](string(out))
+	slices.SortFunc(attempts, func(a, b attempt) int { return int(a.Start - b.Start) })
+	return began, attempts, err
+}
+
+// pid of the agent on worker1.
+func (b *bench) pid(ctx context.Context) (string, error) {
+	out, err := b.On(ctx, "worker1", "pidof", "manul-node")
+	return strings.TrimSpace(out), err
+}
+
+// began tells when the agent's process was made, to 10 ms.
+func (b *bench) began(ctx context.Context) (time.Time, error) {
+	out, err := b.On(ctx, "worker1", "sh", "-c", `cut -d')' -f2 /proc/$(pidof manul-node)/stat; cat /proc/uptime`)
+	if err != nil {
+		return time.Time{}, err
+	}
+	now := time.Now()
+	stat, uptime, _ := strings.Cut(out, "\n")
+	fields := strings.Fields(stat) // from the third field of proc_pid_stat(5) on
+	const starttime = 22 - 3
+	var ticks, up float64
+	if len(fields) <= starttime {
+		return time.Time{}, fmt.Errorf("reading %q: too few fields", stat)
+	}
+	if _, err := fmt.Sscan(fields[starttime]+" "+uptime, &ticks, &up); err != nil {
+		return time.Time{}, fmt.Errorf("reading %q: %w", out, err)
+	}
+	const ticksPerSecond = 100 // USER_HZ
+	return now.Add(-time.Duration((up - ticks/ticksPerSecond) * float64(time.Second))), nil
+}
