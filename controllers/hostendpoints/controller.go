@@ -25,6 +25,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
+	"github.com/manul-net/manul/api/v1alpha1"
 	v3 "github.com/manul-net/manul/api/v3"
 )
 
@@ -57,6 +58,7 @@ func Setup(mgr manager.Manager) error {
 		watch(mgr.GetCache(), &v3.KubeControllersConfiguration{}),
 		watch(mgr.GetCache(), &v3.HostEndpoint{}),
 		watch(mgr.GetCache(), &corev1.Node{}, predicate.TypedFuncs[*corev1.Node]{UpdateFunc: nodeChanged}),
+		watch(mgr.GetCache(), &v1alpha1.NodeNetwork{}, predicate.TypedFuncs[*v1alpha1.NodeNetwork]{UpdateFunc: endsChanged}),
 	}
 	for _, s := range sources {
 		if err := c.Watch(s); err != nil {
@@ -76,9 +78,14 @@ func nodeChanged(e event.TypedUpdateEvent[*corev1.Node]) bool {
 	return !maps.Equal(e.ObjectOld.Labels, e.ObjectNew.Labels) || !slices.Equal(addresses(e.ObjectOld), addresses(e.ObjectNew))
 }
 
+// endsChanged tells whether a node has other ends of tunnels.
+func endsChanged(e event.TypedUpdateEvent[*v1alpha1.NodeNetwork]) bool {
+	return !slices.Equal(e.ObjectOld.Spec.Tunnels, e.ObjectNew.Spec.Tunnels)
+}
+
 // Reconcile makes the host endpoints what they should be. What is written comes back through the watch.
 func (m *Maker) Reconcile(ctx context.Context, _ look) (reconcile.Result, error) {
-	config, nodes, there, err := m.gather(ctx)
+	config, hosts, there, err := m.gather(ctx)
 	if err != nil {
 		return reconcile.Result{}, err
 	}
@@ -87,12 +94,12 @@ func (m *Maker) Reconcile(ctx context.Context, _ look) (reconcile.Result, error)
 		m.warn(config, warning(nil, errs, nil))
 		return reconcile.Result{}, nil
 	}
-	c := plan(desired(s, nodes), there)
+	c := plan(desired(s, hosts), there)
 	m.warn(config, warning(unsupported, nil, c.taken))
 	return reconcile.Result{}, m.write(ctx, c)
 }
 
-func (m *Maker) gather(ctx context.Context) (config *v3.KubeControllersConfiguration, nodes []*corev1.Node, there []*v3.HostEndpoint, err error) {
+func (m *Maker) gather(ctx context.Context) (config *v3.KubeControllersConfiguration, hosts []host, there []*v3.HostEndpoint, err error) {
 	config = &v3.KubeControllersConfiguration{}
 	if err := m.Client.Get(ctx, client.ObjectKey{Name: ConfigurationName}, config); apierrors.IsNotFound(err) {
 		config = nil
@@ -103,8 +110,17 @@ func (m *Maker) gather(ctx context.Context) (config *v3.KubeControllersConfigura
 	if err := m.Client.List(ctx, &nodeList); err != nil {
 		return nil, nil, nil, fmt.Errorf("listing nodes: %w", err)
 	}
+	var networkList v1alpha1.NodeNetworkList
+	if err := m.Client.List(ctx, &networkList); err != nil {
+		return nil, nil, nil, fmt.Errorf("listing networks of nodes: %w", err)
+	}
+	ends := make(map[string][]v1alpha1.TunnelEnd, len(networkList.Items))
+	for i := range networkList.Items {
+		ends[networkList.Items[i].Name] = networkList.Items[i].Spec.Tunnels
+	}
 	for i := range nodeList.Items {
-		nodes = append(nodes, &nodeList.Items[i])
+		n := &nodeList.Items[i]
+		hosts = append(hosts, host{Node: n, ends: ends[n.Name]})
 	}
 	var hostList v3.HostEndpointList
 	if err := m.Client.List(ctx, &hostList); err != nil {
@@ -113,7 +129,7 @@ func (m *Maker) gather(ctx context.Context) (config *v3.KubeControllersConfigura
 	for i := range hostList.Items {
 		there = append(there, &hostList.Items[i])
 	}
-	return config, nodes, there, nil
+	return config, hosts, there, nil
 }
 
 // warn tells the user of a configuration what is wrong with it, once.

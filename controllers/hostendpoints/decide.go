@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"github.com/manul-net/manul/api/v1alpha1"
 	v3 "github.com/manul-net/manul/api/v3"
 	"github.com/manul-net/manul/internal/selector"
 	"github.com/manul-net/manul/internal/validate"
@@ -81,17 +82,23 @@ func read(config *v3.KubeControllersConfiguration) (s settings, unsupported, err
 	return s, unsupported, nil
 }
 
+// host is a node with its ends of tunnels, as its agent says.
+type host struct {
+	*corev1.Node
+	ends []v1alpha1.TunnelEnd
+}
+
 // desired are the host endpoints that there should be, by name. Should two get one name ("a-b" of node a by template b, and of
 // node a-b), the one for all interfaces has it, or else the one of the node whose name comes first.
-func desired(s settings, nodes []*corev1.Node) map[string]*v3.HostEndpoint {
+func desired(s settings, nodes []host) map[string]*v3.HostEndpoint {
 	out := map[string]*v3.HostEndpoint{}
 	if !s.enabled {
 		return out
 	}
-	nodes = slices.SortedFunc(slices.Values(nodes), func(a, b *corev1.Node) int { return strings.Compare(a.Name, b.Name) })
+	nodes = slices.SortedFunc(slices.Values(nodes), func(a, b host) int { return strings.Compare(a.Name, b.Name) })
 	if s.everywhere {
 		for _, n := range nodes {
-			h := hostEndpoint(n, n.Name+suffix, addresses(n))
+			h := hostEndpoint(n, n.Name+suffix, n.addresses())
 			h.Spec.InterfaceName = validate.AllInterfaces
 			out[h.Name] = h
 		}
@@ -107,8 +114,8 @@ func desired(s settings, nodes []*corev1.Node) map[string]*v3.HostEndpoint {
 }
 
 // hostEndpoint that a template makes for a node; nil: none.
-func (t *template) hostEndpoint(n *corev1.Node) *v3.HostEndpoint {
-	inside := slices.DeleteFunc(addresses(n), func(a netip.Addr) bool {
+func (t *template) hostEndpoint(n host) *v3.HostEndpoint {
+	inside := slices.DeleteFunc(n.addresses(), func(a netip.Addr) bool {
 		return !slices.ContainsFunc(t.cidrs, func(p netip.Prefix) bool { return p.Contains(a) })
 	})
 	// Without an address there would be no interface.
@@ -122,7 +129,7 @@ func (t *template) hostEndpoint(n *corev1.Node) *v3.HostEndpoint {
 	return h
 }
 
-func hostEndpoint(n *corev1.Node, name string, addrs []netip.Addr) *v3.HostEndpoint {
+func hostEndpoint(n host, name string, addrs []netip.Addr) *v3.HostEndpoint {
 	h := &v3.HostEndpoint{
 		ObjectMeta: metav1.ObjectMeta{Name: bounded(name), Labels: map[string]string{}},
 		Spec:       v3.HostEndpointSpec{Node: n.Name, Profiles: []string{profileAllow}},
@@ -143,6 +150,17 @@ func bounded(name string) string {
 	sum := sha256.Sum256([]byte(name))
 	end := "-" + hex.EncodeToString(sum[:8]) + suffix
 	return strings.TrimRight(name[:maxName-len(end)], ".-") + end
+}
+
+// addresses are those of the node, and behind them those of its ends of tunnels, which what it sends into a tunnel bears.
+func (n host) addresses() []netip.Addr {
+	out := addresses(n.Node)
+	for _, end := range n.ends {
+		if addr, err := netip.ParseAddr(end.Address); err == nil && !slices.Contains(out, addr) {
+			out = append(out, addr)
+		}
+	}
+	return out
 }
 
 // addresses are the node's own, those of its annotation first, each once.

@@ -12,16 +12,17 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
+	"github.com/manul-net/manul/api/v1alpha1"
 	v3 "github.com/manul-net/manul/api/v3"
 )
 
-func node(name string, labels map[string]string, addresses ...string) *corev1.Node {
+func node(name string, labels map[string]string, addresses ...string) host {
 	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels}}
 	for _, a := range addresses {
 		n.Status.Addresses = append(n.Status.Addresses, corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: a})
 	}
 	n.Status.Addresses = append(n.Status.Addresses, corev1.NodeAddress{Type: corev1.NodeHostName, Address: name})
-	return n
+	return host{Node: n}
 }
 
 // configuration reads spec.controllers.node.hostEndpoint.
@@ -58,15 +59,18 @@ func text(hosts map[string]*v3.HostEndpoint) string {
 func TestWhichHostEndpointsNodesGet(t *testing.T) {
 	annotated := node("c", nil, "10.0.0.3")
 	annotated.Annotations = map[string]string{annotationIPv4Address: "192.0.2.3/24"}
-	nodes := []*corev1.Node{
+	tunnelled := node("d", nil, "10.0.0.4")
+	tunnelled.ends = []v1alpha1.TunnelEnd{{Kind: v1alpha1.TunnelIPIP, Address: "10.48.0.9"}, {Kind: v1alpha1.TunnelVXLAN}, {Kind: v1alpha1.TunnelVXLANv6, Address: "fd00::9"}}
+	nodes := []host{
 		node("b", map[string]string{"role": "worker", labelCreatedBy: "a user"}, "10.0.0.2", "fd00::2", "10.0.0.2", "nonsense"),
-		node("a", map[string]string{"role": "control"}, "10.0.0.1", "172.16.0.1"), annotated,
+		node("a", map[string]string{"role": "control"}, "10.0.0.1", "172.16.0.1"), annotated, tunnelled,
 	}
 	const (
 		profile = " [projectcalico-default-allow]"
 		all     = `a-auto-hep a "*" [10.0.0.1 172.16.0.1] map[role:control]` + profile + "\n" +
 			`b-auto-hep b "*" [10.0.0.2 fd00::2] map[role:worker]` + profile + "\n" +
-			`c-auto-hep c "*" [192.0.2.3 10.0.0.3] map[]` + profile
+			`c-auto-hep c "*" [192.0.2.3 10.0.0.3] map[]` + profile + "\n" +
+			`d-auto-hep d "*" [10.0.0.4 10.48.0.9 fd00::9] map[]` + profile
 		template = "autoCreate: Enabled\ncreateDefaultHostEndpoint: Disabled\ntemplates:\n"
 	)
 	for name, tc := range map[string]struct{ config, want, warning string }{
@@ -79,7 +83,8 @@ func TestWhichHostEndpointsNodesGet(t *testing.T) {
 		"a template makes one where the node has addresses in its CIDRs": {
 			template + "- {generateName: front, interfaceCIDRs: [172.16.0.0/16, 'fd00::/64'], labels: {role: front, side: out}, annotations: {note: x}}",
 			`a-front-auto-hep a "" [172.16.0.1] map[role:front side:out]` + profile + " map[note:x]\n" +
-				`b-front-auto-hep b "" [fd00::2] map[role:front side:out]` + profile + " map[note:x]", "",
+				`b-front-auto-hep b "" [fd00::2] map[role:front side:out]` + profile + " map[note:x]\n" +
+				`d-front-auto-hep d "" [fd00::9] map[role:front side:out]` + profile + " map[note:x]", "",
 		},
 		"a template is for some nodes": {
 			template + "- {generateName: t, interfaceCIDRs: [0.0.0.0/0], nodeSelector: role == 'control'}",
@@ -127,7 +132,7 @@ func TestAMistakeChangesNothing(t *testing.T) {
 
 func TestNamesAreBoundedAndDistinct(t *testing.T) {
 	long := strings.Repeat("x", 253)
-	nodes := []*corev1.Node{node(long, nil, "10.0.0.1"), node(long[:252]+"y", nil, "10.0.0.2")}
+	nodes := []host{node(long, nil, "10.0.0.1"), node(long[:252]+"y", nil, "10.0.0.2")}
 	for name := range desired(settings{enabled: true, everywhere: true}, nodes) {
 		if len(name) > 253 || !strings.HasSuffix(name, suffix) {
 			t.Errorf("name %s has %d characters", name, len(name))
@@ -139,7 +144,7 @@ func TestNamesAreBoundedAndDistinct(t *testing.T) {
 
 	// Node a with template b, and node a-b.
 	s, _, _ := read(configuration(t, "{autoCreate: Enabled, templates: [{generateName: b, interfaceCIDRs: [10.0.0.0/8]}]}"))
-	for _, nodes := range [][]*corev1.Node{{node("a", nil, "10.0.0.1"), node("a-b", nil, "10.0.0.2")}, {node("a-b", nil, "10.0.0.2"), node("a", nil, "10.0.0.1")}} {
+	for _, nodes := range [][]host{{node("a", nil, "10.0.0.1"), node("a-b", nil, "10.0.0.2")}, {node("a-b", nil, "10.0.0.2"), node("a", nil, "10.0.0.1")}} {
 		if h := desired(s, nodes)["a-b-auto-hep"]; h.Spec.Node != "a-b" {
 			t.Errorf("a-b-auto-hep is of node %s", h.Spec.Node)
 		}
@@ -147,7 +152,7 @@ func TestNamesAreBoundedAndDistinct(t *testing.T) {
 }
 
 func TestPlan(t *testing.T) {
-	want := desired(settings{enabled: true, everywhere: true}, []*corev1.Node{node("n", map[string]string{"a": "b"}, "10.0.0.1")})
+	want := desired(settings{enabled: true, everywhere: true}, []host{node("n", map[string]string{"a": "b"}, "10.0.0.1")})
 	as := func(change func(*v3.HostEndpoint)) *v3.HostEndpoint {
 		h := want["n-auto-hep"].DeepCopy()
 		change(h)

@@ -20,7 +20,7 @@ type Addresses interface {
 	Leases() (list []v1alpha1.LeaseStatus, cooling bool)
 	// NeedsAdoption tells whether nothing is known of the addresses that were in use before.
 	NeedsAdoption() (bool, error)
-	// Adopt notes which addresses pods had before, in as far as it is known.
+	// Adopt notes which addresses pods and ends of tunnels had before, in as far as it is known.
 	Adopt(before []v1alpha1.EndpointStatus) error
 	// Allocate gives a pod its addresses: the same for the same UID.
 	Allocate(endpoint, uid string, request v1alpha1.AddressRequest) ([]netip.Addr, error)
@@ -115,7 +115,7 @@ func (a *Agent) adopted() bool {
 		if !a.synced[source.NodeState] {
 			return false // the end of the first synchronization looks again
 		}
-		if err = a.Addresses.Adopt(a.reported.Endpoints); err == nil {
+		if err = a.Addresses.Adopt(slices.Concat(a.reported.Endpoints, a.reportedEnds())); err == nil {
 			err = a.adoptAttachments()
 		}
 	}

@@ -83,6 +83,28 @@ func (a *Agent) tunnelAddress(t *v1alpha1.Tunnel) (owner string, err error) {
 	return owner, errors.Join(errs...)
 }
 
+// reportedEnds are the addresses that ends of tunnels had when the node last reported, under the names that hold them: of an end whose
+// kind gets its addresses from another pool now, nobody would.
+func (a *Agent) reportedEnds() []v1alpha1.EndpointStatus {
+	var out []v1alpha1.EndpointStatus
+	for _, end := range a.reported.Tunnels {
+		addr, err := netip.ParseAddr(end.Address)
+		if err != nil {
+			continue // it had none
+		}
+		for i := range a.nodeState.Spec.Tunnels {
+			t := &a.nodeState.Spec.Tunnels[i]
+			for _, pool := range t.Pools {
+				if cidr, err := netip.ParsePrefix(pool); t.Kind == end.Kind && err == nil && cidr.Contains(addr) {
+					owner := tunnelOwnerOf(t.Kind, pool)
+					out = append(out, v1alpha1.EndpointStatus{ID: owner, UID: uidType(owner), Addresses: []string{end.Address}})
+				}
+			}
+		}
+	}
+	return out
+}
+
 // setTunnelEnds brings the addresses of ends of tunnels into the tables. Before the node's state tells which are in use, the ones of
 // an earlier process are.
 func (a *Agent) setTunnelEnds(held map[string]netip.Addr) {

@@ -205,6 +205,15 @@ func (*told) EachAttachment(func(attachment, endpoint, uid string, addrs []netip
 	return nil
 }
 
+// Drop implements agent.Addresses.
+func (*told) Drop(string, string) (bool, error) { return false, nil }
+
+// Take implements agent.Addresses.
+func (*told) Take(string, string, []netip.Addr, string) error { return errNone }
+
+// External implements agent.Addresses.
+func (*told) External(string, string) bool { return false }
+
 // Attached implements agent.Addresses.
 func (*told) Attached(string) (endpoint, uid string, ok bool) { return "", "", false }
 

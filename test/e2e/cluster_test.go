@@ -39,6 +39,7 @@ func rest(t *testing.T, c *lab.Cluster) {
 	t.Run("Paths", func(t *testing.T) { paths(t, c) })
 	t.Run("Addresses", func(t *testing.T) { addresses(t, c) })
 	t.Run("Failures", func(t *testing.T) { failures(t, c, kinds()) })
+	t.Run("Nodes", func(t *testing.T) { lostNode(t, c) })
 	t.Run("Crashes", func(t *testing.T) { crashes(t, c) })
 }
 
@@ -49,7 +50,7 @@ func crashes(t *testing.T, c *lab.Cluster) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, pod := range strings.Fields(list) {
+	for pod := range strings.FieldsSeq(list) {
 		log, err := c.Kubectl(ctx, "logs", "-n", "manul-system", pod, "--previous", "--tail=60")
 		if err != nil {
 			t.Error(err)

@@ -118,6 +118,7 @@ func TestAutomaticHostEndpoints(t *testing.T) {
 	k.create(node("node2", "10.0.0.12"))
 	k.hosts("node2", "node2-auto-hep:")
 	made := &v3.HostEndpoint{ObjectMeta: metav1.ObjectMeta{Name: "node1-auto-hep"}}
+	expected := []string(nil) // of its ends of tunnels
 	like := func(what string, address, role string) {
 		t.Helper()
 		k.eventually(what, func() error {
@@ -126,7 +127,7 @@ func TestAutomaticHostEndpoints(t *testing.T) {
 				delete(labels, "role")
 			}
 			if !k.get(made) || made.Spec.Node != "node1" || made.Spec.InterfaceName != "*" || !maps.Equal(made.Labels, labels) ||
-				!slices.Equal(made.Spec.ExpectedIPs, []string{address}) || !slices.Equal(made.Spec.Profiles, []string{"projectcalico-default-allow"}) {
+				!slices.Equal(made.Spec.ExpectedIPs, append([]string{address}, expected...)) || !slices.Equal(made.Spec.Profiles, []string{"projectcalico-default-allow"}) {
 				return fmt.Errorf("it has labels %v and is %+v", made.Labels, made.Spec)
 			}
 			return nil
@@ -148,6 +149,23 @@ func TestAutomaticHostEndpoints(t *testing.T) {
 	like("what somebody deletes is made again", "10.0.0.111", "gateway")
 	k.edit(first, func() { first.Labels = nil })
 	like("labels that the node loses go", "10.0.0.111", "")
+	state := &v1alpha1.NodeState{ObjectMeta: metav1.ObjectMeta{Name: "node1"}}
+	tunnels := func(ends ...v1alpha1.TunnelEnd) {
+		t.Helper()
+		k.eventually("the agent tells of its tunnels", func() error {
+			if !k.get(state) {
+				return fmt.Errorf("no NodeState")
+			}
+			state.Status.Tunnels = ends
+			return k.client.Status().Update(t.Context(), state)
+		})
+	}
+	tunnels(v1alpha1.TunnelEnd{Kind: v1alpha1.TunnelVXLAN, Address: "10.48.0.1"})
+	expected = []string{"10.48.0.1"}
+	like("the address of the node's end of the tunnel is expected", "10.0.0.111", "")
+	tunnels()
+	expected = nil
+	like("and no longer without a tunnel", "10.0.0.111", "")
 
 	k.delete(node("node2", ""))
 	gone := func(name string) {

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"testing"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/manul-net/manul/nodeagent/tables"
@@ -41,6 +42,7 @@ func tunnelPackets(t *testing.T, subject Subject) {
 			})...)
 			n.Verify(ipip(Outside, HostSide, open))
 
+			before := map[Family]int{IPv4: n.trackedTo(IPv4, 4789), IPv6: n.trackedTo(IPv6, 4789)}
 			p.Settings.Tunnels, p.SettingsDirty = tables.TunnelKinds(), true
 			nodes(p, HostSide, Outside)
 			n.Apply(p)
@@ -54,6 +56,15 @@ func tunnelPackets(t *testing.T, subject Subject) {
 			n.Verify(Both(between)...)
 			n.Verify(ipip(Outside, HostSide, true), ipip(HostSide, Outside, true), ipip(Beside, OtherSide, false), ipip(Beside, HostSide, false))
 			n.SameAsFresh(p)
+			if got := n.trackedTo(IPv4, 4789); got > before[IPv4] {
+				n.t.Errorf("%d connections of VXLAN between nodes are tracked, want none", got-before[IPv4])
+			}
+			if n.trackedTo(IPv6, 4789) <= before[IPv6] {
+				n.t.Error("VXLAN over IPv6 is not tracked: errors about it belong to nothing")
+			}
+			if open && n.trackedTo(IPv4, 4790) == 0 {
+				n.t.Error("what is none of a tunnel is not tracked")
+			}
 
 			// Another port, and nodes that come and go.
 			p.Settings.VXLANPort, p.SettingsDirty = 8472, true
@@ -81,4 +92,23 @@ func tunnelPackets(t *testing.T, subject Subject) {
 			n.Verify(UDP(IPv4, Beside, OtherSide, 8472, open))
 		})
 	}
+}
+
+// trackedTo is how many connections to a UDP port the node tracks.
+func (n *Node) trackedTo(fam Family, port uint16) (count int) {
+	n.t.Helper()
+	family := netlink.InetFamily(unix.AF_INET)
+	if fam == IPv6 {
+		family = unix.AF_INET6
+	}
+	n.Must("listing connections", func() error {
+		flows, err := netlink.ConntrackTableList(netlink.ConntrackTable, family)
+		for _, f := range flows {
+			if f.Forward.Protocol == unix.IPPROTO_UDP && f.Forward.DstPort == port {
+				count++
+			}
+		}
+		return err
+	})
+	return count
 }

@@ -4,6 +4,7 @@
 //	prober serve [flags] ADDRESS...        accept TCP connections, echo what comes; answer UDP and SCTP, and questions
 //	prober probe [flags] ADDRESS...        a new TCP connection to each address at every tick; one JSON line for each
 //	prober stream [flags] ADDRESS          one lasting TCP connection with an echo at every tick; one JSON line at the end
+//	prober stream -udp [flags] ADDRESS     a datagram at every tick; one JSON line at the end says how many were not echoed
 package main
 
 import (
@@ -28,7 +29,7 @@ func main() {
 }
 
 var errUsage = errors.New(`usage: prober serve [-udp PORTS] [-sctp PORTS] [-control ADDRESS] ADDRESS..., or
-       prober probe|stream [-every D] [-for D] [-timeout D] ADDRESS`)
+       prober probe|stream [-udp] [-every D] [-for D] [-timeout D] ADDRESS`)
 
 func run(ctx context.Context, args []string) error {
 	if len(args) < 2 {
@@ -49,6 +50,7 @@ func run(ctx context.Context, args []string) error {
 	every := flags.Duration("every", time.Millisecond, "time between two probes")
 	length := flags.Duration("for", 2*time.Second, "how long to go on")
 	timeout := flags.Duration("timeout", 500*time.Millisecond, "how long to wait for an answer")
+	udp := flags.Bool("udp", false, "stream: send datagrams")
 	if err := flags.Parse(args[1:]); err != nil {
 		return err
 	}
@@ -57,10 +59,12 @@ func run(ctx context.Context, args []string) error {
 	}
 	limited, cancel := context.WithTimeout(ctx, *length)
 	defer cancel()
-	switch args[0] {
-	case "probe":
+	switch {
+	case args[0] == "probe" && !*udp:
 		return probe(limited, flags.Args(), *every, *timeout)
-	case "stream":
+	case args[0] == "stream" && *udp:
+		return datagrams(limited, flags.Arg(0), *every, *timeout)
+	case args[0] == "stream":
 		return stream(limited, flags.Arg(0), *every, *timeout)
 	default:
 		return errUsage

@@ -1,11 +1,14 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
+	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -80,4 +83,42 @@ func ask(from *netns.NS, body []byte) (answers []bool, err error) {
 		err = json.NewDecoder(response.Body).Decode(&answers)
 	})
 	return answers, err
+}
+
+// TestLossIsCounted: of a stream of datagrams that are cut off for a while as many are lost as were sent meanwhile.
+func TestLossIsCounted(t *testing.T) {
+	a, b := netns.New(t), netns.New(t)
+	a.Veth("eth0", b, "eth0")
+	a.Address("eth0", "192.0.2.1/24")
+	b.Address("eth0", "192.0.2.2/24")
+	program := filepath.Join(t.TempDir(), "prober")
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-o", program, ".").CombinedOutput(); err != nil {
+		t.Fatalf("building the prober: %v\n%s", err, out)
+	}
+	stop := b.EchoUDP(netip.MustParseAddrPort("192.0.2.2:7"))
+	var stderr, stdout bytes.Buffer
+	cmd := exec.CommandContext(t.Context(), program, "stream", "-udp", "-every", "2ms", "-for", "2s", "192.0.2.2:7")
+	pipe, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stdout = &stdout
+	a.Must("starting the prober", cmd.Start)
+	if _, err := bufio.NewReader(io.TeeReader(pipe, &stderr)).ReadString('\n'); err != nil {
+		t.Fatalf("waiting for the first echo: %v", err)
+	}
+	stop() // what is sent now is answered by ICMP
+	cut := time.NewTimer(300 * time.Millisecond)
+	<-cut.C
+	defer b.EchoUDP(netip.MustParseAddrPort("192.0.2.2:7"))()
+	if err := cmd.Wait(); err != nil {
+		t.Fatalf("prober: %v: %s", err, stderr.String())
+	}
+	var got Datagrams
+	if err := json.Unmarshal(stdout.Bytes(), &got); err != nil {
+		t.Fatal(err)
+	}
+	if gap := time.Duration(got.LongestGap); gap < 300*time.Millisecond || got.Lost < 50 || got.Lost >= got.Sent {
+		t.Errorf("%+v: cut off for 300 ms", got)
+	}
 }

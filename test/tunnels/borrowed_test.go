@@ -62,7 +62,7 @@ func TestPacketsToBorrowedAddresses(t *testing.T) {
 				return
 			}
 			w := NewWorld(t)
-			w.give(poolWith("pool", test.cidr, test.mode))
+			w.Give(poolWith("pool", test.cidr, test.mode))
 			is4 := test.cidr == pool4
 			own := func(p *Pod) netip.Addr {
 				if is4 {
@@ -87,7 +87,7 @@ func TestPacketsToBorrowedAddresses(t *testing.T) {
 				}
 				return out
 			}
-			w.give(owner.lends(test.cidr, 1, loans(ipam.LoanAsked)...))
+			w.Give(owner.lends(test.cidr, 1, loans(ipam.LoanAsked)...))
 			eventually(t, func() string {
 				for _, l := range w.status("w1").Leases {
 					if len(l.Withheld) == len(lent) {
@@ -96,17 +96,17 @@ func TestPacketsToBorrowedAddresses(t *testing.T) {
 				}
 				return fmt.Sprintf("the owner has agreed to %+v", w.status("w1").Leases)
 			})
-			w.give(owner.lends(test.cidr, 2, loans(ipam.LoanGiven)...))
+			w.Give(owner.lends(test.cidr, 2, loans(ipam.LoanGiven)...))
 			guests := []*Pod{borrower.Pod("guest1"), borrower.Pod("guest2")}
 			for _, p := range guests {
 				if !slices.Contains(lent, own(p)) {
 					t.Fatalf("%s has %s, which is none of the borrowed %v", p.ID, own(p), lent)
 				}
-				owner.sends(own(p), test.near)
-				third.sends(own(p), test.far)
+				owner.Sends(own(p), test.near)
+				third.Sends(own(p), test.far)
 			}
-			borrower.sends(own(home), test.near)
-			borrower.sends(own(away), test.far)
+			borrower.Sends(own(home), test.near)
+			borrower.Sends(own(away), test.far)
 			all := []*Pod{home, away, guests[0], guests[1]}
 			for _, from := range all {
 				for _, to := range all {
@@ -136,7 +136,7 @@ func TestPacketsToBorrowedAddresses(t *testing.T) {
 					stay = append(stay, x)
 				}
 			}
-			w.give(owner.lends(test.cidr, 3, append(slices.Clone(stay), loan(own(gone), ipam.LoanRecalled))...))
+			w.Give(owner.lends(test.cidr, 3, append(slices.Clone(stay), loan(own(gone), ipam.LoanRecalled))...))
 			eventually(t, func() string {
 				for _, l := range w.status("w2").Leases {
 					if l.Released && l.CIDR == netip.PrefixFrom(own(gone), own(gone).BitLen()).String() {
@@ -145,9 +145,9 @@ func TestPacketsToBorrowedAddresses(t *testing.T) {
 				}
 				return fmt.Sprintf("the borrower has agreed to %+v", w.status("w2").Leases)
 			})
-			w.give(owner.lends(test.cidr, 4, stay...))
-			owner.sends(own(gone), "") // it is nobody's, and not sent to the borrower
-			owner.sends(own(guests[1]), test.near)
+			w.Give(owner.lends(test.cidr, 4, stay...))
+			owner.Sends(own(gone), "") // it is nobody's, and not sent to the borrower
+			owner.Sends(own(guests[1]), test.near)
 			talk(t, home, guests[1], is4)
 		})
 	}

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -29,7 +31,7 @@ func poolWith(name, cidr, more string) string {
 
 // elsewhere tells whether a test of a kind of tunnel runs on the machine of its own alone, because this kernel does not know the kind.
 // That machine's kernel has to know all.
-func elsewhere(t *testing.T, kind string) bool {
+func elsewhere(t testing.TB, kind string) bool {
 	t.Helper()
 	if kind != "IPIP" {
 		return false
@@ -89,7 +91,7 @@ func TestEveryMode(t *testing.T) {
 				return
 			}
 			w := NewWorld(t)
-			w.give(poolWith("pool", test.cidr, test.mode))
+			w.Give(poolWith("pool", test.cidr, test.mode))
 			is4 := test.cidr == pool4
 			near, other := w.Node("w1", "a", test.cidr), w.Node("w2", "a", test.cidr)
 			pods := []*Pod{near.Pod("p1"), other.Pod("p2")}
@@ -99,16 +101,16 @@ func TestEveryMode(t *testing.T) {
 				}
 				return p.V6
 			}
-			near.sends(address(pods[1]), test.near)
-			other.sends(address(pods[0]), test.near)
+			near.Sends(address(pods[1]), test.near)
+			other.Sends(address(pods[0]), test.near)
 			if test.far != "" {
 				far := w.Node("w3", "b", test.cidr)
 				pods = append(pods, far.Pod("p3"))
 				for _, n := range []*Node{near, other} {
-					n.sends(address(pods[2]), test.far)
+					n.Sends(address(pods[2]), test.far)
 				}
-				far.sends(address(pods[0]), test.far)
-				far.sends(address(pods[1]), test.far)
+				far.Sends(address(pods[0]), test.far)
+				far.Sends(address(pods[1]), test.far)
 			}
 			for _, from := range pods {
 				for _, to := range pods {
@@ -149,17 +151,17 @@ func TestEveryMode(t *testing.T) {
 // TestTwoModesInOneCluster: each pool goes its own way, and so does each family.
 func TestTwoModesInOneCluster(t *testing.T) {
 	w := NewWorld(t)
-	w.give(poolWith("plain", pool4, ", assignmentMode: Manual"))
-	w.give(poolWith("tunnelled", other4, ", vxlanMode: Always"))
-	w.give(poolWith("six", pool6, ", vxlanMode: CrossSubnet"))
+	w.Give(poolWith("plain", pool4, ", assignmentMode: Manual"))
+	w.Give(poolWith("tunnelled", other4, ", vxlanMode: Always"))
+	w.Give(poolWith("six", pool6, ", vxlanMode: CrossSubnet"))
 	n1, n2, n3 := w.Node("w1", "a", pool4, other4, pool6), w.Node("w2", "a", pool4, other4, pool6), w.Node("w3", "b", pool4, other4, pool6)
 	p1, p2, p3 := n1.Pod("p1"), n2.Pod("p2"), n3.Pod("p3")
-	n1.sends(netip.MustParseAddr("10.48.2.1"), "eth0")
-	n1.sends(p2.V4, "vxlan.manul")
-	n1.sends(p2.V6, "eth0")
-	n1.sends(p3.V6, "vxlan-v6.manul")
-	n3.sends(p1.V4, "vxlan.manul")
-	n3.sends(p1.V6, "vxlan-v6.manul")
+	n1.Sends(netip.MustParseAddr("10.48.2.1"), "eth0")
+	n1.Sends(p2.V4, "vxlan.manul")
+	n1.Sends(p2.V6, "eth0")
+	n1.Sends(p3.V6, "vxlan-v6.manul")
+	n3.Sends(p1.V4, "vxlan.manul")
+	n3.Sends(p1.V6, "vxlan-v6.manul")
 	for _, is4 := range []bool{true, false} {
 		talk(t, p1, p2, is4)
 		talk(t, p1, p3, is4)
@@ -171,7 +173,7 @@ func TestTwoModesInOneCluster(t *testing.T) {
 func TestChangeOfModeAtRunTime(t *testing.T) {
 	modes := []string{"", ", vxlanMode: Always", ", vxlanMode: CrossSubnet", ", vxlanMode: Always", ""}
 	w := NewWorld(t)
-	w.give(poolWith("pool", pool4, modes[0]))
+	w.Give(poolWith("pool", pool4, modes[0]))
 	n1, n2 := w.Node("w1", "a", pool4), w.Node("w2", "a", pool4)
 	p1, p2 := n1.Pod("p1"), n2.Pod("p2")
 	changeModes(t, w, p1, p2, modes, map[string]string{"": "eth0", modes[1]: "vxlan.manul", modes[2]: "eth0"})
@@ -192,7 +194,7 @@ func TestChangeFromIPIPToVXLAN(t *testing.T) {
 	}
 	modes := []string{", ipipMode: Always", ", vxlanMode: Always", ", ipipMode: Always", ", ipipMode: CrossSubnet"}
 	w := NewWorld(t)
-	w.give(poolWith("pool", pool4, modes[0]))
+	w.Give(poolWith("pool", pool4, modes[0]))
 	n1, n2 := w.Node("w1", "a", pool4), w.Node("w2", "a", pool4)
 	p1, p2 := n1.Pod("p1"), n2.Pod("p2")
 	changeModes(t, w, p1, p2, modes, map[string]string{modes[0]: "ipip.manul", modes[1]: "vxlan.manul", modes[3]: "eth0"})
@@ -200,23 +202,23 @@ func TestChangeFromIPIPToVXLAN(t *testing.T) {
 
 func changeModes(t *testing.T, w *World, from, to *Pod, modes []string, device map[string]string) {
 	t.Helper()
-	from.Node.sends(to.V4, device[modes[0]])
-	to.Node.sends(from.V4, device[modes[0]])
+	from.Node.Sends(to.V4, device[modes[0]])
+	to.Node.Sends(from.V4, device[modes[0]])
 	talk(t, from, to, true)
 	for _, mode := range modes[1:] {
-		s := newStream(t, from, to, true)
-		w.give(poolWith("pool", pool4, mode))
-		from.Node.sends(to.V4, device[mode])
-		to.Node.sends(from.V4, device[mode])
+		s := newStream(t, from, to)
+		w.Give(poolWith("pool", pool4, mode))
+		from.Node.Sends(to.V4, device[mode])
+		to.Node.Sends(from.V4, device[mode])
 		talk(t, from, to, true)
 		bound := time.Second
 		if os.Getenv("MANUL_MACHINE") != "" {
 			bound = 10 * time.Second // an emulated processor is many times slower, and loads the kernel's modules now
 		}
-		if longest := s.end(t); longest > bound {
-			t.Errorf("to %q: %v without an answer, want less than %v", mode, longest, bound)
+		if loss := s.end(t); loss.longest > bound {
+			t.Errorf("to %q: %v, want less than %v without an answer", mode, loss, bound)
 		} else {
-			t.Logf("to %q: %v without an answer", mode, longest)
+			t.Logf("to %q: %v", mode, loss)
 		}
 	}
 }
@@ -224,7 +226,7 @@ func changeModes(t *testing.T, w *World, from, to *Pod, modes []string, device m
 // TestNodesThatComeAndGo: routes, neighbours and forwarding entries follow, and nothing is left behind.
 func TestNodesThatComeAndGo(t *testing.T) {
 	w := NewWorld(t)
-	w.give(poolWith("pool", pool4, ", vxlanMode: Always"))
+	w.Give(poolWith("pool", pool4, ", vxlanMode: Always"))
 	n1, n2, n3 := w.Node("w1", "a", pool4), w.Node("w2", "a", pool4), w.Node("w3", "b", pool4)
 	p1, p3 := n1.Pod("p1"), n3.Pod("p3")
 	has := func(n *Node, want ...string) {
@@ -233,18 +235,18 @@ func TestNodesThatComeAndGo(t *testing.T) {
 	}
 	has(n1, "vxlan.manul: 192.0.2.2 198.51.100.3")
 	has(n3, "vxlan.manul: 192.0.2.1 192.0.2.2")
-	n1.sends(p3.V4, "vxlan.manul")
+	n1.Sends(p3.V4, "vxlan.manul")
 
 	w.take(n3.block(pool4)) // drained: its blocks are given back
-	n1.sends(p3.V4, "eth0")
+	n1.Sends(p3.V4, "eth0")
 	w.take(n3.manifest())
 	has(n1, "vxlan.manul: 192.0.2.2")
 	has(n2, "vxlan.manul: 192.0.2.1")
 
-	w.give(n3.manifest() + "\n---\n" + n3.block(pool4)) // and it is back
+	w.Give(n3.manifest() + "\n---\n" + n3.block(pool4)) // and it is back
 	has(n1, "vxlan.manul: 192.0.2.2 198.51.100.3")
-	n1.sends(p3.V4, "vxlan.manul")
-	n3.sends(p1.V4, "vxlan.manul")
+	n1.Sends(p3.V4, "vxlan.manul")
+	n3.Sends(p1.V4, "vxlan.manul")
 	talk(t, p1, p3, true)
 
 	w.take(poolWith("pool", pool4, ""))
@@ -266,15 +268,72 @@ func TestNodesThatComeAndGo(t *testing.T) {
 	}
 }
 
+// TestLostNodes: a node of which nothing is heard keeps its routes, for its pods may well be reached; one that is deleted loses them at once,
+// although its pods and blocks are still on record; and one that comes back has them again.
+func TestLostNodes(t *testing.T) {
+	for name, mode := range map[string]string{"none": "", "VXLAN": ", vxlanMode: Always"} {
+		t.Run(name, func(t *testing.T) {
+			device := map[string]string{"": "eth0", ", vxlanMode: Always": "vxlan.manul"}[mode]
+			w := NewWorld(t)
+			w.Give(poolWith("pool", pool4, mode))
+			n1, n2 := w.Node("w1", "a", pool4), w.Node("w2", "a", pool4)
+			p1, p2 := n1.Pod("p1"), n2.Pod("p2")
+			talks := func() {
+				t.Helper()
+				n1.Sends(p2.V4, device)
+				n2.Sends(p1.V4, device)
+				talk(t, p1, p2, true)
+			}
+			talks()
+			s := newStream(t, p1, p2)
+			w.Give(strings.Replace(n2.manifest(), "status: {", "status: {conditions: [{type: Ready, status: Unknown}], ", 1))
+			w.Give(strings.Replace(n2.manifest(), "status: {", "spec: {unschedulable: true}\nstatus: {", 1))
+			talks()
+			if loss := s.end(t); loss.lost > 0 {
+				t.Errorf("a node becomes NotReady and is cordoned: %v", loss)
+			}
+
+			gone := func() string {
+				routes, err := n1.RouteList(nil, netlink.FAMILY_V4)
+				if err != nil {
+					return err.Error()
+				}
+				for i := range routes {
+					if routes[i].Gw.Equal(n2.V4.AsSlice()) {
+						return "left: " + routes[i].String()
+					}
+				}
+				if devices := strings.Join(n1.devices(), " "); strings.Contains(devices, n2.V4.String()) {
+					return "left: " + devices
+				}
+				return ""
+			}
+			from := time.Now()
+			w.take(n2.manifest())
+			eventually(t, gone)
+			if took := time.Since(from); took > time.Second {
+				t.Errorf("the routes of a deleted node went after %v", took)
+			}
+			from = time.Now()
+			w.Give(n2.manifest())
+			n1.Sends(p2.V4, device)
+			if took := time.Since(from); took > time.Second {
+				t.Errorf("the routes of a node that came back were there after %v", took)
+			}
+			talks()
+		})
+	}
+}
+
 // TestRestartOfTheAgent changes nothing that is right, and makes right what changed meanwhile.
 func TestRestartOfTheAgent(t *testing.T) {
 	w := NewWorld(t)
-	w.give(poolWith("pool", pool4, ", vxlanMode: Always"))
+	w.Give(poolWith("pool", pool4, ", vxlanMode: Always"))
 	n1, n2 := w.Node("w1", "a", pool4), w.Node("w2", "a", pool4)
 	p1, p2 := n1.Pod("p1"), n2.Pod("p2")
-	n1.sends(p2.V4, "vxlan.manul")
-	n2.sends(p1.V4, "vxlan.manul")
-	s := newStream(t, p1, p2, true)
+	n1.Sends(p2.V4, "vxlan.manul")
+	n2.Sends(p1.V4, "vxlan.manul")
+	s := newStream(t, p1, p2)
 	before := n1.Link("vxlan.manul").Attrs().Index
 	_, source := n1.way(p2.V4)
 	n1.Stop()
@@ -285,8 +344,8 @@ func TestRestartOfTheAgent(t *testing.T) {
 		}
 		return ""
 	})
-	if longest := s.end(t); longest > 200*time.Millisecond {
-		t.Errorf("%v without an answer during a restart", longest)
+	if loss := s.end(t); loss.longest > 200*time.Millisecond {
+		t.Errorf("during a restart: %v", loss)
 	}
 	if after := n1.Link("vxlan.manul").Attrs().Index; after != before {
 		t.Error("the device was made anew")
@@ -299,15 +358,68 @@ func TestRestartOfTheAgent(t *testing.T) {
 	if err := n1.LinkDel(n1.Link("vxlan.manul")); err != nil {
 		t.Fatal(err)
 	}
-	n1.sends(p2.V4, "vxlan.manul")
+	n1.Sends(p2.V4, "vxlan.manul")
 	talk(t, p1, p2, true)
+}
+
+// TestTheJournalIsLost: the node's end of the tunnel keeps its address, and no pod gets it.
+func TestTheJournalIsLost(t *testing.T) {
+	w := NewWorld(t)
+	w.Give(poolWith("pool", pool4, ", vxlanMode: Always"))
+	n1, n2 := w.Node("w1", "a", pool4), w.Node("w2", "a", pool4)
+	n1.Pod("gone") // so that another address than the first of the block is the end's
+	w.take("apiVersion: v1\nkind: Pod\nmetadata: {name: gone, namespace: default, uid: u-gone}")
+	w.Give(poolWith("pool", pool4, ""))
+	eventually(t, func() string { return strings.Join(n1.devices(), " ") })
+	p1 := n1.Pod("p1")
+	w.Give(poolWith("pool", pool4, ", vxlanMode: Always"))
+	p2 := n2.Pod("p2")
+	n1.Sends(p2.V4, "vxlan.manul")
+	n2.Sends(p1.V4, "vxlan.manul")
+	end := func() (addr string) {
+		t.Helper()
+		eventually(t, func() string {
+			ends := w.status("w1").Tunnels
+			if len(ends) != 1 || ends[0].Address == "" {
+				return fmt.Sprintf("tunnels %v, want one with an address", ends)
+			}
+			addr = ends[0].Address
+			return ""
+		})
+		return addr
+	}
+	before := end()
+	n1.Stop()
+	if err := os.Remove(filepath.Join(n1.dir, "addresses.db")); err != nil {
+		t.Fatal(err)
+	}
+	s := newStream(t, p1, p2)
+	n1.Start()
+	eventually(t, func() string {
+		if err := n1.agent.Ready(); err != nil {
+			return err.Error()
+		}
+		if _, source := n1.way(p2.V4); source.String() != before {
+			return fmt.Sprintf("the node sends into the tunnel from %s, and did from %s", source, before)
+		}
+		return ""
+	})
+	if after := end(); after != before {
+		t.Errorf("the end of the tunnel has %s, and had %s", after, before)
+	}
+	if p3 := n1.Pod("p3"); p3.V4.String() == before || p3.V4 == p1.V4 {
+		t.Errorf("pod p3 got %s, which is in use", p3.V4)
+	}
+	if loss := s.end(t); loss.longest > 500*time.Millisecond {
+		t.Errorf("%v", loss)
+	}
 }
 
 // TestAddressesOfTunnels: from pools for tunnels alone before others, never a pod's, and another one when the pool is no longer
 // for it.
 func TestAddressesOfTunnels(t *testing.T) {
 	w := NewWorld(t)
-	w.give(poolWith("pool", pool4, ", vxlanMode: Always"))
+	w.Give(poolWith("pool", pool4, ", vxlanMode: Always"))
 	n1, n2 := w.Node("w1", "a", pool4), w.Node("w2", "a", pool4)
 	in := func(pool string) (addr netip.Addr) {
 		t.Helper()
@@ -327,7 +439,7 @@ func TestAddressesOfTunnels(t *testing.T) {
 		t.Errorf("pod and tunnel have %s", ofPods)
 	}
 
-	w.give(poolWith("ends", other4, ", vxlanMode: Always, allowedUses: [Tunnel]") + "\n---\n" + n1.block(other4) + "\n---\n" + n2.block(other4))
+	w.Give(poolWith("ends", other4, ", vxlanMode: Always, allowedUses: [Tunnel]") + "\n---\n" + n1.block(other4) + "\n---\n" + n2.block(other4))
 	own := in(other4)
 	p2 := n2.Pod("p2")
 	if netip.MustParsePrefix(other4).Contains(p2.V4) {
@@ -339,7 +451,7 @@ func TestAddressesOfTunnels(t *testing.T) {
 		}
 		return ""
 	})
-	n2.sends(own, "vxlan.manul")
+	n2.Sends(own, "vxlan.manul")
 	at := netip.AddrPortFrom(p2.V4, 8081)
 	echo := p2.Echo(at)
 	defer echo.Close()

@@ -38,8 +38,8 @@ func newOperator(t testing.TB) *operator {
 	return &operator{t: t, cluster: render.New(), objects: map[render.Key]source.Object{}, sinks: map[string]source.Sink{}}
 }
 
-// give takes in manifests, separated by "---".
-func (o *operator) give(manifests string) {
+// Give takes in manifests, separated by "---".
+func (o *operator) Give(manifests string) {
 	o.t.Helper()
 	o.change(manifests, o.cluster.Set)
 }

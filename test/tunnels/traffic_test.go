@@ -29,7 +29,7 @@ func TestMTU(t *testing.T) {
 				return
 			}
 			w := NewWorld(t)
-			w.give(poolWith("pool", test.cidr, test.mode))
+			w.Give(poolWith("pool", test.cidr, test.mode))
 			if p := w.Node("w1", "a", test.cidr).Pod("p1"); p.MTU != test.want {
 				t.Errorf("the pod's MTU is %d, want %d", p.MTU, test.want)
 			}
@@ -59,14 +59,14 @@ func TestPathMTUReachesOlderPods(t *testing.T) {
 		t.Run(test.device, func(t *testing.T) {
 			is4 := test.cidr == pool4
 			w := NewWorld(t)
-			w.give(fmt.Sprintf(denyByDefault, "UDP") + "\n---\n" + poolWith("pool", test.cidr, ""))
+			w.Give(fmt.Sprintf(denyByDefault, "UDP") + "\n---\n" + poolWith("pool", test.cidr, ""))
 			p1, p2 := w.Node("w1", "a", test.cidr).Pod("p1"), w.Node("w2", "a", test.cidr).Pod("p2")
-			w.give(poolWith("pool", test.cidr, ", vxlanMode: Always"))
+			w.Give(poolWith("pool", test.cidr, ", vxlanMode: Always"))
 			to := p2.V6
 			if is4 {
 				to = p2.V4
 			}
-			p1.Node.sends(to, test.device)
+			p1.Node.Sends(to, test.device)
 			end := p2.EchoUDP(netip.AddrPortFrom(to, 8080))
 			defer end()
 			flow := p1.ConnectUDP(netip.AddrPortFrom(to, 8080))
@@ -119,11 +119,11 @@ func (n *Node) shell(command string) {
 // all pools bears the node's address, and what they send to each other their own.
 func TestSourceAddresses(t *testing.T) {
 	w := NewWorld(t)
-	w.give(poolWith("pool", pool4, ", vxlanMode: Always"))
+	w.Give(poolWith("pool", pool4, ", vxlanMode: Always"))
 	n1, n2 := w.Node("w1", "a", pool4), w.Node("w2", "b", pool4)
 	p1, p2 := n1.Pod("p1"), n2.Pod("p2")
-	n1.sends(p2.V4, "vxlan.manul")
-	n2.sends(p1.V4, "vxlan.manul")
+	n1.Sends(p2.V4, "vxlan.manul")
+	n2.Sends(p1.V4, "vxlan.manul")
 	end := netip.MustParseAddr(w.status("w1").Tunnels[0].Address)
 
 	n1.shell(fmt.Sprintf(`nft add table ip services; nft add chain ip services output '{type nat hook output priority -100;}'
@@ -152,11 +152,11 @@ func TestSourceAddresses(t *testing.T) {
 // into them.
 func TestHostEndpointsLeaveTunnelsAlone(t *testing.T) {
 	w := NewWorld(t)
-	w.give(poolWith("pool", pool4, ", vxlanMode: Always") + "\n---\n" + poolWith("six", pool6, ", vxlanMode: Always"))
+	w.Give(poolWith("pool", pool4, ", vxlanMode: Always") + "\n---\n" + poolWith("six", pool6, ", vxlanMode: Always"))
 	n1, n2 := w.Node("w1", "a", pool4, pool6), w.Node("w2", "b", pool4, pool6)
 	p1, p2 := n1.Pod("p1"), n2.Pod("p2")
 	for _, n := range []*Node{n1, n2} {
-		w.give(fmt.Sprintf("apiVersion: projectcalico.org/v3\nkind: HostEndpoint\nmetadata: {name: all-%s}\nspec: {node: %s, interfaceName: '*'}", n.Name, n.Name))
+		w.Give(fmt.Sprintf("apiVersion: projectcalico.org/v3\nkind: HostEndpoint\nmetadata: {name: all-%s}\nspec: {node: %s, interfaceName: '*'}", n.Name, n.Name))
 		eventually(t, func() string {
 			if s := w.status(n.Name).Summary; s.HostEndpoints != 1 {
 				return fmt.Sprintf("node %s has %d host endpoints in effect", n.Name, s.HostEndpoints)
@@ -164,10 +164,10 @@ func TestHostEndpointsLeaveTunnelsAlone(t *testing.T) {
 			return ""
 		})
 	}
-	n1.sends(p2.V4, "vxlan.manul")
-	n2.sends(p1.V4, "vxlan.manul")
-	n1.sends(p2.V6, "vxlan-v6.manul")
-	n2.sends(p1.V6, "vxlan-v6.manul")
+	n1.Sends(p2.V4, "vxlan.manul")
+	n2.Sends(p1.V4, "vxlan.manul")
+	n1.Sends(p2.V6, "vxlan-v6.manul")
+	n2.Sends(p1.V6, "vxlan-v6.manul")
 	talk(t, p1, p2, true)
 	talk(t, p2, p1, true)
 	talk(t, p1, p2, false)
@@ -195,7 +195,7 @@ func TestHostEndpointsLeaveTunnelsAlone(t *testing.T) {
 		t.Errorf("%d packets of a machine that is no node came out of the tunnel", n)
 	}
 	// Unless it is named among those that may.
-	w.give("apiVersion: projectcalico.org/v3\nkind: FelixConfiguration\nmetadata: {name: default}\nspec: {externalNodesList: [192.0.2.254]}")
+	w.Give("apiVersion: projectcalico.org/v3\nkind: FelixConfiguration\nmetadata: {name: default}\nspec: {externalNodesList: [192.0.2.254]}")
 	eventually(t, func() string {
 		arrived := p1.CountUDP(netip.AddrPortFrom(p1.V4, 9999))
 		forge()

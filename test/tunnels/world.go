@@ -2,6 +2,7 @@ package tunnels
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -82,7 +83,7 @@ func NewWorld(t testing.TB) *World {
 		v4, v6 := subnetOf(letter, routerNumber)
 		w.Router.Address(letter, v4, v6)
 	}
-	w.give("apiVersion: v1\nkind: Namespace\nmetadata: {name: default}\n---\napiVersion: v1\nkind: ServiceAccount\nmetadata: {name: default, namespace: default}")
+	w.Give("apiVersion: v1\nkind: Namespace\nmetadata: {name: default}\n---\napiVersion: v1\nkind: ServiceAccount\nmetadata: {name: default, namespace: default}")
 	return w
 }
 
@@ -111,9 +112,9 @@ func (w *World) Node(name, subnet string, pools ...string) *Node {
 	via4, via6 := subnetOf(subnet, routerNumber)
 	n.Route("0.0.0.0/0", netip.MustParsePrefix(via4).Addr().String(), "eth0")
 	n.Route("::/0", netip.MustParsePrefix(via6).Addr().String(), "eth0")
-	w.give(n.manifest())
+	w.Give(n.manifest())
 	for _, pool := range pools {
-		w.give(n.block(pool))
+		w.Give(n.block(pool))
 	}
 	n.Start()
 	w.t.Cleanup(func() {
@@ -221,7 +222,7 @@ func (n *Node) mtu([]netip.Addr, string) (int, error) {
 func (n *Node) Pod(name string) *Pod {
 	n.world.t.Helper()
 	w := n.world
-	w.give(fmt.Sprintf("apiVersion: v1\nkind: Pod\nmetadata: {name: %s, namespace: default, uid: u-%s}\nspec: {nodeName: %s, serviceAccountName: default, containers: []}", name, name, n.Name))
+	w.Give(fmt.Sprintf("apiVersion: v1\nkind: Pod\nmetadata: {name: %s, namespace: default, uid: u-%s}\nspec: {nodeName: %s, serviceAccountName: default, containers: []}", name, name, n.Name))
 	p := &Pod{NS: netns.New(w.t), Node: n, ID: "default/" + name}
 	ctx, cancel := context.WithTimeout(w.t.Context(), patience)
 	defer cancel()
@@ -277,8 +278,8 @@ func (n *Node) way(to netip.Addr) (device string, source netip.Addr) {
 	return link.Attrs().Name, src.Unmap()
 }
 
-// settled waits until the node's agent reports no failure, and the kernel of every node sends as want says: to a pod's address, by device.
-func (n *Node) sends(to netip.Addr, device string) {
+// Sends waits until the node's kernel sends to an address by a device.
+func (n *Node) Sends(to netip.Addr, device string) {
 	n.world.t.Helper()
 	eventually(n.world.t, func() string {
 		if got, _ := n.way(to); got != device {
@@ -315,21 +316,28 @@ func (n *Node) devices() []string {
 
 // stream sends datagrams between pods, one every few milliseconds, until it is ended.
 type stream struct {
-	stop    chan struct{}
-	done    chan struct{}
-	longest time.Duration
-	count   atomic.Int64
+	stop     chan struct{}
+	done     chan struct{}
+	longest  time.Duration
+	sent     int64
+	answered atomic.Int64
 }
 
 const streamEvery = 2 * time.Millisecond
 
-func newStream(t testing.TB, from *Pod, to *Pod, is4 bool) *stream {
+// loss is what became of a stream: none of its datagrams is sent again.
+type loss struct {
+	longest    time.Duration // between two answers
+	sent, lost int64
+}
+
+func (l loss) String() string {
+	return fmt.Sprintf("%d of %d datagrams lost, one sent every %v; at most %v without an answer", l.lost, l.sent, streamEvery, l.longest.Round(100*time.Microsecond))
+}
+
+func newStream(t testing.TB, from *Pod, to *Pod) *stream {
 	t.Helper()
-	addr := to.V4
-	if !is4 {
-		addr = to.V6
-	}
-	at := netip.AddrPortFrom(addr, 7007)
+	at := netip.AddrPortFrom(to.V4, 7007)
 	end := to.EchoUDP(at)
 	flow := from.ConnectUDP(at)
 	s := &stream{stop: make(chan struct{}), done: make(chan struct{})}
@@ -341,12 +349,14 @@ func newStream(t testing.TB, from *Pod, to *Pod, is4 bool) *stream {
 		for {
 			select {
 			case <-s.stop:
+				s.wait()
 				_ = flow.Close()
 				<-received
 				end()
 				return
 			case <-tick.C:
 				_, _ = flow.Write([]byte("stream"))
+				s.sent++
 			}
 		}
 	}()
@@ -354,36 +364,43 @@ func newStream(t testing.TB, from *Pod, to *Pod, is4 bool) *stream {
 		defer close(received)
 		last, buffer := time.Now(), make([]byte, 64)
 		for {
-			if _, err := flow.Read(buffer); err != nil {
-				select {
-				case <-s.stop:
-					s.longest = max(s.longest, time.Since(last))
-					return
-				default: // an error of ICMP
-					continue
-				}
+			_, err := flow.Read(buffer)
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			if err != nil {
+				continue // an error of ICMP
 			}
 			now := time.Now()
 			s.longest = max(s.longest, now.Sub(last))
-			s.count.Add(1)
+			s.answered.Add(1)
 			last = now
 		}
 	}()
 	return s
 }
 
-// end ends the stream once it flows. It tells the longest time without an answer.
-func (s *stream) end(t testing.TB) time.Duration {
+// wait gives the answers of the last datagrams a moment.
+func (s *stream) wait() {
+	const moment = 100 * time.Millisecond
+	for from := time.Now(); s.answered.Load() < s.sent && time.Since(from) < moment; {
+		wait := time.NewTimer(streamEvery)
+		<-wait.C
+	}
+}
+
+// end ends the stream once it flows, and tells what was lost.
+func (s *stream) end(t testing.TB) loss {
 	t.Helper()
 	const flowing = 20
-	first := s.count.Load()
+	first := s.answered.Load()
 	eventually(t, func() string {
-		if n := s.count.Load() - first; n < flowing {
+		if n := s.answered.Load() - first; n < flowing {
 			return fmt.Sprintf("%d answers, want %d", n, flowing)
 		}
 		return ""
 	})
 	close(s.stop)
 	<-s.done
-	return s.longest
+	return loss{longest: s.longest, sent: s.sent, lost: s.sent - s.answered.Load()}
 }

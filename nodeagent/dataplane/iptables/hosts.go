@@ -63,6 +63,8 @@ type use struct {
 	prefixes bool
 	// floating: workloads have floating addresses.
 	floating bool
+	// vxlan: the node has an end of a VXLAN tunnel.
+	vxlan bool
 }
 
 func (s *state) use() use {
@@ -173,7 +175,11 @@ func (l layout) rawIn() *chain {
 
 // rawOut: policy on what the node sends before connections are tracked.
 func (l layout) rawOut() *chain {
-	c := newChain(hostRawOutChain)
+	c := newChain(rawOutChain)
+	l.untrackedTunnel(c, "")
+	if !l.use.untracked {
+		return c
+	}
 	c.add(clearMark(earlyBit))
 	l.notOurs(c, "-o ")
 	l.neighborDiscoveryPasses(c)

@@ -100,7 +100,7 @@ func testForeignChangesOfHosts(t *testing.T, variant Variant) {
 		"raw flushed":               "ip6tables -t raw -F",
 		"an early hook deleted":     "iptables -t mangle -D PREROUTING 1",
 		"output hook deleted":       "iptables -D OUTPUT 1",
-		"raw output hook not first": "iptables -t raw -I OUTPUT -p tcp -j ACCEPT; iptables -t raw -I OUTPUT -j " + hostRawOutChain,
+		"raw output hook not first": "iptables -t raw -I OUTPUT -p tcp -j ACCEPT; iptables -t raw -I OUTPUT -j " + rawOutChain,
 		"a rule deleted":            "iptables -t mangle -D " + preDNAT.root() + " 1",
 		"a rule added":              "ip6tables -t raw -A " + programChain(ingress, "allow") + " -j ACCEPT",
 		"a chain added":             "iptables -t mangle -N " + chainPrefix + "foreign",

@@ -1,7 +1,6 @@
 package iptables
 
 import (
-	"cmp"
 	"fmt"
 	"strings"
 
@@ -63,7 +62,7 @@ const (
 	earlyChain       = chainPrefix + "early"
 	clearChain       = chainPrefix + "clear"
 	hostRawInChain   = chainPrefix + "host-raw-in"
-	hostRawOutChain  = chainPrefix + "host-raw-out"
+	rawOutChain      = chainPrefix + "host-raw-out" // for tunnels, too
 	hostPreChain     = chainPrefix + "host-pre"
 	hostForwardChain = chainPrefix + "host-forward"
 	hostInputChain   = chainPrefix + "host-input"
@@ -81,7 +80,7 @@ func hooks() []hook {
 		{filterTable, "INPUT", inputChain},
 		{filterTable, "OUTPUT", hostOutputChain},
 		{rawTable, "PREROUTING", preroutingChain},
-		{rawTable, "OUTPUT", hostRawOutChain},
+		{rawTable, "OUTPUT", rawOutChain},
 		{mangleTable, "PREROUTING", hostPreChain},
 		{mangleTable, "POSTROUTING", hostPostChain},
 		{natTable, "POSTROUTING", postroutingChain},
@@ -95,8 +94,8 @@ func (h hook) needed(u use) bool {
 	switch h.to {
 	case hostOutputChain, hostPostChain:
 		return u.hosts
-	case hostRawOutChain:
-		return u.untracked
+	case rawOutChain:
+		return u.untracked || u.vxlan
 	case hostPreChain:
 		return u.preDNAT
 	case floatingChain:
@@ -133,6 +132,9 @@ func (l layout) chains(table string) []*chain {
 			list = append(append(list, newChain(earlyChain, changeMark(earlyBit, allBits)), l.rawIn(), l.rawOut()), deciding()...)
 		} else if l.use.prefixes {
 			list = append(list, deciding()...)
+		}
+		if l.use.vxlan && !l.use.untracked {
+			list = append(list, l.rawOut())
 		}
 		if l.use.prefixes {
 			list = append(list, newChain(clearChain, clearMark(markBits)))
@@ -270,12 +272,13 @@ func (l layout) prerouting() *chain {
 		c.add(clearMark(earlyBit))
 		others = goTo(hostRawInChain)
 	}
+	l.untrackedTunnel(c, "-m addrtype --dst-type LOCAL")
 	c.add("! -i", l.workloads(), others)
 	if !l.settings.AllowIPIP {
 		c.add(fmt.Sprintf("-p %d", unix.IPPROTO_IPIP), drop)
 	}
 	if !l.settings.AllowVXLAN {
-		c.add(fmt.Sprintf("-p %d -m udp --dport %d", unix.IPPROTO_UDP, cmp.Or(l.settings.VXLANPort, vxlanPort)), drop)
+		c.add(l.vxlanPackets(), drop)
 	}
 	c.add(inSet(sourceSet(l.fam), "src,src"), goReturn)
 	if l.use.prefixes {

@@ -1,10 +1,17 @@
 package iptables
 
+import (
+	"slices"
+
+	"github.com/manul-net/manul/nodeagent/tables"
+)
+
 // planLayout makes the chains that belong to no single item, and the hooks.
 func (tx *transaction) planLayout() {
 	inUse := tx.state.use()
 	floating := floatingOf(tx.desired)
 	inUse.floating = len(floating) > 0
+	inUse.vxlan = slices.Contains(tx.desired.Settings.Tunnels, tables.VXLAN)
 	if !tx.full() && !tx.desired.SettingsDirty && !tx.desired.Floating.HasDirty() && inUse == tx.state.inUse {
 		return
 	}

@@ -18,7 +18,7 @@ func (l layout) tunnelPackets() []string {
 		case kind == tables.IPIP:
 			out = append(out, fmt.Sprintf("-p %d", unix.IPPROTO_IPIP))
 		default:
-			out = append(out, fmt.Sprintf("-p %d -m udp --dport %d", unix.IPPROTO_UDP, cmp.Or(l.settings.VXLANPort, vxlanPort)))
+			out = append(out, l.vxlanPackets())
 		}
 	}
 	return out
@@ -29,6 +29,19 @@ func (l layout) tunnelsPass(c *chain) {
 	for _, match := range l.tunnelPackets() {
 		c.add(match, inSet(nodeSet(l.fam), "src"), inSet(nodeSet(l.fam), "dst"), goReturn)
 	}
+}
+
+// untrackedTunnel keeps VXLAN packets between nodes from being tracked: each flow inside would have a connection of its own outside as
+// well. Nothing depends on it, since answers come from other ports, and are no answers to connection tracking. It is otherwise for
+// IPIP, which others' rules may let in as an answer; and for VXLAN over IPv6, whose path MTU errors belong to connections.
+func (l layout) untrackedTunnel(c *chain, more string) {
+	if l.use.vxlan && l.fam == ipv4 {
+		c.add(join([]string{l.vxlanPackets(), inSet(nodeSet(l.fam), "src"), inSet(nodeSet(l.fam), "dst"), more, notrack}))
+	}
+}
+
+func (l layout) vxlanPackets() string {
+	return fmt.Sprintf("-p %d -m udp --dport %d", unix.IPPROTO_UDP, cmp.Or(l.settings.VXLANPort, vxlanPort))
 }
 
 // onlyNodesTunnel drops what would come out of the node's ends of tunnels and was not sent by a node: its inside would bear

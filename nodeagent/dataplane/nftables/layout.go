@@ -3,6 +3,7 @@ package nftables
 import (
 	"cmp"
 	"fmt"
+	"slices"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -90,12 +91,14 @@ func baseChains() []baseChain {
 	early := func(l *layout) bool { return l.hosts.preDNAT }
 	floating := func(l *layout) bool { return len(l.floating) > 0 }
 	forwarded := func(l *layout) bool { return l.hosts.forward }
+	vxlan := func(l *layout) bool { return slices.Contains(l.settings.Tunnels, tables.VXLAN) }
 	return []baseChain{
 		{hostForwardInChain, nil, (*layout).hostForwardIn, forwarded},
 		{hostForwardOutChain, nil, (*layout).hostForwardOut, forwarded},
 		{"prerouting", at(pre, priorityRaw, "filter"), (*layout).prerouting, nil},
 		{"host-prerouting-raw", at(pre, priorityRaw+1, "filter"), (*layout).hostPreroutingRaw, untracked},
 		{"host-prerouting-notrack", at(pre, priorityRaw+2, "filter"), (*layout).hostNotrack, untracked},
+		{"tunnels-prerouting", at(pre, priorityRaw+3, "filter"), (*layout).tunnelsArrive, vxlan},
 		{"host-prerouting", at(pre, priorityMangle, "filter"), (*layout).hostPrerouting, early},
 		{"floating-prerouting", at(pre, priorityFloating, "nat"), (*layout).floatingDestination, floating},
 		{"floating-output", at(out, priorityFloating, "nat"), (*layout).floatingDestination, floating},
@@ -106,6 +109,7 @@ func baseChains() []baseChain {
 		{"input-host", at(in, priorityIngress, "filter"), (*layout).inputHost, nil},
 		{"host-output-raw", at(out, priorityRaw, "filter"), (*layout).hostOutputRaw, untracked},
 		{"host-output-notrack", at(out, priorityRaw+1, "filter"), (*layout).hostNotrack, untracked},
+		{"tunnels-output", at(out, priorityRaw+2, "filter"), (*layout).tunnelsLeave, vxlan},
 		{"host-output", at(out, priorityLast, "filter"), (*layout).hostOutput, hosts},
 		{"host-postrouting", at(post, priorityRaw, "filter"), (*layout).hostPostrouting, hosts},
 		{"postrouting", at(post, priorityNAT, "nat"), (*layout).postrouting, nil},

@@ -204,6 +204,7 @@ func TestBaseChainsDoNotGrow(t *testing.T) {
 	}
 	p.Floating.Set(netip.MustParseAddr("10.50.0.7"), netip.MustParseAddr("10.48.0.2"))
 	packets.ManyHosts(p)
+	p.Settings.Tunnels, p.SettingsDirty = []tables.TunnelKind{tables.VXLAN}, true
 	n.Apply(p)
 	few := chains()
 	all, _ := p.HostEndpoints.Get("eth0")

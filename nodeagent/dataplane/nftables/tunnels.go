@@ -44,6 +44,29 @@ func (r *rules) tunnelsPass() {
 	}
 }
 
+// tunnelsArrive and tunnelsLeave keep VXLAN packets between nodes from being tracked: each flow inside would have a connection of its own
+// outside as well. Nothing depends on it, since answers come from other ports, and are no answers to connection tracking. It is
+// otherwise for IPIP, which others' rules may let in as an answer; and for VXLAN over IPv6, whose path MTU errors belong to
+// connections.
+func (l *layout) tunnelsArrive() []*ruleBuilder { return l.untrackedTunnel(true) }
+func (l *layout) tunnelsLeave() []*ruleBuilder  { return l.untrackedTunnel(false) }
+
+func (l *layout) untrackedTunnel(arrives bool) []*ruleBuilder {
+	r := &rules{l: l}
+	b := r.add()
+	fam := b.tunnelPacket(tables.VXLAN, &l.settings)
+	b.isNode(fam, source)
+	b.isNode(fam, destination)
+	if arrives {
+		b.add(
+			&expr.Fib{Register: register, ResultADDRTYPE: true, FlagDADDR: true},
+			&expr.Cmp{Op: expr.CmpOpEq, Register: register, Data: binaryutil.NativeEndian.PutUint32(unix.RTN_LOCAL)},
+		)
+	}
+	b.add(&expr.Notrack{})
+	return r.list
+}
+
 // onlyNodesTunnel drops what would come out of the node's ends of tunnels and was not sent by a node: its inside would bear
 // whatever source the sender likes.
 func (r *rules) onlyNodesTunnel() {

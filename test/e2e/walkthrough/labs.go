@@ -27,7 +27,7 @@ func enforced(manifest, what string) string {
 // Labs are the chapters of the walk-through, in order. Each builds on those before it. What nodes use is the dataplane of
 // kube-proxy: nftables or iptables.
 func Labs(dataplane string) []Lab {
-	return []Lab{install(dataplane), yaobank(), fundamentals(), podConnectivity(), egress(), teams(), hosts(), nodePorts(), machine(), addressPools(), router(), advertisedServices()}
+	return []Lab{install(dataplane), yaobank(), fundamentals(), podConnectivity(), tunnels(), egress(), teams(), hosts(), nodePorts(), machine(), addressPools(), router(), advertisedServices()}
 }
 
 func install(dataplane string) Lab {

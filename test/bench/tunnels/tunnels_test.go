@@ -1,0 +1,239 @@
+// Package tunnels measures how fast pods of two nodes exchange data, as they are and through VXLAN, against the same network made by hand
+// without Manul. The two are measured in turn, and their ratio counts: what else the machine does meanwhile concerns both. Run as root:
+//
+//	go test -run xxx -bench . -benchtime 20x ./test/bench/tunnels
+package tunnels
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os/exec"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/manul-net/manul/test/netns"
+	"github.com/manul-net/manul/test/tunnels"
+)
+
+// turn is how long each of the two sends before it is the other's turn.
+const turn = 500 * time.Millisecond
+
+// BenchmarkThroughput sends over one TCP connection from a pod of one node to a pod of another.
+func BenchmarkThroughput(b *testing.B) {
+	for _, mode := range []string{"none", "VXLAN"} {
+		b.Run(mode, func(b *testing.B) {
+			paths := [...]*path{byHand(b, mode == "VXLAN"), withManul(b, mode == "VXLAN")}
+			var rates [len(paths)][]float64
+			for _, p := range paths {
+				p.open(b)
+				p.send(b) // the window of the connection opens
+			}
+			for b.Loop() {
+				for i, p := range paths {
+					rates[i] = append(rates[i], p.send(b))
+				}
+			}
+			ratios := make([]float64, len(rates[0]))
+			for i := range ratios {
+				ratios[i] = rates[1][i] / rates[0][i]
+			}
+			b.ReportMetric(0, "ns/op")
+			b.ReportMetric(median(rates[0]), "MB/s-by-hand")
+			b.ReportMetric(median(rates[1]), "MB/s-Manul")
+			b.ReportMetric(median(ratios), "Manul/by-hand")
+		})
+	}
+}
+
+// BenchmarkRoundTrips exchanges a byte over one TCP connection.
+func BenchmarkRoundTrips(b *testing.B) {
+	const exchanges = 2000
+	for _, mode := range []string{"none", "VXLAN"} {
+		b.Run(mode, func(b *testing.B) {
+			paths := [...]*path{byHand(b, mode == "VXLAN"), withManul(b, mode == "VXLAN")}
+			var times [len(paths)][]float64
+			for _, p := range paths {
+				p.open(b)
+			}
+			for b.Loop() {
+				for i, p := range paths {
+					from := time.Now()
+					for range exchanges {
+						p.exchange(b)
+					}
+					times[i] = append(times[i], float64(time.Since(from).Microseconds())/exchanges)
+				}
+			}
+			ratios := make([]float64, len(times[0]))
+			for i := range ratios {
+				ratios[i] = times[1][i] / times[0][i]
+			}
+			b.ReportMetric(0, "ns/op")
+			b.ReportMetric(median(times[0]), "µs-by-hand")
+			b.ReportMetric(median(times[1]), "µs-Manul")
+			b.ReportMetric(median(ratios), "Manul/by-hand")
+		})
+	}
+}
+
+func median(list []float64) float64 {
+	list = slices.Clone(list)
+	slices.Sort(list)
+	return list[len(list)/2]
+}
+
+// path is a way from a pod of one node to a pod of another.
+type path struct {
+	from, to *netns.NS
+	address  netip.Addr // of the pod that receives
+	conn     net.Conn
+}
+
+// withManul is a path between nodes that have agents.
+func withManul(b *testing.B, vxlan bool) *path {
+	b.Helper()
+	mode, device := "Never", "eth0"
+	if vxlan {
+		mode, device = "Always", "vxlan.manul"
+	}
+	const pool = "10.48.0.0/16"
+	w := tunnels.NewWorld(b)
+	w.Give(fmt.Sprintf("apiVersion: projectcalico.org/v3\nkind: IPPool\nmetadata: {name: pool}\nspec: {cidr: %s, natOutgoing: true, vxlanMode: %s}", pool, mode))
+	n1, n2 := w.Node("w1", "a", pool), w.Node("w2", "a", pool)
+	from, to := n1.Pod("p1"), n2.Pod("p2")
+	n1.Sends(to.V4, device)
+	n2.Sends(from.V4, device)
+	return &path{from: from.NS, to: to.NS, address: to.V4}
+}
+
+// byHand is the same path made by hand: two nodes on a bridge, a pod on each, and routes.
+func byHand(b *testing.B, vxlan bool) *path {
+	b.Helper()
+	bridge := netns.New(b)
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = "a"
+	if err := bridge.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil {
+		b.Fatal(err)
+	}
+	bridge.Up("a")
+	var nodes, pods [2]*netns.NS
+	for i := range nodes {
+		n, p := netns.New(b), netns.New(b)
+		nodes[i], pods[i] = n, p
+		n.Sysctl("ipv4/ip_forward", "1")
+		port := fmt.Sprintf("port%d", i)
+		n.Veth("eth0", bridge, port)
+		bridge.Master(port, "a")
+		n.Address("eth0", fmt.Sprintf("192.0.2.%d/24", i+1))
+		n.Veth("pod", p, "eth0")
+		p.Address("eth0", fmt.Sprintf("10.48.%d.2/32", i))
+		p.Route("169.254.1.1/32", "", "eth0")
+		p.Neighbor("eth0", "169.254.1.1", n.Link("pod").Attrs().HardwareAddr)
+		p.Route("0.0.0.0/0", "169.254.1.1", "eth0")
+		n.Route(fmt.Sprintf("10.48.%d.2/32", i), "", "pod")
+	}
+	for i, n := range nodes {
+		command := fmt.Sprintf("ip route add 10.48.%d.0/24 via 192.0.2.%d", 1-i, 2-i)
+		if vxlan {
+			command = fmt.Sprintf(`ip link add vxlan0 address 02:00:00:00:00:0%d mtu 1450 type vxlan id 4096 dstport 4789 local 192.0.2.%d nolearning
+				ip addr add 10.48.%d.1/32 dev vxlan0; ip link set vxlan0 up; ip link set pod mtu 1450
+				ip neigh add 10.48.%d.1 lladdr 02:00:00:00:00:0%d dev vxlan0 nud permanent
+				bridge fdb add 02:00:00:00:00:0%d dev vxlan0 dst 192.0.2.%d
+				ip route add 10.48.%d.0/24 via 10.48.%d.1 dev vxlan0 onlink`, i+1, i+1, i, 1-i, 2-i, 2-i, 2-i, 1-i, 1-i)
+			shell(pods[i], "ip link set eth0 mtu 1450")
+		}
+		shell(n, command)
+	}
+	return &path{from: pods[0], to: pods[1], address: netip.MustParseAddr("10.48.1.2")}
+}
+
+func shell(ns *netns.NS, command string) {
+	ns.Must(command, func() error {
+		if out, err := exec.Command("sh", "-ec", command).CombinedOutput(); err != nil {
+			return fmt.Errorf("%w: %s", err, out)
+		}
+		return nil
+	})
+}
+
+// What the first byte of a message asks of the pod that receives it.
+const (
+	echo = 'e' // this byte back
+	sink = 's' // what follows, and nothing back
+)
+
+// open connects the pods. The one that receives sends the messages back that ask for it.
+func (p *path) open(b *testing.B) {
+	b.Helper()
+	at := netip.AddrPortFrom(p.address, 8080).String()
+	var listener net.Listener
+	p.to.Must("listening", func() (err error) {
+		listener, err = new(net.ListenConfig).Listen(b.Context(), "tcp", at)
+		return err
+	})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		c, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		buffer := make([]byte, 1<<20)
+		for {
+			n, err := c.Read(buffer)
+			if err != nil {
+				return
+			}
+			if n == 1 && buffer[0] == echo {
+				if _, err := c.Write(buffer[:1]); err != nil {
+					return
+				}
+			}
+		}
+	}()
+	p.from.Must("connecting", func() (err error) {
+		p.conn, err = new(net.Dialer).DialContext(b.Context(), "tcp", at)
+		return err
+	})
+	b.Cleanup(func() {
+		if err := errors.Join(p.conn.Close(), listener.Close()); err != nil {
+			b.Error(err)
+		}
+		<-done
+	})
+}
+
+// send sends for a turn, and tells how fast: MB/s.
+func (p *path) send(b *testing.B) float64 {
+	data := make([]byte, 1<<20)
+	for i := range data {
+		data[i] = sink
+	}
+	sent, from := 0, time.Now()
+	for time.Since(from) < turn {
+		n, err := p.conn.Write(data)
+		if err != nil {
+			b.Fatal(err)
+		}
+		sent += n
+	}
+	return float64(sent) / time.Since(from).Seconds() / 1e6
+}
+
+// exchange sends a byte and waits for it.
+func (p *path) exchange(b *testing.B) {
+	one := []byte{echo}
+	if _, err := p.conn.Write(one); err != nil {
+		b.Fatal(err)
+	}
+	if _, err := io.ReadFull(p.conn, one); err != nil {
+		b.Fatal(err)
+	}
+}
