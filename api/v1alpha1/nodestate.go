@@ -446,6 +446,16 @@ type FailsafePort struct {
 	Net string `json:"net,omitempty"`
 }
 
+// Carrier of news to a node.
+// +kubebuilder:validation:Enum=Stream;API
+type Carrier string
+
+// The carriers.
+const (
+	CarrierStream Carrier = "Stream"
+	CarrierAPI    Carrier = "API"
+)
+
 // NodeStateStatus is the agent's part: what is in effect on the node.
 type NodeStateStatus struct {
 	// ObservedGeneration is the newest generation of this NodeState that is in effect on the node.
@@ -456,6 +466,11 @@ type NodeStateStatus struct {
 	// NodeNetwork), the highest resource version up to which everything is in effect on the node.
 	// +optional
 	Applied map[string]string `json:"applied,omitempty"`
+
+	// Carrier is how news comes to the node: by the operator's stream, or by the API's objects. While all nodes are on the stream the
+	// operator need not write the latter at once.
+	// +optional
+	Carrier Carrier `json:"carrier,omitempty"`
 
 	// Endpoints are the addresses that pods of the node hold, in order of ID.
 	// +listType=map

@@ -1,4 +1,5 @@
-// Package rendered writes the compiler's results as objects: only those that changed, and at once.
+// Package rendered writes the compiler's results as objects: only those that changed, and at once;
+// those that nobody waits for, while all agents follow the stream, at most once a second each.
 package rendered
 
 import (
@@ -11,6 +12,7 @@ import (
 	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/controller/priorityqueue"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
@@ -31,6 +33,8 @@ const (
 type Writer struct {
 	Client client.Client
 	World  *live.World
+
+	pace pace
 }
 
 // Setup registers the writer. It runs on the leader alone. What others change, delete or leave behind comes back through
@@ -46,9 +50,7 @@ func Setup(mgr manager.Manager, world *live.World) error {
 	}
 	if err := c.Watch(source.TypedFunc[render.Key](func(_ context.Context, q workqueue.TypedRateLimitingInterface[render.Key]) error {
 		world.OnKeys(func(keys []render.Key) {
-			for _, key := range keys {
-				q.Add(key)
-			}
+			add(q, keys, world.Streamed())
 		})
 		return nil
 	})); err != nil {
@@ -57,10 +59,29 @@ func Setup(mgr manager.Manager, world *live.World) error {
 	return nil
 }
 
+// add has keys looked at, those that are spared after all others.
+func add(q workqueue.TypedRateLimitingInterface[render.Key], keys []render.Key, sparing bool) {
+	byPriority, ok := q.(priorityqueue.PriorityQueue[render.Key])
+	for _, key := range keys {
+		if priority, spared := spared(key.Kind); ok && spared && sparing {
+			byPriority.AddWithOpts(priorityqueue.AddOpts{Priority: &priority}, key)
+		} else {
+			q.Add(key)
+		}
+	}
+}
+
 // Reconcile makes one rendered object what the compiler says. It waits until the compiler knows the whole cluster.
 func (w *Writer) Reconcile(ctx context.Context, key render.Key) (reconcile.Result, error) {
 	if err := w.World.Wait(ctx); err != nil {
 		return reconcile.Result{}, err
+	}
+	_, sparing := spared(key.Kind)
+	if sparing && w.World.Streamed() {
+		// What it is by then is written then. It must not be asked for now: that would count as handed out to be written.
+		if wait := w.pace.wait(key, time.Now()); wait > 0 {
+			return reconcile.Result{RequeueAfter: wait}, nil
+		}
 	}
 	want, err := w.want(key)
 	if err != nil {
@@ -83,6 +104,9 @@ func (w *Writer) Reconcile(ctx context.Context, key render.Key) (reconcile.Resul
 		err = w.remove(ctx, key, have)
 	case nothing:
 		w.World.Settled(key)
+	}
+	if sparing && do != nothing {
+		w.pace.note(key, time.Now())
 	}
 	return reconcile.Result{}, err
 }

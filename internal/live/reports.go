@@ -53,7 +53,9 @@ func (w *World) observe(r *report) error {
 	if r.state == nil {
 		return nil // the node has no NodeState yet
 	}
-	if err := w.cluster.Set(r.merged()); err != nil {
+	merged := r.merged()
+	w.carriers.note(merged)
+	if err := w.cluster.Set(merged); err != nil {
 		return fmt.Errorf("compiling the report of node %s: %w", r.state.Name, err)
 	}
 	w.publish()
@@ -81,12 +83,15 @@ func (w *World) withReport(obj runtime.Object) runtime.Object {
 		w.reports[state.Name] = r
 	}
 	r.state = state
-	return r.merged()
+	merged := r.merged()
+	w.carriers.note(merged)
+	return merged
 }
 
 func (w *World) forgetState(obj runtime.Object) {
 	if state, ok := obj.(*v1alpha1.NodeState); ok {
 		delete(w.reports, state.Name) // what was said was about the one that is gone
+		w.carriers.forget(state.Name)
 	}
 }
 

@@ -30,6 +30,8 @@ type World struct {
 	onWritten  []func(obj runtime.Object, gone bool)
 	// reports that agents gave on another way than through the API, by node.
 	reports map[string]*report
+	// carriers: whether the agent of a node follows the stream, for those that have spoken.
+	carriers carriers
 }
 
 // New returns a World around an empty compiler.
@@ -40,6 +42,7 @@ func New() *World {
 		keys:     make(map[render.Key]struct{}),
 		policies: make(map[render.PolicyRef]struct{}),
 		reports:  make(map[string]*report),
+		carriers: carriers{of: make(map[string]bool)},
 	}
 }
 

@@ -68,7 +68,10 @@ func (a *API) followAll(ctx context.Context, sink Sink) {
 }
 
 // Report implements Source.
-func (a *API) Report(r Report) { a.reporter.report(r) }
+func (a *API) Report(r Report) {
+	r.Status.Carrier = v1alpha1.CarrierAPI
+	a.reporter.report(r)
+}
 
 // writeStatus replaces the status as a whole. Without a resource version there is nothing to conflict with, and nobody
 // else writes it.

@@ -162,7 +162,7 @@ func TestAPISource(t *testing.T) {
 	if err := c.Get(t.Context(), client.ObjectKeyFromObject(state), state); err != nil {
 		t.Fatal(err)
 	}
-	if d := cmp.Diff(v1alpha1.NodeStateStatus{ObservedGeneration: 2}, state.Status); d != "" {
+	if d := cmp.Diff(v1alpha1.NodeStateStatus{ObservedGeneration: 2, Carrier: v1alpha1.CarrierAPI}, state.Status); d != "" {
 		t.Errorf("status (-want +got):\n%s", d)
 	}
 	select {

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"k8s.io/client-go/rest"
+
+	"github.com/manul-net/manul/api/v1alpha1"
 )
 
 // patience is how long no replica may answer before the API's objects tell what the node has to do.
@@ -27,6 +29,8 @@ type Carriers struct {
 	live    bool
 	since   time.Time
 	changed chan struct{}
+	// carrier that brought news last; none at first.
+	carrier v1alpha1.Carrier
 	// spoke: a carrier has brought everything once.
 	spoke bool
 	// gate of the API's objects; nil: they are not followed.
@@ -71,7 +75,7 @@ func (c *Carriers) Run(ctx context.Context, sink Sink) error {
 func (c *Carriers) Report(r Report) {
 	c.mu.Lock()
 	c.sequence = max(c.sequence+1, time.Now().UnixMilli())
-	r.Status.Sequence = c.sequence
+	r.Status.Sequence, r.Status.Carrier = c.sequence, c.carrier
 	c.mu.Unlock()
 	c.stream.tellStatus(r.Status.DeepCopy())
 	c.api.reporter.report(r)
@@ -82,7 +86,7 @@ func (c *Carriers) streamBegins() {
 	c.mu.Lock()
 	g := c.gate
 	c.gate = nil
-	c.live, c.since, c.spoke = true, time.Now(), true
+	c.live, c.since, c.spoke, c.carrier = true, time.Now(), true, v1alpha1.CarrierStream
 	c.mu.Unlock()
 	if g != nil {
 		g.close()
@@ -141,7 +145,7 @@ func (c *Carriers) openGate(sink Sink) (*gate, time.Duration) {
 	if wait := c.patience - time.Since(c.since); wait > 0 {
 		return nil, wait
 	}
-	c.spoke = true
+	c.spoke, c.carrier = true, v1alpha1.CarrierAPI
 	c.gate = newGate(sink, c.stream.forget)
 	return c.gate, 0
 }

@@ -217,6 +217,9 @@ func (*told) External(string, string) bool { return false }
 // Attached implements agent.Addresses.
 func (*told) Attached(string) (endpoint, uid string, ok bool) { return "", "", false }
 
+// Drop implements agent.Addresses.
+func (*told) Drop(string, string) (bool, error) { return false, nil }
+
 // noPolicy polices nothing.
 type noPolicy struct{}
 

@@ -273,7 +273,7 @@ func (a *Agent) next() *wire.Up {
 	if a.report {
 		a.report = false
 		a.sequence = max(a.sequence+1, time.Now().UnixMilli())
-		s := &v1alpha1.NodeStateStatus{Sequence: a.sequence, ObservedGeneration: a.observed, Applied: map[string]string{}}
+		s := &v1alpha1.NodeStateStatus{Sequence: a.sequence, Carrier: v1alpha1.CarrierStream, ObservedGeneration: a.observed, Applied: map[string]string{}}
 		for kind, v := range a.applied {
 			s.Applied[kind] = fmt.Sprint(v)
 		}

@@ -26,6 +26,8 @@ type agents struct {
 	mu sync.Mutex
 	// held nodes say nothing.
 	held map[string]bool
+	// carrier by which they say that they hear of news.
+	carrier v1alpha1.Carrier
 	// failing nodes say what they can't put into effect.
 	failing map[string][]v1alpha1.Failure
 	// states, generations and applied are what the agents have seen: kind -> version.
@@ -83,6 +85,14 @@ func (a *agents) hold(node string, held bool) {
 func (a *agents) fail(node string, failures ...v1alpha1.Failure) {
 	a.mu.Lock()
 	a.failing[node] = failures
+	a.mu.Unlock()
+	a.signal()
+}
+
+// hear has the agents say that they hear of news by a carrier.
+func (a *agents) hear(by v1alpha1.Carrier) {
+	a.mu.Lock()
+	a.carrier = by
 	a.mu.Unlock()
 	a.signal()
 }
@@ -160,7 +170,7 @@ func (a *agents) statuses() map[string]v1alpha1.NodeStateStatus {
 			continue
 		}
 		applied := maps.Clone(a.applied)
-		status := v1alpha1.NodeStateStatus{ObservedGeneration: state.Generation, Applied: applied, Dataplane: "nftables", Failures: a.failing[name]}
+		status := v1alpha1.NodeStateStatus{ObservedGeneration: state.Generation, Applied: applied, Carrier: a.carrier, Dataplane: "nftables", Failures: a.failing[name]}
 		status.Endpoints = addresses(state)
 		status.Summary.Endpoints = int32(len(status.Endpoints))
 		out[name] = status

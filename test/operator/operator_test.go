@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -255,6 +256,36 @@ func TestOnePodCostsAFewWrites(t *testing.T) {
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("one pod cost\n  %s\nwant\n  %s", strings.Join(got, "\n  "), strings.Join(want, "\n  "))
+	}
+}
+
+// TestWritesAreSparedWhileAgentsFollowTheStream counts the writes of one NodeEndpoints while pods of the node come one after the other, and
+// everything has been written all the same in the end.
+func TestWritesAreSparedWhileAgentsFollowTheStream(t *testing.T) {
+	k := newCluster(t)
+	k.agents().hear(v1alpha1.CarrierStream)
+	k.create(namespace("spare"), node("node0", "10.0.0.10"))
+	k.operator(withPool())
+	k.create(pod("spare", "first", "node0", map[string]string{"app": "customer"}))
+	k.addressed("node0", "spare/first")
+	writes := k.tally()
+	before, start := len(writes.quiet()), time.Now()
+	const pods = 40
+	for i := range pods {
+		k.create(pod("spare", fmt.Sprintf("pod%d", i), "node0", map[string]string{"app": "customer"}))
+		k.endpointOf("node0", fmt.Sprintf("spare/pod%d", i))
+	}
+	for i := range pods {
+		k.addressed("node0", fmt.Sprintf("spare/pod%d", i))
+	}
+	took, n := time.Since(start), 0
+	for _, write := range writes.quiet()[before:] {
+		if write == "MODIFIED NodeEndpoints node0" {
+			n++
+		}
+	}
+	if most := int(took/time.Second) + 2; n == 0 || n > most {
+		t.Errorf("NodeEndpoints was written %d times in %s, want %d at most", n, took, most)
 	}
 }
 

@@ -48,6 +48,8 @@ type replica struct {
 	world  *live.World
 	board  *board.Board
 	server *stream.Server
+	// elected is closed once it leads.
+	elected chan struct{}
 
 	// listen opens the address; the default is that of this process' namespace.
 	listen func(address string) (net.Listener, error)
@@ -65,6 +67,7 @@ type network struct {
 	replicas []*replica
 	server   *httptest.Server // of the API
 	serves   atomic.Bool
+	resign   func() // ends the leader's writing
 	pair     *certs.Pair
 	cert     *tls.Certificate
 }
@@ -84,15 +87,11 @@ func newNetwork(t *testing.T, replicas int) *network {
 	var wg sync.WaitGroup
 	t.Cleanup(func() { cancel(); wg.Wait() })
 	var worlds []hollow.Replica
-	for i := range replicas {
-		elected := make(chan struct{})
-		if i == 0 {
-			close(elected)
-		}
-		r := &replica{world: live.New(), board: board.New()}
+	for range replicas {
+		r := &replica{world: live.New(), board: board.New(), elected: make(chan struct{})}
 		pump := stream.NewPump(r.world, r.board, logr.Discard())
 		r.server = &stream.Server{
-			World: r.world, Board: r.board, Filled: pump.Filled, Node: nodeInToken, Elected: elected, Metrics: stream.NewMetrics(), Log: logr.Discard(),
+			World: r.world, Board: r.board, Filled: pump.Filled, Node: nodeInToken, Elected: r.elected, Metrics: stream.NewMetrics(), Log: logr.Discard(),
 		}
 		n.replicas = append(n.replicas, r)
 		worlds = append(worlds, r.world)
@@ -107,12 +106,24 @@ func newNetwork(t *testing.T, replicas int) *network {
 	n.api = hollow.NewAPI(worlds...)
 	n.server = httptest.NewServer(n.apiServer())
 	t.Cleanup(n.server.Close)
-	wg.Go(func() {
-		if err := n.api.Lead(ctx, n.replicas[0].world); err != nil {
-			t.Error(err)
-		}
-	})
+	n.lead(n.replicas[0])
+	t.Cleanup(func() { n.resign() })
 	return n
+}
+
+// lead has a replica write the API's objects until it resigns.
+func (n *network) lead(r *replica) {
+	n.t.Helper()
+	ctx, cancel := context.WithCancel(context.WithoutCancel(n.t.Context()))
+	ended := make(chan struct{})
+	n.resign = func() { cancel(); <-ended }
+	close(r.elected)
+	go func() {
+		defer close(ended)
+		if err := n.api.Lead(ctx, r.world); err != nil {
+			n.t.Error(err)
+		}
+	}()
 }
 
 // nodeInToken takes the token itself for the name of the node.

@@ -1,0 +1,65 @@
+package rendered
+
+import (
+	"sync"
+	"time"
+
+	"github.com/manul-net/manul/internal/render"
+)
+
+const (
+	// apart is how far apart two writes of one object are that nobody waits for.
+	apart = time.Second
+	// Priorities of objects that nobody waits for: behind those for which somebody does, whose priority is 0.
+	catalogsLast, endpointsLast = -1, -2
+)
+
+// spared tells what need not be written at once while all agents follow the stream, and comes after everything else: of NodeEndpoints and
+// SetCatalogs there are the most changes. A NodeState has to be there for what its agent says, and a PolicyProgram bears a generation that
+// a user waits for.
+func spared(kind render.Kind) (priority int, is bool) {
+	switch kind {
+	case render.KindSetCatalog:
+		return catalogsLast, true
+	case render.KindNodeEndpoints:
+		return endpointsLast, true
+	case render.KindNodeState, render.KindNodeNetwork, render.KindPolicyProgram:
+	}
+	return 0, false
+}
+
+// pace knows when objects were written last that need not be written often.
+type pace struct {
+	mu    sync.Mutex
+	wrote map[render.Key]time.Time
+	swept time.Time
+}
+
+// wait is how long an object may wait yet.
+func (p *pace) wait(key render.Key, now time.Time) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	wrote, known := p.wrote[key]
+	if !known {
+		return 0
+	}
+	return max(0, apart-now.Sub(wrote))
+}
+
+// note notes a write. What was written longer ago than matters is forgotten.
+func (p *pace) note(key render.Key, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.wrote == nil {
+		p.wrote = map[render.Key]time.Time{}
+	}
+	if now.Sub(p.swept) > apart {
+		for k, wrote := range p.wrote {
+			if now.Sub(wrote) >= apart {
+				delete(p.wrote, k)
+			}
+		}
+		p.swept = now
+	}
+	p.wrote[key] = now
+}
