@@ -205,9 +205,6 @@ func (*told) EachAttachment(func(attachment, endpoint, uid string, addrs []netip
 	return nil
 }
 
-// Drop implements agent.Addresses.
-func (*told) Drop(string, string) (bool, error) { return false, nil }
-
 // Take implements agent.Addresses.
 func (*told) Take(string, string, []netip.Addr, string) error { return errNone }
 
