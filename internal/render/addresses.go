@@ -40,6 +40,9 @@ func (c *Cluster) request(e *endpoint) v1alpha1.AddressRequest {
 	if _, problem := e.bandwidth.render(); problem != "" {
 		return v1alpha1.AddressRequest{Impossible: problem}
 	}
+	if _, problem := e.packets.render(); problem != "" {
+		return v1alpha1.AddressRequest{Impossible: problem}
+	}
 	if _, problem := hardwareAddress(e.wishes.mac); problem != "" {
 		return v1alpha1.AddressRequest{Impossible: problem}
 	}

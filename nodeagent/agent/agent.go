@@ -70,6 +70,8 @@ type Options struct {
 	Learned Dataplane[*tables.LearnedRoutes]
 	// Bandwidth limits pods' traffic. Default: nothing does.
 	Bandwidth Dataplane[*tables.Bandwidth]
+	// PacketLimits limits pods' packets and connections. Default: nothing does.
+	PacketLimits Dataplane[*tables.PacketLimitsTable]
 	// Peering gives the node addresses at which pods peer with it. Default: nothing does.
 	Peering Dataplane[*tables.PeeringAddresses]
 	// Loops keeps packets to unused addresses of services from bouncing. Default: nothing does.

@@ -70,7 +70,7 @@ func (a *Agent) applyTables(ctx context.Context, both bool) bool {
 	besideItems := a.applyPeering(ctx, both) // before BGP, which may listen there
 	bgpItems := a.applyBGP(ctx, both)
 	besideItems = append(besideItems, a.applyLoops(ctx, both)...)
-	limitItems := a.applyBandwidth(ctx, both)
+	limitItems := slices.Concat(a.applyBandwidth(ctx, both), a.applyPacketLimits(ctx, both))
 	a.noteDisturbances()
 	a.items = slices.Concat(policyItems, tunnelItems, routeItems, bgpItems, besideItems, limitItems)
 	a.setFailures(a.items)
@@ -117,7 +117,7 @@ func (a *Agent) applyTables(ctx context.Context, both bool) bool {
 }
 
 func isPolicy(e *tables.ItemError) bool {
-	return !isRoute(e) && !isTunnel(e) && !isSession(e) && !isBeside(e) && !isLimit(e)
+	return !isRoute(e) && !isTunnel(e) && !isSession(e) && !isBeside(e) && !isLimit(e) && !isPacketLimit(e)
 }
 
 func isRoute(e *tables.ItemError) bool { return e.Kind == tables.KindRoute }
