@@ -1,6 +1,7 @@
 package render
 
 import (
+	"os"
 	"strings"
 	"testing"
 
@@ -55,5 +56,31 @@ metadata: {namespace: a, name: p, annotations: {ANNOTATIONS}}
 		if diff := cmp.Diff(test.want, e.Packets) + cmp.Diff(problem, e.Addresses.Impossible); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", test.annotations, diff)
 		}
+	}
+}
+
+// The guide's example is understood as a whole.
+func TestLimitsOfTheGuide(t *testing.T) {
+	manifest, err := os.ReadFile("../../docs/guide/manifests/limits.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.Replace(string(manifest), "name: limited", "name: limited\n  namespace: a", 1)
+	text = strings.Replace(text, "spec:", "spec:\n  nodeName: x", 1)
+	c := New()
+	give(t, c, parse(t, "apiVersion: v1\nkind: Node\nmetadata: {name: x}\n---\n"+text)...)
+	state, ok := c.Desired(Key{KindNodeState, "x"}).(*v1alpha1.NodeState)
+	if !ok || len(state.Spec.Endpoints) != 1 {
+		t.Fatalf("NodeState x has no endpoint: %+v", state)
+	}
+	e := &state.Spec.Endpoints[0]
+	bandwidth := &v1alpha1.Bandwidth{
+		Ingress: &v1alpha1.BandwidthLimit{BitsPerSecond: 50_000_000, BurstBits: defaultBurst}, Egress: &v1alpha1.BandwidthLimit{BitsPerSecond: 20_000_000, BurstBits: 4_000_000},
+	}
+	packets := &v1alpha1.PacketLimits{
+		Ingress: &v1alpha1.PacketLimit{PacketsPerSecond: 5000, Burst: 200, Connections: 100}, Egress: &v1alpha1.PacketLimit{Connections: 50},
+	}
+	if diff := cmp.Diff(bandwidth, e.Bandwidth) + cmp.Diff(packets, e.Packets) + cmp.Diff("", e.Addresses.Impossible); diff != "" {
+		t.Errorf("limits (-want +got):\n%s", diff)
 	}
 }

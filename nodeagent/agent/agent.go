@@ -31,6 +31,14 @@ type Dataplane[T any] interface {
 	Disturbances() int64
 }
 
+// Tunnels makes the node's ends of tunnels.
+type Tunnels interface {
+	// Apply leaves devices alone that are not wanted any more.
+	Dataplane[*tables.Tunnels]
+	// Sweep removes them.
+	Sweep() error
+}
+
 // Interfaces tells what interfaces the node has.
 type Interfaces interface {
 	// Addresses gives the addresses of the interfaces by name.
@@ -64,7 +72,7 @@ type Options struct {
 	Policy Dataplane[*tables.Policy]
 	Routes Dataplane[*tables.Routes]
 	// Tunnels between nodes. Default: none are made.
-	Tunnels Dataplane[*tables.Tunnels]
+	Tunnels Tunnels
 	// BGP and Learned, which puts into the kernel what BGP learned, go together. Default: neither.
 	BGP     BGP
 	Learned Dataplane[*tables.LearnedRoutes]

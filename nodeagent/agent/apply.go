@@ -28,7 +28,7 @@ const (
 //
 // Policy comes before routes. A pod that arrives gets its route when its policy is there. Of one that departs, the
 // policy goes first: an interface without policy drops everything, so there is no packet that a route could bring to it
-// unjudged. Tunnels come before the routes that lead through them.
+// unjudged. Tunnels come before the routes that lead through them, and those that are not wanted go after them.
 func (a *Agent) apply(ctx context.Context) {
 	if !a.started {
 		return
@@ -66,6 +66,9 @@ func (a *Agent) applyTables(ctx context.Context, both bool) bool {
 		a.Metrics.timed("routes", func() { routeItems, routesErr = split(a.Routes.Apply(ctx, a.state.Routes())) })
 	} else {
 		routeItems = a.itemsOf(isRoute)
+	}
+	if devices {
+		tunnelItems = append(tunnelItems, a.sweepTunnels()...)
 	}
 	besideItems := a.applyPeering(ctx, both) // before BGP, which may listen there
 	bgpItems := a.applyBGP(ctx, both)
