@@ -140,6 +140,10 @@ type Endpoint struct {
 	// +optional
 	Bandwidth *Bandwidth `json:"bandwidth,omitempty"`
 
+	// Packets limits the packets and connections to the pod and from it. Absent: nothing does.
+	// +optional
+	Packets *PacketLimits `json:"packets,omitempty"`
+
 	// Addresses says which addresses the endpoint may get.
 	// +optional
 	Addresses AddressRequest `json:"addresses,omitempty"`
@@ -161,6 +165,29 @@ type BandwidthLimit struct {
 	BitsPerSecond int64 `json:"bitsPerSecond"`
 	// BurstBits that pass at once after a pause.
 	BurstBits int64 `json:"burstBits"`
+}
+
+// PacketLimits limits the packets and connections of a pod, seen from the pod.
+type PacketLimits struct {
+	// Ingress limits what comes from others than the pod's own node.
+	// +optional
+	Ingress *PacketLimit `json:"ingress,omitempty"`
+	// Egress limits what the pod sends.
+	// +optional
+	Egress *PacketLimit `json:"egress,omitempty"`
+}
+
+// PacketLimit is a limit in one direction.
+type PacketLimit struct {
+	// PacketsPerSecond that pass in the long run. 0: all.
+	// +optional
+	PacketsPerSecond int64 `json:"packetsPerSecond,omitempty"`
+	// Burst is how many packets pass at once after a pause.
+	// +optional
+	Burst int64 `json:"burst,omitempty"`
+	// Connections that may be open at a time. 0: any number.
+	// +optional
+	Connections int64 `json:"connections,omitempty"`
 }
 
 // FloatingAddress is an address that is translated, one to one, to the endpoint's own address of the same family.

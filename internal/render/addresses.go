@@ -1,7 +1,6 @@
 package render
 
 import (
-	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/netip"
@@ -40,6 +39,9 @@ func (c *Cluster) request(e *endpoint) v1alpha1.AddressRequest {
 	if _, problem := e.bandwidth.render(); problem != "" {
 		return v1alpha1.AddressRequest{Impossible: problem}
 	}
+	if _, problem := e.packets.render(); problem != "" {
+		return v1alpha1.AddressRequest{Impossible: problem}
+	}
 	if _, problem := hardwareAddress(e.wishes.mac); problem != "" {
 		return v1alpha1.AddressRequest{Impossible: problem}
 	}
@@ -53,11 +55,11 @@ func (c *Cluster) request(e *endpoint) v1alpha1.AddressRequest {
 		return c.podCIDRRequest(e)
 	}
 	inherited := wishesOf(e.namespace.annotations())
-	v4, problem := c.namedPools(annotationIPv4Pools, cmp.Or(e.wishes.v4Pools, inherited.v4Pools), true)
+	v4, problem := c.namedPools(annotationIPv4Pools, e.wishes.v4Pools, inherited.v4Pools, e.namespace)
 	if problem != "" {
 		return v1alpha1.AddressRequest{Impossible: problem}
 	}
-	v6, problem := c.namedPools(annotationIPv6Pools, cmp.Or(e.wishes.v6Pools, inherited.v6Pools), false)
+	v6, problem := c.namedPools(annotationIPv6Pools, e.wishes.v6Pools, inherited.v6Pools, e.namespace)
 	if problem != "" {
 		return v1alpha1.AddressRequest{Impossible: problem}
 	}
@@ -155,26 +157,30 @@ func (c *Cluster) servingPools(n *node, ns *namespace) []netip.Prefix {
 }
 
 // namedPools are the CIDRs of the pools in a list of names and CIDRs, or what is wrong with the list. Who names a pool
-// gets addresses from it whatever its selectors say.
-func (c *Cluster) namedPools(annotation, text string, is4 bool) (pools []string, problem string) {
+// gets addresses from it whatever its selectors say. A pod that says nothing goes by its namespace.
+func (c *Cluster) namedPools(annotation, text, inherited string, ns *namespace) (pools []string, problem string) {
+	where := annotation
+	if text == "" && inherited != "" {
+		text, where = inherited, annotation+" of namespace "+ns.name
+	}
 	if text == "" {
 		return nil, ""
 	}
 	var list []string
 	if err := json.Unmarshal([]byte(text), &list); err != nil || len(list) == 0 {
-		return nil, fmt.Sprintf("annotation %s: %q is no JSON list of pools: write it like [\"default-ipv4-ippool\"]", annotation, text)
+		return nil, fmt.Sprintf("annotation %s: %q is no JSON list of pools: write it like [\"default-ipv4-ippool\"]", where, text)
 	}
 	for _, name := range list {
 		p := c.poolNamed(name)
 		switch {
 		case p == nil:
-			return nil, fmt.Sprintf("annotation %s: there is no IPPool %s: name one of kubectl get ippools", annotation, name)
-		case p.cidr.Addr().Is4() != is4:
-			return nil, fmt.Sprintf("annotation %s: IPPool %s (%s) is of the other family: name it in %s", annotation, name, p.cidr, otherFamily(annotation))
+			return nil, fmt.Sprintf("annotation %s: there is no IPPool %s: name one of kubectl get ippools", where, name)
+		case p.cidr.Addr().Is4() != (annotation == annotationIPv4Pools):
+			return nil, fmt.Sprintf("annotation %s: IPPool %s (%s) is of the other family: name it in %s", where, name, p.cidr, otherFamily(annotation))
 		case p.disabled:
-			return nil, fmt.Sprintf("annotation %s: IPPool %s is disabled: name another, or set disabled: false", annotation, name)
+			return nil, fmt.Sprintf("annotation %s: IPPool %s is disabled: name another, or set disabled: false", where, name)
 		case !p.forPods:
-			return nil, fmt.Sprintf("annotation %s: the allowedUses of IPPool %s leave out Workload: name another", annotation, name)
+			return nil, fmt.Sprintf("annotation %s: the allowedUses of IPPool %s leave out Workload: name another", where, name)
 		}
 		if !slices.Contains(pools, p.cidr.String()) {
 			pools = append(pools, p.cidr.String())

@@ -197,7 +197,7 @@ func TestWhichAnnotationCounts(t *testing.T) {
 		{"they count before the pod's pools", fixed + `'["10.1.0.7"]', ` + v4 + `'["zone"]'`, "", v1alpha1.AddressRequest{Fixed: []string{"10.1.0.7"}}},
 		{"and before its namespace's", fixed + `'["10.1.0.7"]'`, v4 + `'["zone"]'`, v1alpha1.AddressRequest{Fixed: []string{"10.1.0.7"}}},
 		{"a namespace has no exact ones", "", fixed + `'["10.1.0.7"]'`, v1alpha1.AddressRequest{}},
-		{"a pod mends what its namespace got wrong", v4 + `'["zone"]'`, v4 + `'zone'`, v1alpha1.AddressRequest{Pools: []string{"10.2.0.0/16", "fd00::/112"}}},
+		{"a pod mends what its namespace got wrong", v4 + `'["zone"]'`, v4 + `'zone'`, v1alpha1.AddressRequest{Pools: []string{"10.2.0.0/16", "fd00::/112"}, NamedIPv4: true}},
 		{"what a namespace got wrong stops its pods", "", v4 + `'zone'`, v1alpha1.AddressRequest{
 			Impossible: `annotation cni.projectcalico.org/ipv4pools of namespace a: "zone" is no JSON list of pools: write it like ["default-ipv4-ippool"]`,
 		}},

@@ -156,6 +156,7 @@ func (c *Cluster) renderState(n *node) v1alpha1.NodeStateSpec {
 		out.Floating = c.renderFloating(e)
 		// What can't be read of these annotations is told in the address request, which stops the pod.
 		out.Bandwidth, _ = e.bandwidth.render()
+		out.Packets, _ = e.packets.render()
 		out.HardwareAddress, _ = hardwareAddress(e.wishes.mac)
 		if e.sourcePrefixes != "" && felix.letsSpoof() {
 			out.SourcePrefixes = prefixesOf(e.sourcePrefixes)

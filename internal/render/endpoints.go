@@ -31,6 +31,8 @@ type endpoint struct {
 	sourcePrefixes string
 	// bandwidth are the annotations that limit traffic.
 	bandwidth bandwidthWishes
+	// packets are the annotations that limit packets and connections.
+	packets packetWishes
 	// floating are the addresses of the annotation that asks for floating ones.
 	floating []netip.Addr
 
@@ -105,7 +107,7 @@ func (c *Cluster) setPod(p *corev1.Pod) {
 	ports, wishes := namedPorts(&p.Spec), wishesOf(p.Annotations)
 	if e == nil {
 		e = &endpoint{
-			id: id, uid: uid, labels: p.Labels, ports: ports, wishes: wishes, bandwidth: bandwidthOf(p.Annotations), sourcePrefixes: p.Annotations[annotationSourcePrefixes],
+			id: id, uid: uid, labels: p.Labels, ports: ports, wishes: wishes, bandwidth: bandwidthOf(p.Annotations), packets: packetsOf(p.Annotations), sourcePrefixes: p.Annotations[annotationSourcePrefixes],
 			policies: map[*policyState]struct{}{},
 		}
 		c.addEndpoint(e, p)
@@ -117,6 +119,10 @@ func (c *Cluster) setPod(p *corev1.Pod) {
 	}
 	if limits := bandwidthOf(p.Annotations); e.bandwidth != limits {
 		e.bandwidth = limits
+		c.touch(KindNodeState, e.node.name)
+	}
+	if limits := packetsOf(p.Annotations); e.packets != limits {
+		e.packets = limits
 		c.touch(KindNodeState, e.node.name)
 	}
 	if e.wishes != wishes {

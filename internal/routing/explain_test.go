@@ -48,7 +48,35 @@ func TestExplain(t *testing.T) {
 			w.config("default", `{serviceLoadBalancerIPs: [{cidr: 10.51.0.0/24}], serviceLoadBalancerAggregation: Disabled}`)
 			w.service("s", "lb=10.51.0.1")
 			w.endpoints("s", "b")
-		}, []string{"10.51.0.1 10.51.0.1/32 serviceLoadBalancerIPs has just this address, or addresses of load balancers are advertised one by one"}},
+		}, []string{"10.51.0.1 10.51.0.1/32 addresses of load balancers are advertised one by one"}},
+		"just the address is configured, and the service is as others": {func(w *town) {
+			w.config("default", `{serviceExternalIPs: [{cidr: 10.50.0.1/32}]}`)
+			w.service("s", "external=10.50.0.1")
+		}, []string{"10.50.0.1 10.50.0.1/32 every node advertises the ranges of serviceExternalIPs"}},
+		"just the address is configured, and another service holds it": {func(w *town) {
+			w.config("default", `{serviceExternalIPs: [{cidr: 10.50.0.1/32}]}`)
+			w.service("s", "external=10.50.0.1")
+			w.service("t", "Local", "external=10.50.0.1")
+			w.endpoints("t", "b")
+		}, []string{"10.50.0.1 - another service with the address is advertised by some nodes only"}},
+		"another service with the address is advertised here": {func(w *town) {
+			w.config("default", `{serviceExternalIPs: [{cidr: 10.50.0.0/24}]}`)
+			w.service("s", "external=10.50.0.1")
+			w.service("t", "Local", "external=10.50.0.1")
+			w.endpoints("t", "a")
+		}, []string{"10.50.0.1 10.50.0.1/32 it is advertised for another service, or for the addresses of another kind"}},
+		"from nodes that it selects": {func(w *town) {
+			w.config("default", `{serviceExternalIPs: [{cidr: 10.50.0.1/32}]}`)
+			w.service("s", "from=rack == '1'", "external=10.50.0.1")
+			w.endpoints("s", "b")
+		}, []string{"10.50.0.1 10.50.0.1/32 the service is advertised from nodes that match rack == '1'"}},
+		"from other nodes": {func(w *town) {
+			w.config("default", `{serviceExternalIPs: [{cidr: 10.50.0.0/24}]}`)
+			w.service("s", "from=rack == '2'", "external=10.50.0.1")
+			w.endpoints("s", "b")
+		}, []string{
+			"10.50.0.1 10.50.0.0/24 every node advertises the ranges of serviceExternalIPs; the service is advertised from nodes that match rack == '2', and this one does not",
+		}},
 		"the node is left out": {func(w *town) {
 			w.config("default", ranges)
 			w.node("a", LabelExclude+"=")

@@ -209,58 +209,6 @@ func (s *service) addresses(yield func(netip.Addr) bool) {
 	}
 }
 
-// announced are the prefixes that a node advertises for services, in order.
-func (p *Plan) announced(n *node) []string {
-	if excluded(n.Labels) {
-		return nil
-	}
-	s := p.settingsOf(n.Name)
-	all := map[netip.Prefix]struct{}{}
-	entries := append(slices.Clone(s.clusterIPs), s.externalIPs...)
-	if s.aggregates() {
-		entries = append(entries, s.loadBalancerIPs...)
-	}
-	for _, cidr := range entries {
-		// One address as an entry of its own goes the way of the service that has it.
-		if cidr.IsSingleIP() && p.heldLocally[cidr.Addr()] > 0 {
-			continue
-		}
-		all[cidr] = struct{}{}
-	}
-	for of := range p.local[n.Name] {
-		p.announceSingle(all, n, of, s)
-	}
-	for of := range p.everywhere {
-		p.announceSingle(all, n, of, s)
-	}
-	var out []string
-	for _, cidr := range sortedPrefixes(all) {
-		out = append(out, cidr.String())
-	}
-	return out
-}
-
-// announceSingle adds the addresses of a service that the node advertises each on its own.
-func (p *Plan) announceSingle(all map[netip.Prefix]struct{}, n *node, of *service, s *settings) {
-	if of.placed() && (of.from == nil || !of.from.Match(selector.Map(n.Labels))) {
-		return
-	}
-	add := func(addresses []netip.Addr, cidrs []netip.Prefix) {
-		for _, addr := range addresses {
-			if slices.ContainsFunc(cidrs, func(cidr netip.Prefix) bool { return cidr.Contains(addr) }) {
-				all[hostPrefix(addr)] = struct{}{}
-			}
-		}
-	}
-	if of.single() {
-		add(of.ClusterIPs, s.clusterIPs)
-		add(of.ExternalIPs, s.externalIPs)
-		add(of.LoadBalancerIPs, s.loadBalancerIPs)
-	} else if !s.aggregates() {
-		add(of.LoadBalancerIPs, s.loadBalancerIPs)
-	}
-}
-
 func hostPrefix(addr netip.Addr) netip.Prefix { return netip.PrefixFrom(addr, addr.BitLen()) }
 
 // sortedPrefixes are the keys of a map: IPv4 first, then by address, wider ones first.

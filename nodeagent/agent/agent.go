@@ -31,6 +31,14 @@ type Dataplane[T any] interface {
 	Disturbances() int64
 }
 
+// Tunnels makes the node's ends of tunnels.
+type Tunnels interface {
+	// Apply leaves devices alone that are not wanted any more.
+	Dataplane[*tables.Tunnels]
+	// Sweep removes them.
+	Sweep() error
+}
+
 // Interfaces tells what interfaces the node has.
 type Interfaces interface {
 	// Addresses gives the addresses of the interfaces by name.
@@ -64,12 +72,14 @@ type Options struct {
 	Policy Dataplane[*tables.Policy]
 	Routes Dataplane[*tables.Routes]
 	// Tunnels between nodes. Default: none are made.
-	Tunnels Dataplane[*tables.Tunnels]
+	Tunnels Tunnels
 	// BGP and Learned, which puts into the kernel what BGP learned, go together. Default: neither.
 	BGP     BGP
 	Learned Dataplane[*tables.LearnedRoutes]
 	// Bandwidth limits pods' traffic. Default: nothing does.
 	Bandwidth Dataplane[*tables.Bandwidth]
+	// PacketLimits limits pods' packets and connections. Default: nothing does.
+	PacketLimits Dataplane[*tables.PacketLimitsTable]
 	// Peering gives the node addresses at which pods peer with it. Default: nothing does.
 	Peering Dataplane[*tables.PeeringAddresses]
 	// Loops keeps packets to unused addresses of services from bouncing. Default: nothing does.

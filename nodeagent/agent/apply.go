@@ -28,7 +28,7 @@ const (
 //
 // Policy comes before routes. A pod that arrives gets its route when its policy is there. Of one that departs, the
 // policy goes first: an interface without policy drops everything, so there is no packet that a route could bring to it
-// unjudged. Tunnels come before the routes that lead through them.
+// unjudged. Tunnels come before the routes that lead through them, and those that are not wanted go after them.
 func (a *Agent) apply(ctx context.Context) {
 	if !a.started {
 		return
@@ -67,10 +67,13 @@ func (a *Agent) applyTables(ctx context.Context, both bool) bool {
 	} else {
 		routeItems = a.itemsOf(isRoute)
 	}
+	if devices {
+		tunnelItems = append(tunnelItems, a.sweepTunnels()...)
+	}
 	besideItems := a.applyPeering(ctx, both) // before BGP, which may listen there
 	bgpItems := a.applyBGP(ctx, both)
 	besideItems = append(besideItems, a.applyLoops(ctx, both)...)
-	limitItems := a.applyBandwidth(ctx, both)
+	limitItems := slices.Concat(a.applyBandwidth(ctx, both), a.applyPacketLimits(ctx, both))
 	a.noteDisturbances()
 	a.items = slices.Concat(policyItems, tunnelItems, routeItems, bgpItems, besideItems, limitItems)
 	a.setFailures(a.items)
@@ -117,7 +120,7 @@ func (a *Agent) applyTables(ctx context.Context, both bool) bool {
 }
 
 func isPolicy(e *tables.ItemError) bool {
-	return !isRoute(e) && !isTunnel(e) && !isSession(e) && !isBeside(e) && !isLimit(e)
+	return !isRoute(e) && !isTunnel(e) && !isSession(e) && !isBeside(e) && !isLimit(e) && !isPacketLimit(e)
 }
 
 func isRoute(e *tables.ItemError) bool { return e.Kind == tables.KindRoute }

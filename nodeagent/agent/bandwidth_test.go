@@ -29,12 +29,21 @@ func (noLimits) Resync()                  {}
 func (noLimits) Changed() <-chan struct{} { return nil }
 func (noLimits) Disturbances() int64      { return 0 }
 
+// noPacketLimits is a kernel that takes no limits of packets.
+type noPacketLimits struct{ noLimits }
+
+func (noPacketLimits) Apply(_ context.Context, desired *tables.PacketLimitsTable) error {
+	desired.Clean()
+	return errors.New("no such expression")
+}
+
 // A pod whose limits can't be put into force starts all the same, with its policy; the status says what is wrong.
 func TestLimitsThatFailKeepNoPodWaiting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newLab(t, newFakeCheckpoint(), newFakeAddresses(), func(o *Options) { o.Bandwidth = noLimits{} })
+		l := newLab(t, newFakeCheckpoint(), newFakeAddresses(), func(o *Options) { o.Bandwidth, o.PacketLimits = noLimits{}, noPacketLimits{} })
 		state := l.state(1, []string{"gnp.a"}, "n/web")
 		state.Spec.Endpoints[0].Bandwidth = &v1alpha1.Bandwidth{Ingress: &v1alpha1.BandwidthLimit{BitsPerSecond: 1000, BurstBits: 1000}}
+		state.Spec.Endpoints[0].Packets = &v1alpha1.PacketLimits{Egress: &v1alpha1.PacketLimit{Connections: 1}}
 		l.sync(state, l.program("gnp.a", 1))
 		if _, err := l.agent.Add(t.Context(), addRequest("n/web", "uid-n/web", "c1")); err != nil {
 			t.Errorf("ADD: %v", err)
@@ -44,7 +53,7 @@ func TestLimitsThatFailKeepNoPodWaiting(t *testing.T) {
 		}
 		pause(time.Minute)
 		status := l.source.last(t).Status
-		want := []v1alpha1.Failure{{Kind: "Bandwidth", Name: "n/web", Message: "no such queue"}}
+		want := []v1alpha1.Failure{{Kind: "Bandwidth", Name: "n/web", Message: "no such queue"}, {Kind: "PacketLimits", Name: "all", Message: "no such expression"}}
 		if diff := cmp.Diff(want, status.Failures); diff != "" {
 			t.Errorf("failures (-want +got):\n%s", diff)
 		}

@@ -161,6 +161,19 @@ func (a *Agent) applyTunnels(ctx context.Context, due bool) []*tables.ItemError 
 	return items
 }
 
+// sweepTunnels removes the devices of tunnels that are not wanted any more, after no route leads over them: what pods send meanwhile
+// goes the new way already.
+func (a *Agent) sweepTunnels() []*tables.ItemError {
+	if a.Tunnels == nil {
+		return nil
+	}
+	items, err := split(a.Tunnels.Sweep())
+	if err != nil {
+		items = append(items, &tables.ItemError{Kind: tables.KindTunnel, Name: "all", Err: err})
+	}
+	return items
+}
+
 func isTunnel(e *tables.ItemError) bool { return e.Kind == tables.KindTunnel }
 
 // insideTunnels is the MTU of pods' interfaces, so that what they send to other nodes need not be cut up: that of the node's

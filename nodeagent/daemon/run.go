@@ -27,6 +27,7 @@ import (
 	"github.com/manul-net/manul/nodeagent/cniserver"
 	"github.com/manul-net/manul/nodeagent/conntrack"
 	"github.com/manul-net/manul/nodeagent/dataplane/bandwidth"
+	"github.com/manul-net/manul/nodeagent/dataplane/packetlimits"
 	"github.com/manul-net/manul/nodeagent/dataplane/routes"
 	"github.com/manul-net/manul/nodeagent/install"
 	"github.com/manul-net/manul/nodeagent/interfaces"
@@ -107,6 +108,11 @@ func run(ctx context.Context, o *options, log *slog.Logger) (err error) {
 		return err
 	}
 	resources.add(limits.Close)
+	packets, err := packetlimits.New(packetlimits.Options{WorkloadPrefix: protocol.InterfacePrefix})
+	if err != nil {
+		return err
+	}
+	resources.add(packets.Close)
 	prevented, err := openLoops(o, &resources)
 	if err != nil {
 		return err
@@ -125,8 +131,8 @@ func run(ctx context.Context, o *options, log *slog.Logger) (err error) {
 	}
 	a := agent.New(agent.Options{
 		Pools: pools, ExternalIPAM: external,
-		Bandwidth: limits,
-		BGP:       speaker, Learned: learned, Tunnels: ends, KernelRoutes: listed, Loops: prevented, Peering: forPods,
+		Bandwidth: limits, PacketLimits: packets,
+		BGP: speaker, Learned: learned, Tunnels: ends, KernelRoutes: listed, Loops: prevented, Peering: forPods,
 		Node: o.node, Version: o.version, Standalone: o.standalone, Dataplane: func() string { return string(policy.Using()) },
 		Source: news, Policy: policy, Routes: routing, Addresses: given, Checkpoint: file, Interfaces: own, Attachments: own, KeepForgotten: o.keepForgotten, Connections: tracked,
 		MTU: nodeMTU, Subnet: own.Subnet, Log: log, Metrics: agent.NewMetrics(), AddWait: o.addWait,

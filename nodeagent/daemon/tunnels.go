@@ -6,11 +6,10 @@ import (
 	"github.com/manul-net/manul/cni/protocol"
 	"github.com/manul-net/manul/nodeagent/agent"
 	"github.com/manul-net/manul/nodeagent/dataplane/tunnels"
-	"github.com/manul-net/manul/nodeagent/tables"
 )
 
 // openTunnels makes the driver of ends of tunnels. A host that is no node has none.
-func openTunnels(o *options, resources *closers, log *slog.Logger) (agent.Dataplane[*tables.Tunnels], error) {
+func openTunnels(o *options, resources *closers, log *slog.Logger) (agent.Tunnels, error) {
 	if o.standalone {
 		return nil, nil //nolint:nilnil // none is an answer
 	}

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/manul-net/manul/api/v1alpha1"
+	"github.com/manul-net/manul/internal/advertise"
 	"github.com/manul-net/manul/nodeagent/tables"
 )
 
@@ -35,21 +36,15 @@ type bgp struct {
 	// peers are the addresses of sessions beside the mesh.
 	peers map[netip.Addr]string
 
-	filters   map[string]filter
-	announced []netip.Prefix
-	// communities by the CIDR of the routes that bear them.
-	communities []communities
-	// private are pools of which nothing is advertised, byBGP those whose routes come by BGP.
-	private, byBGP []netip.Prefix
-	clusterPools   []netip.Prefix
-	meshSessions   map[string][]string // node -> names of its sessions
+	filters map[string]filter
+	// rules say what is advertised.
+	rules advertise.Rules
+	// byBGP are pools whose routes come by BGP.
+	byBGP        []netip.Prefix
+	clusterPools []netip.Prefix
+	meshSessions map[string][]string // node -> names of its sessions
 	// behind are peers that are reached by a gateway, by session.
 	behind map[string]netip.Prefix
-}
-
-type communities struct {
-	cidr   netip.Prefix
-	values []string
 }
 
 // filter is a filter's rules, ready for sessions.
@@ -106,8 +101,8 @@ func (s *State) takeBGP(spec *v1alpha1.NodeStateSpec) error {
 	var errs [4]error
 	b.ranges, errs[3] = prefixes(spec.BGP.ServiceRanges)
 	b.filters, errs[0] = newFilters(spec.BGP.Filters)
-	b.communities, errs[1] = newCommunities(spec.BGP.Communities)
-	b.announced, errs[2] = prefixes(spec.BGP.Announce)
+	b.rules.Communities, errs[1] = newCommunities(spec.BGP.Communities)
+	b.rules.Named, errs[2] = prefixes(spec.BGP.Announce)
 	problem = errors.Join(append(errs[:], problem, s.setSessions(spec.BGP))...)
 	s.setExports()
 	if problem != nil {
@@ -127,11 +122,11 @@ func (b *bgp) stop() {
 		b.tables.Exports.Delete(p)
 	}
 	clear(b.meshSessions)
-	b.announced, b.peers = nil, nil
+	b.rules.Named, b.peers = nil, nil
 }
 
 func (b *bgp) setPools(pools []v1alpha1.Pool) {
-	b.private, b.byBGP, b.clusterPools = nil, nil, nil
+	b.rules.Private, b.byBGP, b.clusterPools = nil, nil, nil
 	for i := range pools {
 		cidr, err := netip.ParsePrefix(pools[i].CIDR)
 		if err != nil {
@@ -140,7 +135,7 @@ func (b *bgp) setPools(pools []v1alpha1.Pool) {
 		cidr = cidr.Masked()
 		b.clusterPools = append(b.clusterPools, cidr)
 		if pools[i].DisableBGPExport {
-			b.private = append(b.private, cidr)
+			b.rules.Private = append(b.rules.Private, cidr)
 		}
 		if pools[i].RoutesByBGP {
 			b.byBGP = append(b.byBGP, cidr)
@@ -159,7 +154,7 @@ func (b *bgp) newSpeaker(spec *v1alpha1.BGP) (*tables.Speaker, error) {
 	}
 	speaker := &tables.Speaker{
 		ASNumber: uint32(spec.ASNumber), RouterID: id, Port: uint16(cmp.Or(spec.ListenPort, bgpPort)),
-		Pools: b.clusterPools, Private: b.private,
+		Pools: b.clusterPools, Private: b.rules.Private,
 		MetricIPv4: cmp.Or(uint32(spec.MetricIPv4), learnedMetric), MetricIPv6: cmp.Or(uint32(spec.MetricIPv6), learnedMetric),
 	}
 	var errs [3]error
@@ -174,8 +169,8 @@ func (b *bgp) newSpeaker(spec *v1alpha1.BGP) (*tables.Speaker, error) {
 	return speaker, errors.Join(errs[:]...)
 }
 
-func newCommunities(in []v1alpha1.BGPCommunities) ([]communities, error) {
-	var out []communities
+func newCommunities(in []v1alpha1.BGPCommunities) ([]advertise.Communities, error) {
+	var out []advertise.Communities
 	var problem error
 	for _, c := range in {
 		cidr, err := netip.ParsePrefix(c.CIDR)
@@ -183,22 +178,14 @@ func newCommunities(in []v1alpha1.BGPCommunities) ([]communities, error) {
 			problem = errors.Join(problem, fmt.Errorf("communities: reading CIDR: %w", err))
 			continue
 		}
-		out = append(out, communities{cidr: cidr.Masked(), values: c.Values})
+		out = append(out, advertise.Communities{CIDR: cidr.Masked(), Values: c.Values})
 	}
 	return out, problem
 }
 
 // exportOf is how a prefix is advertised.
 func (b *bgp) exportOf(p netip.Prefix) tables.BGPExport {
-	var e tables.BGPExport
-	for _, c := range b.communities {
-		if contains(c.cidr, p) {
-			e.Communities = append(e.Communities, c.values...)
-		}
-	}
-	slices.Sort(e.Communities)
-	e.Communities = slices.Compact(e.Communities)
-	return e
+	return tables.BGPExport{Communities: b.rules.CommunitiesOf(p)}
 }
 
 // contains tells whether all of inner lies in outer.
@@ -210,29 +197,27 @@ func anyContains(list []netip.Prefix, p netip.Prefix) bool {
 	return slices.ContainsFunc(list, func(outer netip.Prefix) bool { return contains(outer, p) })
 }
 
-// setExports makes the exported prefixes what the node has: its blocks, addresses that it borrowed or that lie outside its
-// blocks, and what is announced for services.
+// setExports makes the exported prefixes what the rules say of all that the node has: its blocks, addresses of pods, and what is announced for
+// services.
 func (s *State) setExports() {
 	b := &s.bgp
 	if b.speaker == nil {
 		return
 	}
+	b.rules.Blocks = s.ownBlocks
 	want := map[netip.Prefix]struct{}{}
-	add := func(p netip.Prefix) {
-		if !anyContains(b.private, p) {
+	add := func(p netip.Prefix, held bool) {
+		if b.rules.Judge(p, held).Advertised() {
 			want[p] = struct{}{}
 		}
 	}
-	for _, block := range s.ownBlocks {
-		add(block)
+	for _, p := range slices.Concat(s.ownBlocks, b.rules.Named) {
+		add(p, false)
 	}
 	for p, d := range s.dests {
-		if d.here() && !anyContains(s.ownBlocks, p) {
-			add(p)
+		if d.here() {
+			add(p, true)
 		}
-	}
-	for _, p := range b.announced {
-		want[p] = struct{}{} // said by name
 	}
 	for p := range maps.Collect(b.tables.Exports.All()) {
 		if _, ok := want[p]; !ok {
@@ -250,11 +235,10 @@ func (s *State) exportWorkload(p netip.Prefix, here bool) {
 	if b.speaker == nil {
 		return
 	}
-	switch {
-	case slices.Contains(b.announced, p):
-	case here && !anyContains(s.ownBlocks, p) && !anyContains(b.private, p):
+	b.rules.Blocks = s.ownBlocks
+	if b.rules.Judge(p, here).Advertised() {
 		b.tables.Exports.Set(p, b.exportOf(p))
-	case !slices.Contains(s.ownBlocks, p):
+	} else {
 		b.tables.Exports.Delete(p)
 	}
 }

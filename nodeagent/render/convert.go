@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"slices"
 	"strings"
@@ -71,6 +72,7 @@ func newList(e *v1alpha1.Endpoint) (*list, error) {
 		ports:    e.Ports,
 		floating: e.Floating,
 		limits:   limits(e.Bandwidth),
+		packets:  packetLimits(e.Packets),
 	}
 	var err error
 	if l.sourcePrefixes, err = prefixes(e.SourcePrefixes); err != nil {
@@ -87,6 +89,25 @@ func limits(in *v1alpha1.Bandwidth) tables.Limits {
 	set := func(l *v1alpha1.BandwidthLimit, to *tables.Limit) {
 		if l != nil && l.BitsPerSecond > 0 {
 			*to = tables.Limit{BitsPerSecond: uint64(l.BitsPerSecond), BurstBits: uint64(max(l.BurstBits, 0))}
+		}
+	}
+	set(in.Ingress, &out.Ingress)
+	set(in.Egress, &out.Egress)
+	return out
+}
+
+func packetLimits(in *v1alpha1.PacketLimits) tables.PacketLimits {
+	var out tables.PacketLimits
+	if in == nil {
+		return out
+	}
+	set := func(l *v1alpha1.PacketLimit, to *tables.PacketLimit) {
+		if l == nil {
+			return
+		}
+		*to = tables.PacketLimit{
+			PacketsPerSecond: uint64(max(l.PacketsPerSecond, 0)), Burst: uint32(min(max(l.Burst, 0), math.MaxUint32)),
+			Connections: uint32(min(max(l.Connections, 0), math.MaxUint32)),
 		}
 	}
 	set(in.Ingress, &out.Ingress)

@@ -34,6 +34,7 @@ type list struct {
 	sourcePrefixes  []netip.Prefix
 	floating        []v1alpha1.FloatingAddress
 	limits          tables.Limits
+	packets         tables.PacketLimits
 }
 
 func (l *list) programs() []string { return programsOf(l.ingress, l.egress) }
@@ -173,6 +174,7 @@ func (s *State) resolve(id string) {
 		s.policy.Endpoints.Delete(InterfaceName(id))
 		s.setFloating(id, e, nil)
 		s.bandwidth.Delete(InterfaceName(id))
+		s.packetLimits.Delete(InterfaceName(id))
 		s.contributeLocal(id, nil, nil)
 		delete(s.endpoints, id)
 		return
@@ -208,6 +210,11 @@ func (s *State) resolve(id string) {
 		s.bandwidth.Set(InterfaceName(id), e.wanted.limits)
 	} else {
 		s.bandwidth.Delete(InterfaceName(id))
+	}
+	if e.wanted != nil && e.wanted.packets != (tables.PacketLimits{}) {
+		s.packetLimits.Set(InterfaceName(id), e.wanted.packets)
+	} else {
+		s.packetLimits.Delete(InterfaceName(id))
 	}
 	s.contributeLocal(id, e.wanted, addrs)
 }

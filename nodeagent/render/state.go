@@ -32,6 +32,8 @@ type State struct {
 	policy    *tables.Policy
 	routes    *tables.Routes
 	bandwidth *tables.Bandwidth
+	// packetLimits are those of pods' packets and connections.
+	packetLimits *tables.PacketLimitsTable
 
 	endpoints map[string]*endpoint
 	hosts     map[string]*host
@@ -108,6 +110,7 @@ func New(node string) *State {
 		policy:            policy,
 		routes:            tables.NewRoutes(),
 		bandwidth:         tables.NewBandwidth(),
+		packetLimits:      tables.NewPacketLimits(),
 		endpoints:         map[string]*endpoint{},
 		hosts:             map[string]*host{},
 		programs:          map[string]*program{},
@@ -133,6 +136,9 @@ func (s *State) Policy() *tables.Policy { return s.policy }
 
 // Routes are the desired routes.
 func (s *State) Routes() *tables.Routes { return s.routes }
+
+// PacketLimits are the desired limits of packets and connections.
+func (s *State) PacketLimits() *tables.PacketLimitsTable { return s.packetLimits }
 
 // Bandwidth are the desired limits of traffic.
 func (s *State) Bandwidth() *tables.Bandwidth { return s.bandwidth }

@@ -23,6 +23,7 @@ const (
 	KindTunnel       = "Tunnel"
 	KindDataplane    = "Dataplane"
 	KindBandwidth    = "Bandwidth"
+	KindPacketLimits = "PacketLimits"
 	KindBGPSession   = "BGPSession"
 	KindLearnedRoute = "LearnedRoute"
 	// KindPeeringAddress: an address at which pods open BGP sessions with the node.

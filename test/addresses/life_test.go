@@ -167,6 +167,20 @@ func (l *life) addPod(name string) {
 	l.api.put(pod)
 }
 
+// secretly has pods come to a node and go before it speaks, while their sandboxes stay: that the addresses are in use is known to the
+// node alone.
+func (l *life) secretly(n *node, pods, operator int) {
+	before := l.pods
+	for range pods {
+		l.addPod(n.name)
+	}
+	l.work(operator)
+	l.ok(n.hear())
+	for i := before + 1; i <= l.pods; i++ {
+		l.api.remove(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: fmt.Sprint("p", i)}})
+	}
+}
+
 // work has an operator do all that it does.
 func (l *life) work(i int) {
 	l.ok(l.operators[i].look())
@@ -227,18 +241,8 @@ func TestPropertyLivesOfAddresses(t *testing.T) {
 					l.addPod(n.name)
 				}
 			},
-			// What runs on a node, and what the operators believe to run there, differ: the addresses in use are known to the node alone.
 			"pods come and go before their node speaks": func(t *rapid.T) {
-				n := l.alive(t)
-				before := l.pods
-				for range rapid.IntRange(1, 2).Draw(t, "pods") {
-					l.addPod(n.name)
-				}
-				l.work(one(t))
-				l.ok(n.hear())
-				for i := before + 1; i <= l.pods; i++ {
-					l.api.remove(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: fmt.Sprint("p", i)}})
-				}
+				l.secretly(l.alive(t), rapid.IntRange(1, 2).Draw(t, "pods"), one(t))
 			},
 			"one node hears and the others do not": func(t *rapid.T) {
 				l.work(one(t))
@@ -325,22 +329,7 @@ func TestPropertyLivesOfAddresses(t *testing.T) {
 			"":         l.check,
 		})
 
-		// All is well again.
-		l.pool(func(s *v3.IPPoolSpec) { s.Disabled, s.NodeSelector = false, "all()" })
-		l.strict(false)
-		for _, n := range l.nodes {
-			if n.off {
-				l.ok(n.powerOn(false))
-			}
-			l.join(n.name, corev1.ConditionTrue)
-			for uid := range n.sandboxes {
-				if !slices.ContainsFunc(l.podsOf(n.name), func(p *corev1.Pod) bool { return string(p.UID) == uid }) {
-					l.ok(n.kill(uid))
-				}
-			}
-		}
-		l.settle()
-		l.checkServed()
+		l.heal()
 
 		// All is over.
 		for _, pod := range l.podsOf("") {
@@ -362,6 +351,26 @@ func TestPropertyLivesOfAddresses(t *testing.T) {
 			}
 		}
 	})
+}
+
+// heal makes all well again: everybody answers, and every pod has an address, or every address is in use.
+func (l *life) heal() {
+	l.Helper()
+	l.pool(func(s *v3.IPPoolSpec) { s.Disabled, s.NodeSelector = false, "all()" })
+	l.strict(false)
+	for _, n := range l.nodes {
+		if n.off {
+			l.ok(n.powerOn(false))
+		}
+		l.join(n.name, corev1.ConditionTrue)
+		for uid := range n.sandboxes {
+			if !slices.ContainsFunc(l.podsOf(n.name), func(p *corev1.Pod) bool { return string(p.UID) == uid }) {
+				l.ok(n.kill(uid))
+			}
+		}
+	}
+	l.settle()
+	l.checkServed()
 }
 
 // checkServed: every pod has an address, or every address is in use.

@@ -20,35 +20,39 @@ import (
 func TestReasons(t *testing.T) {
 	for _, tc := range []struct {
 		reason string
-		// router is BIRD's configuration; empty: there is none. address is that of the peer.
-		router, address string
-		announce        []string
+		// router is the other end; nil: there is none. address is that of the peer.
+		router   func(*Peering)
+		address  string
+		announce []string
 	}{
-		{"Unreachable", "", "192.0.2.77", nil},
-		{"Refused", "", "192.0.2.100", nil},
-		{"ASMismatch", birdPeer("node", "192.0.2.100", "192.0.2.1", rack+1, nodes, "", ""), "192.0.2.100", nil},
-		{
-			"MaximumPrefixes", birdPeer("node", "192.0.2.100", "192.0.2.1", rack, nodes, "", "ipv4 { import all; export all; receive limit 2 action disable; };"), "192.0.2.100",
-			[]string{"10.49.1.0/24", "10.49.2.0/24", "10.49.3.0/24"},
-		},
+		{"Unreachable", nil, "192.0.2.77", nil},
+		{"Refused", nil, torAddress, nil},
+		{"ASMismatch", func(p *Peering) { p.RouterAS++ }, torAddress, nil},
+		{"MaximumPrefixes", func(p *Peering) { p.MaxPrefixes = 2 }, torAddress, []string{"10.49.1.0/24", "10.49.2.0/24", "10.49.3.0/24", "10.49.4.0/24"}},
 	} {
 		t.Run(tc.reason, func(t *testing.T) {
-			node, tor := netns.New(t), netns.New(t)
-			link(t, node, tor, "eth0", "192.0.2.1/24", "192.0.2.100/24")
-			if tc.router != "" {
-				NewBIRD(t, tor, "192.0.2.100", tc.router)
-			}
-			n := NewNode(t, node, "node1")
-			b := speaker("192.0.2.1")
-			b.Announce = tc.announce
-			b.Sessions = []v1alpha1.BGPSession{session("tor", tc.address, rack)}
-			n.Input.State = v1alpha1.NodeStateSpec{BGP: b}
-			n.Tell()
-			Eventually(t, func() string {
-				if s := n.Session("tor/" + tc.address); s.Reason != tc.reason || s.Message == "" || s.State == "Established" {
-					return fmt.Sprintf("want reason %s: %+v", tc.reason, s)
+			withEach(t, func(t *testing.T, kind Kind) {
+				node, tor := netns.New(t), netns.New(t)
+				link(t, node, tor, "eth0", nodeAddress+"/24", torAddress+"/24")
+				if tc.router != nil {
+					p := rackPeering()
+					tc.router(&p)
+					(&Setup{ID: torAddress, Peerings: []Peering{p}}).Start(t, tor, kind)
+				} else if kind == FRR {
+					t.Skip("there is no router")
 				}
-				return ""
+				n := NewNode(t, node, "node1")
+				b := speaker(nodeAddress)
+				b.Announce = tc.announce
+				b.Sessions = []v1alpha1.BGPSession{session("tor", tc.address, rack)}
+				n.Input.State = v1alpha1.NodeStateSpec{BGP: b}
+				n.Tell()
+				Eventually(t, func() string {
+					if s := n.Session("tor/" + tc.address); s.Reason != tc.reason || s.Message == "" || s.State == "Established" {
+						return fmt.Sprintf("want reason %s: %+v", tc.reason, s)
+					}
+					return ""
+				})
 			})
 		})
 	}

@@ -2,7 +2,7 @@ package bgp
 
 import (
 	"fmt"
-	"strings"
+	"reflect"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -12,13 +12,16 @@ import (
 )
 
 // Filters at work on real routes, changed while the session stands: what they come to reject is withdrawn at once.
-func TestFilters(t *testing.T) {
+func TestFilters(t *testing.T) { withEach(t, filters) }
+
+func filters(t *testing.T, kind Kind) {
+	t.Helper()
 	node, tor := netns.New(t), netns.New(t)
 	link(t, node, tor, "eth0", "192.0.2.1/24", "192.0.2.100/24")
-	colored := "protocol static colored { ipv4 { import filter { bgp_community.add((65001, 7)); bgp_large_community.add((65001, 7, 7)); accept; }; };" +
-		" route 203.0.113.0/25 blackhole; }\n"
-	router := NewBIRD(t, tor, "192.0.2.100", birdPeer("node", "192.0.2.100", "192.0.2.1", rack, nodes, "", "")+
-		staticRoute("198.51.100.0/24")+staticRoute("198.51.100.128/25")+staticRoute("203.0.113.128/25")+colored)
+	router := (&Setup{ID: torAddress, Peerings: []Peering{rackPeering()}, Offers: append(
+		offers("198.51.100.0/24", "198.51.100.128/25", "203.0.113.128/25"),
+		Offer{Prefix: "203.0.113.0/25", Communities: []string{"65001:7", "65001:7:7"}},
+	)}).Start(t, tor, kind)
 	n := NewNode(t, node, "node1")
 	b := speaker("192.0.2.1")
 	b.Announce = []string{"10.49.1.0/24", "10.49.1.7/32", "10.49.2.0/24"}
@@ -42,16 +45,8 @@ func TestFilters(t *testing.T) {
 		WantRoutes(t, tor, fromNode, onTor...)
 	}
 	check(all, announced)
-	var since string
-	up := func() string {
-		for line := range strings.SplitSeq(router.Ask("show", "protocols", "node"), "\n") {
-			if strings.HasPrefix(line, "node ") {
-				return line
-			}
-		}
-		return "gone"
-	}
-	since = up()
+	n.Established("tor/192.0.2.100")
+	since := n.Session("tor/192.0.2.100").Since
 	reject := v1alpha1.BGPRouteRule{Family: 4}
 	length := func(low, high int32) v1alpha1.BGPRouteRule {
 		return v1alpha1.BGPRouteRule{Family: 4, Accept: true, MinLength: &low, MaxLength: &high}
@@ -94,8 +89,8 @@ func TestFilters(t *testing.T) {
 		t.Log(c.name)
 		check(c.learned, c.advertised)
 	}
-	if now := up(); now != since {
-		t.Errorf("changes of filters ended the session: %q, then %q", since, now)
+	if s := n.Session("tor/192.0.2.100"); !s.Since.Equal(&since) {
+		t.Errorf("changes of filters ended the session: it stood since %v, and then since %v", since, s.Since)
 	}
 
 	// Operations.
@@ -107,20 +102,16 @@ func TestFilters(t *testing.T) {
 		}}),
 	}}
 	n.Tell()
-	Eventually(t, func() string {
-		got := router.Ask("show", "route", "10.49.2.0/24", "all")
-		for _, want := range []string{"BGP.as_path: 64512 64512 64600 64512", "(64512,5) (64512,6)", "BGP.large_community: (64512, 7, 8)\n"} {
-			if !strings.Contains(got, want) {
-				return fmt.Sprintf("no %q in %s", want, got)
+	for prefix, want := range map[string]Known{
+		"10.49.2.0/24": {NextHop: nodeAddress, Path: "64512 64512 64600 64512", Communities: []string{"64512:5", "64512:6", "64512:7:8"}},
+		"10.49.1.7/32": {NextHop: nodeAddress, Path: "64512", Communities: []string{"64512:100", "64512:1:2"}},
+	} {
+		Eventually(t, func() string {
+			if got := router.Knows(prefix); !reflect.DeepEqual(got, []Known{want}) {
+				return fmt.Sprintf("%s is %+v, want %+v", prefix, got, want)
 			}
-		}
-		return ""
-	})
-	got := router.Ask("show", "route", "10.49.1.7/32", "all")
-	for _, want := range []string{"BGP.community: (64512,100)", "BGP.large_community: (64512, 1, 2)\n"} {
-		if !strings.Contains(got, want) {
-			t.Errorf("no %q in %s", want, got)
-		}
+			return ""
+		})
 	}
 	Eventually(t, func() string {
 		list, err := node.RouteList(nil, unix.AF_INET)

@@ -19,6 +19,7 @@ import (
 	"github.com/manul-net/manul/api/v1alpha1"
 	"github.com/manul-net/manul/nodeagent/agent"
 	"github.com/manul-net/manul/nodeagent/dataplane/bgp"
+	"github.com/manul-net/manul/nodeagent/dataplane/loops"
 	"github.com/manul-net/manul/nodeagent/dataplane/peering"
 	"github.com/manul-net/manul/nodeagent/dataplane/routes"
 	"github.com/manul-net/manul/nodeagent/source"
@@ -68,7 +69,13 @@ func Serve(in io.Reader, out io.Writer) error {
 		return err
 	}
 	defer addresses.Close()
+	unused, err := loops.New()
+	if err != nil {
+		return err
+	}
+	defer unused.Close()
 	a := agent.New(agent.Options{
+		Loops:        unused,
 		KernelRoutes: lister.List, Peering: addresses,
 		Node: os.Getenv(NodeVariable), Version: "test", Dataplane: func() string { return "" }, Source: told,
 		Policy: noPolicy{}, Routes: driver, BGP: speaker, Learned: learned, Addresses: told, Checkpoint: noCheckpoint{},
@@ -204,9 +211,6 @@ func (*told) KeepAttachments([]string) error { return nil }
 func (*told) EachAttachment(func(attachment, endpoint, uid string, addrs []netip.Addr)) error {
 	return nil
 }
-
-// Drop implements agent.Addresses.
-func (*told) Drop(string, string) (bool, error) { return false, nil }
 
 // Take implements agent.Addresses.
 func (*told) Take(string, string, []netip.Addr, string) error { return errNone }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/vishvananda/netlink"
@@ -42,10 +43,13 @@ func podLink(t *testing.T, pod, node *netns.NS, id string, addresses ...string) 
 // A pod peers with its node at an address that the node has for that alone, by IPv4 or IPv6: the node learns what is behind the
 // pod, and the pod what the node advertises. When no BGPPeer selects the pod any more, session and routes go,
 // and the address with the setting.
-func TestPodsPeer(t *testing.T) {
-	for _, tc := range []struct{ name, pod, node, behind, routerChannel string }{
-		{"IPv4", "10.48.1.7", "169.254.7.9", "203.0.113.0/24", ""},
-		{"IPv6", "fd00:48:1::7", "fd00::179", "2001:db8:f::/48", "ipv6 { import all; export all; };"},
+func TestPodsPeer(t *testing.T) { withEach(t, podsPeer) }
+
+func podsPeer(t *testing.T, kind Kind) {
+	t.Helper()
+	for _, tc := range []struct{ name, pod, node, behind string }{
+		{"IPv4", "10.48.1.7", "169.254.7.9", "203.0.113.0/24"},
+		{"IPv6", "fd00:48:1::7", "fd00::179", "2001:db8:f::/48"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			const id = "shop/router"
@@ -72,8 +76,11 @@ func TestPodsPeer(t *testing.T) {
 			}
 			n.Input.Pods = map[string][]string{id: {tc.pod}}
 			n.Tell()
-			NewBIRD(t, pod, "10.48.1.7", birdPeer("node", tc.pod, tc.node, 65200, nodes, "multihop;", tc.routerChannel)+staticRoute(tc.behind)+
-				fmt.Sprintf("protocol static toNode { %s; route %s%s via %s%%eth0 onlink; }\n", channelOf(tc.node), tc.node, suffix, gatewayOf(tc.name, ns, id)))
+			if kind == FRR {
+				pod.Route(tc.node+suffix, gatewayOf(tc.name, ns, id), "eth0")
+			}
+			way := fmt.Sprintf("%s; route %s%s via %s%%eth0 onlink;", strings.ToLower(tc.name), tc.node, suffix, gatewayOf(tc.name, ns, id))
+			(&Setup{ID: "10.48.1.7", Ways: way, Peerings: []Peering{{Router: tc.pod, Node: tc.node, RouterAS: 65200, NodeAS: nodes, Far: true}}, Offers: offers(tc.behind)}).Start(t, pod, kind)
 			n.Established("pods/" + id)
 			since := n.Session("pods/" + id).Since
 			WantRoutes(t, ns, tc.behind, tc.behind+" via "+tc.pod)
@@ -123,13 +130,6 @@ func TestPodsPeer(t *testing.T) {
 			})
 		})
 	}
-}
-
-func channelOf(address string) string {
-	if netip.MustParseAddr(address).Is6() {
-		return "ipv6"
-	}
-	return "ipv4"
 }
 
 func gatewayOf(family string, node *netns.NS, id string) string {

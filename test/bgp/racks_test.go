@@ -4,6 +4,9 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/manul-net/manul/api/v1alpha1"
 	"github.com/manul-net/manul/test/netns"
@@ -25,15 +28,25 @@ func session(name, address string, as int64) v1alpha1.BGPSession {
 
 // Two nodes and a pair of top-of-rack routers: both ends spread over all ways, and what one way loses goes over the other.
 func TestPairOfRouters(t *testing.T) {
+	for name, kinds := range map[string][2]Kind{"BIRD": {BIRD, BIRD}, "FRR": {FRR, FRR}, "one of each": {BIRD, FRR}} {
+		t.Run(name, func(t *testing.T) { pairOfRouters(t, kinds) })
+	}
+}
+
+func pairOfRouters(t *testing.T, kinds [2]Kind) {
+	t.Helper()
 	nodeA, nodeB, tor1, tor2 := netns.New(t), netns.New(t), netns.New(t), netns.New(t)
 	link(t, nodeA, tor1, "a1", "192.0.2.1/30", "192.0.2.2/30")
 	link(t, nodeA, tor2, "a2", "192.0.2.5/30", "192.0.2.6/30")
 	link(t, nodeB, tor1, "b1", "192.0.2.9/30", "192.0.2.10/30")
 	link(t, nodeB, tor2, "b2", "192.0.2.13/30", "192.0.2.14/30")
-	NewBIRD(t, tor1, "192.0.2.2", birdPeer("a", "192.0.2.2", "192.0.2.1", rack, nodes, "", "")+
-		birdPeer("b", "192.0.2.10", "192.0.2.9", rack, nodes, "", "")+staticRoute(outside))
-	second := NewBIRD(t, tor2, "192.0.2.6", birdPeer("a", "192.0.2.6", "192.0.2.5", rack, nodes, "", "")+
-		birdPeer("b", "192.0.2.14", "192.0.2.13", rack, nodes, "", "")+staticRoute(outside))
+	ofTor2 := []Peering{
+		{Router: "192.0.2.6", Node: "192.0.2.5", RouterAS: rack, NodeAS: nodes}, {Router: "192.0.2.14", Node: "192.0.2.13", RouterAS: rack, NodeAS: nodes},
+	}
+	(&Setup{ID: "192.0.2.2", Peerings: []Peering{
+		{Router: "192.0.2.2", Node: "192.0.2.1", RouterAS: rack, NodeAS: nodes}, {Router: "192.0.2.10", Node: "192.0.2.9", RouterAS: rack, NodeAS: nodes},
+	}, Offers: offers(outside)}).Start(t, tor1, kinds[0])
+	second := (&Setup{ID: "192.0.2.6", Peerings: ofTor2, Offers: offers(outside)}).Start(t, tor2, kinds[1])
 	a, b := NewNode(t, nodeA, "a"), NewNode(t, nodeB, "b")
 	for n, spec := range map[*Node][3]string{a: {"192.0.2.1", "192.0.2.2", "192.0.2.6"}, b: {"192.0.2.9", "192.0.2.10", "192.0.2.14"}} {
 		bgp := speaker(spec[0])
@@ -47,11 +60,11 @@ func TestPairOfRouters(t *testing.T) {
 	WantRoutes(t, tor1, services, services+" via 192.0.2.1, 192.0.2.9")
 	WantRoutes(t, tor2, services, services+" via 192.0.2.13, 192.0.2.5")
 
-	second.Ask("disable", "a")
+	second.Disable(&ofTor2[0])
 	WantRoutes(t, nodeA, outside, outside+" via 192.0.2.2")
 	WantRoutes(t, nodeB, outside, outside+" via 192.0.2.10, 192.0.2.14")
 	WantRoutes(t, tor2, services, services+" via 192.0.2.13")
-	second.Ask("enable", "a")
+	second.Enable(&ofTor2[0])
 	WantRoutes(t, nodeA, outside, outside+" via 192.0.2.2, 192.0.2.6")
 
 	// An interface that goes down takes its way with it before the session ends.
@@ -65,115 +78,129 @@ func TestPairOfRouters(t *testing.T) {
 
 // Passwords (RFC 2385): missing, wrong, rotated, taken away.
 func TestPasswords(t *testing.T) {
-	node, tor := netns.New(t), netns.New(t)
-	link(t, node, tor, "eth0", "192.0.2.1/24", "192.0.2.100/24")
-	configuration := func(password string) string {
-		more := ""
-		if password != "" {
-			more = `password "` + password + `";`
+	withEach(t, func(t *testing.T, kind Kind) {
+		node, tor := netns.New(t), netns.New(t)
+		link(t, node, tor, "eth0", nodeAddress+"/24", torAddress+"/24")
+		p := rackPeering()
+		setup := func(password string) *Setup {
+			p.Password = password
+			return &Setup{ID: torAddress, Peerings: []Peering{p}, Offers: offers(outside)}
 		}
-		return birdPeer("node", "192.0.2.100", "192.0.2.1", rack, nodes, more, "") + staticRoute(outside)
-	}
-	router := NewBIRD(t, tor, "192.0.2.100", configuration("one"))
-	n := NewNode(t, node, "node1")
-	bgp := speaker("192.0.2.1")
-	bgp.Sessions = []v1alpha1.BGPSession{session("tor", "192.0.2.100", rack)}
-	bgp.Sessions[0].Password = &v1alpha1.SecretKey{Name: "bgp", Key: "rack"}
-	n.Input.State = withBlock(bgp)
-	n.Tell()
-	reason := func(want string) {
-		t.Helper()
-		Eventually(t, func() string {
-			if s := n.Session("tor/192.0.2.100"); s.Reason != want {
-				return fmt.Sprintf("want reason %s: %+v", want, s)
-			}
-			return ""
-		})
-	}
-	reason("SecretMissing")
-	n.Input.Secrets = map[string]string{"bgp/rack": "wrong"}
-	n.Tell()
-	reason("WrongPassword")
-	n.Input.Secrets = map[string]string{"bgp/rack": "one"}
-	n.Tell()
-	n.Established("tor/192.0.2.100")
-	WantRoutes(t, tor, pool4, block4+" via 192.0.2.1")
+		router := setup("one").Start(t, tor, kind)
+		n := NewNode(t, node, "node1")
+		bgp := speaker(nodeAddress)
+		bgp.Sessions = []v1alpha1.BGPSession{session("tor", torAddress, rack)}
+		bgp.Sessions[0].Password = &v1alpha1.SecretKey{Name: "bgp", Key: "rack"}
+		n.Input.State = withBlock(bgp)
+		n.Tell()
+		reason := func(want string) {
+			t.Helper()
+			Eventually(t, func() string {
+				if s := n.Session("tor/" + torAddress); s.Reason != want {
+					return fmt.Sprintf("want reason %s: %+v", want, s)
+				}
+				return ""
+			})
+		}
+		reason("SecretMissing")
+		n.Input.Secrets = map[string]string{"bgp/rack": "wrong"}
+		n.Tell()
+		reason("WrongPassword")
+		n.Input.Secrets = map[string]string{"bgp/rack": "one"}
+		n.Tell()
+		n.Established("tor/" + torAddress)
+		WantRoutes(t, tor, pool4, block4+" via "+nodeAddress)
 
-	n.Input.Secrets = map[string]string{"bgp/rack": "two"}
-	n.Tell()
-	router.Reconfigure("192.0.2.100", configuration("two"))
-	Eventually(t, func() string { return notEstablished(router) })
-	WantRoutes(t, node, outside, outside+" via 192.0.2.100")
-
-	n.Input.State.BGP.Sessions[0].Password = nil
-	n.Tell()
-	router.Reconfigure("192.0.2.100", configuration(""))
-	Eventually(t, func() string { return notEstablished(router) })
-	WantRoutes(t, node, outside, outside+" via 192.0.2.100")
-}
-
-func notEstablished(r *Router) string {
-	if all := r.Ask("show", "protocols", "node"); !strings.Contains(all, "Established") {
-		return all
-	}
-	return ""
+		// Rotated at both ends, and then taken away: each time the session begins anew.
+		begun := func(since metav1.Time) {
+			t.Helper()
+			Eventually(t, func() string {
+				if s := n.Session("tor/" + torAddress); s.State != "Established" || s.Since.Equal(&since) || !router.IsEstablished(&p) {
+					return fmt.Sprintf("the session did not begin anew: %+v", s)
+				}
+				return ""
+			})
+			WantRoutes(t, node, outside, outside+" via "+torAddress)
+			WantRoutes(t, tor, pool4, block4+" via "+nodeAddress)
+		}
+		n.Established("tor/" + torAddress)
+		since := n.Session("tor/" + torAddress).Since
+		n.Input.Secrets = map[string]string{"bgp/rack": "two"}
+		n.Tell()
+		router.Become(setup("two"))
+		begun(since)
+		since = n.Session("tor/" + torAddress).Since
+		n.Input.State.BGP.Sessions[0].Password = nil
+		n.Tell()
+		router.Become(setup(""))
+		begun(since)
+	})
 }
 
 // A node agent that is killed and starts again, or is asked to end, leaves all routes where they are, in the kernels of both
 // ends, until it is back: no change of a route is seen on either side. Without graceful restart they are withdrawn.
 func TestGracefulRestart(t *testing.T) {
-	for _, how := range []struct {
-		name string
-		end  func(*Node)
-	}{{"killed", (*Node).Kill}, {"stopped", (*Node).Stop}} {
-		t.Run(how.name, func(t *testing.T) {
+	withEach(t, func(t *testing.T, kind Kind) {
+		begin := func(t *testing.T, set func(*Peering, *v1alpha1.BGPSession)) (n *Node, tor *netns.NS, router *Router) {
+			t.Helper()
 			node, tor := netns.New(t), netns.New(t)
-			link(t, node, tor, "eth0", "192.0.2.1/24", "192.0.2.100/24")
-			NewBIRD(t, tor, "192.0.2.100", birdPeer("node", "192.0.2.100", "192.0.2.1", rack, nodes, "", "")+staticRoute(outside))
-			n := NewNode(t, node, "node1")
-			bgp := speaker("192.0.2.1")
-			bgp.Sessions = []v1alpha1.BGPSession{session("tor", "192.0.2.100", rack)}
+			link(t, node, tor, "eth0", nodeAddress+"/24", torAddress+"/24")
+			p, s := rackPeering(), session("tor", torAddress, rack)
+			set(&p, &s)
+			router = (&Setup{ID: torAddress, Peerings: []Peering{p}, Offers: offers(outside)}).Start(t, tor, kind)
+			n = NewNode(t, node, "node1")
+			bgp := speaker(nodeAddress)
+			bgp.Sessions = []v1alpha1.BGPSession{s}
 			n.Input.State = withBlock(bgp)
 			n.Tell()
-			WantRoutes(t, tor, pool4, block4+" via 192.0.2.1")
-			WantRoutes(t, node, outside, outside+" via 192.0.2.100")
-			onTor, onNode := watchLosses(t, tor, block4), watchLosses(t, node, outside)
-			how.end(n)
-			n.status = v1alpha1.NodeStateStatus{}
+			WantRoutes(t, tor, pool4, block4+" via "+nodeAddress)
+			WantRoutes(t, node, outside, outside+" via "+torAddress)
+			return n, tor, router
+		}
+		for _, how := range []struct {
+			name string
+			end  func(*Node)
+		}{{"killed", (*Node).Kill}, {"stopped", (*Node).Stop}} {
+			t.Run(how.name, func(t *testing.T) {
+				n, tor, _ := begin(t, func(*Peering, *v1alpha1.BGPSession) {})
+				onTor, onNode := watchLosses(t, tor, block4), watchLosses(t, n.NS, outside)
+				how.end(n)
+				n.status = v1alpha1.NodeStateStatus{}
+				n.Start()
+				n.Tell()
+				n.Established("tor/" + torAddress)
+				Eventually(t, func() string { // all was learned again
+					if s := n.Session("tor/" + torAddress); s.Received == 0 {
+						return fmt.Sprintf("%+v", s)
+					}
+					return ""
+				})
+				// A change shows that both ends have gone on, and left behind nothing of before.
+				n.Input.State.BGP.Announce = []string{services}
+				n.Tell()
+				WantRoutes(t, tor, "10.0.0.0/8", block4+" via "+nodeAddress, services+" via "+nodeAddress)
+				WantRoutes(t, n.NS, outside, outside+" via "+torAddress)
+				if lost := onTor() + onNode(); lost != 0 {
+					t.Errorf("routes were lost %d times", lost)
+				}
+			})
+		}
+		t.Run("not agreed", func(t *testing.T) {
+			n, tor, _ := begin(t, func(p *Peering, _ *v1alpha1.BGPSession) { p.NoRestart = true })
+			n.Stop()
+			WantRoutes(t, tor, pool4)
 			n.Start()
 			n.Tell()
-			n.Established("tor/192.0.2.100")
-			Eventually(t, func() string { // all was learned again
-				if s := n.Session("tor/192.0.2.100"); s.Received == 0 {
-					return fmt.Sprintf("%+v", s)
-				}
-				return ""
-			})
-			// A change shows that both ends have gone on, and left behind nothing of before.
-			n.Input.State.BGP.Announce = []string{services}
-			n.Tell()
-			WantRoutes(t, tor, "10.0.0.0/8", block4+" via 192.0.2.1", services+" via 192.0.2.1")
-			WantRoutes(t, node, outside, outside+" via 192.0.2.100")
-			if lost := onTor() + onNode(); lost != 0 {
-				t.Errorf("routes were lost %d times", lost)
+			WantRoutes(t, tor, pool4, block4+" via "+nodeAddress)
+		})
+		t.Run("maxRestartTime is over", func(t *testing.T) {
+			n, tor, _ := begin(t, func(_ *Peering, s *v1alpha1.BGPSession) { s.RestartSeconds = 4 })
+			killed := time.Now()
+			n.Kill()
+			WantRoutes(t, tor, pool4)
+			if took := time.Since(killed); took < 3*time.Second || took > 15*time.Second {
+				t.Errorf("the router gave the routes up after %v, where the restart time is 4 s", took)
 			}
 		})
-	}
-	t.Run("not agreed", func(t *testing.T) {
-		node, tor := netns.New(t), netns.New(t)
-		link(t, node, tor, "eth0", "192.0.2.1/24", "192.0.2.100/24")
-		NewBIRD(t, tor, "192.0.2.100", strings.Replace(
-			birdPeer("node", "192.0.2.100", "192.0.2.1", rack, nodes, "", ""), "graceful restart on", "graceful restart off", 1)+staticRoute(outside))
-		n := NewNode(t, node, "node1")
-		bgp := speaker("192.0.2.1")
-		bgp.Sessions = []v1alpha1.BGPSession{session("tor", "192.0.2.100", rack)}
-		n.Input.State = withBlock(bgp)
-		n.Tell()
-		WantRoutes(t, tor, pool4, block4+" via 192.0.2.1")
-		n.Stop()
-		WantRoutes(t, tor, pool4)
-		n.Start()
-		n.Tell()
-		WantRoutes(t, tor, pool4, block4+" via 192.0.2.1")
 	})
 }

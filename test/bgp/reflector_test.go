@@ -5,35 +5,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/vishvananda/netlink"
-
 	"github.com/manul-net/manul/api/v1alpha1"
 	"github.com/manul-net/manul/test/netns"
 )
-
-// bridged puts namespaces on one network.
-func bridged(t *testing.T, addresses ...[]string) []*netns.NS {
-	t.Helper()
-	lan := netns.New(t)
-	if err := lan.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "br0"}}); err != nil {
-		t.Fatal(err)
-	}
-	lan.Up("br0")
-	var out []*netns.NS
-	for i, list := range addresses {
-		ns := netns.New(t)
-		port := fmt.Sprintf("p%d", i)
-		ns.Veth("eth0", lan, port)
-		if err := lan.LinkSetMaster(lan.Link(port), lan.Link("br0")); err != nil {
-			t.Fatal(err)
-		}
-		ns.Address("eth0", list...)
-		ns.Up("eth0")
-		lan.Up(port)
-		out = append(out, ns)
-	}
-	return out
-}
 
 // blockOf is the node's block, and byBGP its state with pools that BGP is in charge of.
 func byBGP(block string, b *v1alpha1.BGP) v1alpha1.NodeStateSpec {
@@ -46,7 +20,7 @@ func byBGP(block string, b *v1alpha1.BGP) v1alpha1.NodeStateSpec {
 
 // The mesh of nodes carries their routes, and a router of the racks gets them from each of their nodes only.
 func TestMesh(t *testing.T) {
-	ns := bridged(t, []string{"192.0.2.1/24"}, []string{"192.0.2.2/24"}, []string{"192.0.2.3/24"})
+	ns := Bridged(t, []string{"192.0.2.1/24"}, []string{"192.0.2.2/24"}, []string{"192.0.2.3/24"})
 	var all []*Node
 	networks := map[string]v1alpha1.NodeNetworkSpec{}
 	for i := range ns {
@@ -66,15 +40,33 @@ func TestMesh(t *testing.T) {
 	WantRoutes(t, ns[0], pool4, "10.48.2.0/26 via 192.0.2.2", "10.48.3.0/26 via 192.0.2.3")
 	WantRoutes(t, ns[2], pool4, "10.48.1.0/26 via 192.0.2.1", "10.48.2.0/26 via 192.0.2.2")
 	all[0].Counted(v1alpha1.BGPGroupStatus{Name: "mesh", Family: 4, Sessions: 2, Established: 2})
+	// nodeMeshPassword: sessions stand again when all have it, and are not made without the Secret.
+	for _, n := range all {
+		n.Input.State.BGP.Mesh = &v1alpha1.BGPMesh{Password: &v1alpha1.SecretKey{Name: "bgp", Key: "mesh"}, RestartSeconds: 4}
+		n.Tell()
+	}
+	all[0].Counted(v1alpha1.BGPGroupStatus{Name: "mesh", Family: 4, Sessions: 2})
+	WantRoutes(t, ns[0], pool4)
+	for i, n := range all {
+		n.Input.Secrets = map[string]string{"bgp/mesh": []string{"one", "one", "two"}[i]}
+		n.Tell()
+	}
+	WantRoutes(t, ns[0], pool4, "10.48.2.0/26 via 192.0.2.2")
+	all[2].Input.Secrets = map[string]string{"bgp/mesh": "one"}
+	all[2].Tell()
+	WantRoutes(t, ns[0], pool4, "10.48.2.0/26 via 192.0.2.2", "10.48.3.0/26 via 192.0.2.3")
+	// nodeMeshMaxRestartTime: a node that does not come back loses its routes then, and one that leaves the mesh at once.
+	all[1].Kill()
+	WantRoutes(t, ns[0], pool4, "10.48.3.0/26 via 192.0.2.3")
 	delete(networks, "n3")
 	all[0].Tell()
-	WantRoutes(t, ns[0], pool4, "10.48.2.0/26 via 192.0.2.2")
+	WantRoutes(t, ns[0], pool4)
 }
 
 // A BIRD and an FRR that reflect routes among nodes; and a node that reflects routes among a BIRD, an FRR and a node.
 func TestRouteReflectors(t *testing.T) {
 	t.Run("routers", func(t *testing.T) {
-		ns := bridged(t, []string{"192.0.2.1/24"}, []string{"192.0.2.2/24"}, []string{"192.0.2.100/24"}, []string{"192.0.2.101/24"})
+		ns := Bridged(t, []string{"192.0.2.1/24"}, []string{"192.0.2.2/24"}, []string{"192.0.2.100/24"}, []string{"192.0.2.101/24"})
 		NewBIRD(t, ns[2], "192.0.2.100", birdPeer("a", "192.0.2.100", "192.0.2.1", nodes, nodes, "rr client;", "")+
 			birdPeer("b", "192.0.2.100", "192.0.2.2", nodes, nodes, "rr client;", ""))
 		NewFRR(t, ns[3], frr(nodes, "192.0.2.101", []string{"192.0.2.1", "192.0.2.2"}, nodes,
@@ -91,7 +83,7 @@ func TestRouteReflectors(t *testing.T) {
 		WantRoutes(t, ns[1], pool4, "10.48.1.0/26 via 192.0.2.1")
 	})
 	t.Run("node", func(t *testing.T) {
-		ns := bridged(t, []string{"192.0.2.1/24"}, []string{"192.0.2.2/24"}, []string{"192.0.2.100/24"}, []string{"192.0.2.101/24"})
+		ns := Bridged(t, []string{"192.0.2.1/24"}, []string{"192.0.2.2/24"}, []string{"192.0.2.100/24"}, []string{"192.0.2.101/24"})
 		NewBIRD(t, ns[2], "192.0.2.100", birdPeer("reflector", "192.0.2.100", "192.0.2.1", nodes, nodes, "", "")+staticRoute("10.48.100.0/26")+staticRoute(outside))
 		NewFRR(t, ns[3], frr(nodes, "192.0.2.101", []string{"192.0.2.1"}, nodes, "network 10.48.101.0/26"))
 		reflector, client := NewNode(t, ns[0], "n1"), NewNode(t, ns[1], "n2")
@@ -127,28 +119,42 @@ func frr(as int, id string, peers []string, peerAS int, more ...string) string {
 // IPv6, by a session of its own or by one of IPv4, with FRR and BIRD.
 func TestIPv6(t *testing.T) {
 	const block6, outside6 = "fd00:48:1::/122", "2001:db8:f::/48"
-	ns := bridged(t, []string{"192.0.2.1/24", "2001:db8::1/64"}, []string{"192.0.2.100/24", "2001:db8::100/64"}, []string{"192.0.2.101/24", "2001:db8::101/64"})
+	ns := Bridged(t, []string{"192.0.2.1/24", "2001:db8::1/64"}, []string{"192.0.2.100/24", "2001:db8::100/64"}, []string{"192.0.2.101/24", "2001:db8::101/64"},
+		[]string{"192.0.2.102/24", "2001:db8::102/64"}, []string{"192.0.2.103/24", "2001:db8::103/64"})
 	NewBIRD(t, ns[1], "192.0.2.100", birdPeer("node", "2001:db8::100", "2001:db8::1", rack, nodes, "", "ipv6 { import all; export all; };")+staticRoute(outside6))
 	NewBIRD(t, ns[2], "192.0.2.101", birdPeer("node", "192.0.2.101", "192.0.2.1", rack, nodes, "",
 		"ipv4 { import all; export all; }; ipv6 { import all; export all; next hop address 2001:db8::101; };")+staticRoute(outside6)+staticRoute(outside))
+	(&Setup{ID: "192.0.2.102", Peerings: []Peering{{Router: "2001:db8::102", Node: "2001:db8::1", RouterAS: rack, NodeAS: nodes}}, Offers: offers(outside6)}).Start(t, ns[3], FRR)
+	(&Setup{ID: "192.0.2.103", Peerings: []Peering{{Router: "192.0.2.103", Node: "192.0.2.1", RouterAS: rack, NodeAS: nodes, Both: true}}, Offers: offers(outside6, outside)}).Start(t, ns[4], FRR)
 	n := NewNode(t, ns[0], "node1")
 	b := speaker("192.0.2.1", "2001:db8::1")
-	b.Sessions = []v1alpha1.BGPSession{session("tor", "192.0.2.101", rack), session("tor", "2001:db8::100", rack)}
+	b.Sessions = []v1alpha1.BGPSession{
+		session("tor", "192.0.2.101", rack), session("tor", "192.0.2.103", rack), session("tor", "2001:db8::100", rack), session("tor", "2001:db8::102", rack),
+	}
 	n.Input.State = v1alpha1.NodeStateSpec{
 		Blocks: []v1alpha1.BlockLease{{CIDR: block4, Pool: pool4}, {CIDR: block6, Pool: "fd00:48::/32"}},
 		Pools:  []v1alpha1.Pool{{CIDR: pool4}, {CIDR: "fd00:48::/32"}}, BGP: b,
 	}
 	n.Tell()
-	WantRoutes(t, ns[0], "2001:db8:f::/48 "+outside, outside6+" via 2001:db8::100, 2001:db8::101", outside+" via 192.0.2.101")
-	WantRoutes(t, ns[1], "fd00:48::/32", block6+" via 2001:db8::1")
-	WantRoutes(t, ns[2], "fd00:48::/32 "+pool4, block6+" via 2001:db8::1", block4+" via 192.0.2.1")
+	WantRoutes(t, ns[0], "2001:db8:f::/48 "+outside,
+		outside6+" via 2001:db8::100, 2001:db8::101, 2001:db8::102, 2001:db8::103", outside+" via 192.0.2.101, 192.0.2.103")
+	for _, router := range []int{1, 3} {
+		WantRoutes(t, ns[router], "fd00:48::/32 "+pool4, block6+" via 2001:db8::1")
+	}
+	for _, router := range []int{2, 4} {
+		WantRoutes(t, ns[router], "fd00:48::/32 "+pool4, block6+" via 2001:db8::1", block4+" via 192.0.2.1")
+	}
 }
 
 // A thousand prefixes come and go, sessions end and begin, and nothing is left behind.
-func TestChurn(t *testing.T) {
+func TestChurn(t *testing.T) { withEach(t, churn) }
+
+func churn(t *testing.T, kind Kind) {
+	t.Helper()
 	node, tor := netns.New(t), netns.New(t)
 	link(t, node, tor, "eth0", "192.0.2.1/24", "192.0.2.100/24")
-	router := NewBIRD(t, tor, "192.0.2.100", birdPeer("node", "192.0.2.100", "192.0.2.1", rack, nodes, "", ""))
+	p := rackPeering()
+	router := (&Setup{ID: torAddress, Peerings: []Peering{p}}).Start(t, tor, kind)
 	n := NewNode(t, node, "node1")
 	b := speaker("192.0.2.1")
 	b.Sessions = []v1alpha1.BGPSession{session("tor", "192.0.2.100", rack)}
@@ -164,7 +170,7 @@ func TestChurn(t *testing.T) {
 			n.Input.State.BGP.Announce = all[:i]
 			n.Tell()
 			if round == 1 && i == 500 {
-				router.Ask("restart", "node")
+				router.Restart(&p)
 			}
 		}
 		want := make([]string, len(all))

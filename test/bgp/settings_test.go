@@ -2,78 +2,315 @@ package bgp
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/manul-net/manul/api/v1alpha1"
 	"github.com/manul-net/manul/test/netns"
 )
 
+const (
+	nodeAddress, secondAddress = "192.0.2.1", "192.0.2.2"
+	torAddress                 = "192.0.2.100"
+	looped                     = "203.0.113.0/24"
+)
+
+// rackPeering is a plain session between a router of the rack and a node.
+func rackPeering() Peering {
+	return Peering{Router: torAddress, Node: nodeAddress, RouterAS: rack, NodeAS: nodes}
+}
+
 // What a BGPPeer says of its sessions, against a router that insists on it.
 func TestSettingsOfSessions(t *testing.T) {
-	const own, second, router = "192.0.2.1", "192.0.2.2", "192.0.2.100"
-	looped := "protocol static looped { ipv4 { import filter { bgp_path.prepend(64512); accept; }; }; route 203.0.113.0/24 blackhole; }\n"
 	for _, tc := range []struct {
-		name, router string
-		set          func(*v1alpha1.BGPSession)
-		// learned is whether the route arrives that has the node's own AS number in its path.
+		name   string
+		router func(*Setup, *Peering)
+		set    func(*v1alpha1.BGP, *v1alpha1.BGPSession)
+		// learned is whether the route arrives that has the node's own AS number in its path; hold the hold time agreed on.
 		learned bool
+		hold    int
 	}{
-		{"none", birdPeer("node", router, own, rack, nodes, "", ""), func(*v1alpha1.BGPSession) {}, false},
-		{"ttlSecurity", birdPeer("node", router, own, rack, nodes, "ttl security yes;", ""), func(s *v1alpha1.BGPSession) { s.TTLSecurity = 1 }, false},
-		{"sourceAddress", birdPeer("node", router, second, rack, nodes, "", ""), func(s *v1alpha1.BGPSession) { s.SourceAddress = second }, false},
-		{"localASNumber", birdPeer("node", router, own, rack, 65100, "", ""), func(s *v1alpha1.BGPSession) { s.LocalASNumber = 65100 }, false},
-		{"numAllowedLocalASNumbers", birdPeer("node", router, own, rack, nodes, "", ""), func(s *v1alpha1.BGPSession) { s.AllowOwnAS = 1 }, true},
-		{"keepaliveTime", birdPeer("node", router, own, rack, nodes, "", ""), func(s *v1alpha1.BGPSession) { s.KeepaliveSeconds = 1 }, false},
-		{"passive", birdPeer("node", router, own, rack, nodes, "", ""), func(s *v1alpha1.BGPSession) { s.Passive = true }, false},
+		{"none", func(*Setup, *Peering) {}, func(*v1alpha1.BGP, *v1alpha1.BGPSession) {}, false, 90},
+		{"ttlSecurity", func(_ *Setup, p *Peering) { p.Hops = 1 }, func(_ *v1alpha1.BGP, s *v1alpha1.BGPSession) { s.TTLSecurity = 1 }, false, 90},
+		{"sourceAddress", func(_ *Setup, p *Peering) { p.Node = secondAddress }, func(_ *v1alpha1.BGP, s *v1alpha1.BGPSession) { s.SourceAddress = secondAddress }, false, 90},
+		{"asNumber of four bytes", func(_ *Setup, p *Peering) { p.RouterAS, p.NodeAS = 4200000001, 4200000002 }, func(b *v1alpha1.BGP, s *v1alpha1.BGPSession) {
+			b.ASNumber, s.ASNumber = 4200000002, 4200000001
+		}, true, 90},
+		{"localASNumber", func(_ *Setup, p *Peering) { p.NodeAS = 65100 }, func(_ *v1alpha1.BGP, s *v1alpha1.BGPSession) { s.LocalASNumber = 65100 }, false, 90},
+		{"numAllowedLocalASNumbers", func(*Setup, *Peering) {}, func(_ *v1alpha1.BGP, s *v1alpha1.BGPSession) { s.AllowOwnAS = 1 }, true, 90},
+		{"keepaliveTime", func(*Setup, *Peering) {}, func(_ *v1alpha1.BGP, s *v1alpha1.BGPSession) { s.KeepaliveSeconds = 1 }, false, 3},
+		{"peerIP with a port", func(s *Setup, p *Peering) { s.Port, p.Passive = 1790, true }, func(_ *v1alpha1.BGP, s *v1alpha1.BGPSession) { s.Port = 1790 }, false, 90},
+		{"listenPort", func(_ *Setup, p *Peering) { p.Port = 1791 }, func(b *v1alpha1.BGP, s *v1alpha1.BGPSession) { b.ListenPort, s.Passive = 1791, true }, false, 90},
+		{"the node opens the session", func(_ *Setup, p *Peering) { p.Passive = true }, func(*v1alpha1.BGP, *v1alpha1.BGPSession) {}, false, 90},
+		{"the router opens the session", func(*Setup, *Peering) {}, func(_ *v1alpha1.BGP, s *v1alpha1.BGPSession) { s.Passive = true }, false, 90},
+		{"bindMode NodeIP", func(*Setup, *Peering) {}, func(b *v1alpha1.BGP, s *v1alpha1.BGPSession) {
+			b.ListenAddresses, s.Passive = []string{nodeAddress}, true
+		}, false, 90},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			node, tor := netns.New(t), netns.New(t)
-			link(t, node, tor, "eth0", own+"/24", router+"/24")
-			node.Address("eth0", second+"/24")
-			NewBIRD(t, tor, router, tc.router+staticRoute(outside)+looped)
-			n := NewNode(t, node, "node1")
-			b := speaker(own)
-			s := session("tor", router, rack)
-			tc.set(&s)
-			b.Sessions = []v1alpha1.BGPSession{s}
-			n.Input.State = withBlock(b)
-			n.Tell()
-			want := []string{outside + " via " + router}
-			if tc.learned {
-				want = append(want, "203.0.113.0/24 via "+router)
-			}
-			WantRoutes(t, node, outside+" 203.0.113.0/24", want...)
-			from := own
-			if s.SourceAddress != "" {
-				from = s.SourceAddress
-			}
-			WantRoutes(t, tor, pool4, block4+" via "+from)
+			withEach(t, func(t *testing.T, kind Kind) {
+				node, tor := netns.New(t), netns.New(t)
+				link(t, node, tor, "eth0", nodeAddress+"/24", torAddress+"/24")
+				node.Address("eth0", secondAddress+"/24")
+				p := rackPeering()
+				setup := Setup{ID: torAddress, Offers: append(offers(outside), Offer{Prefix: looped, Path: []int{nodes}})}
+				tc.router(&setup, &p)
+				setup.Peerings = []Peering{p}
+				router := setup.Start(t, tor, kind)
+				n := NewNode(t, node, "node1")
+				b := speaker(nodeAddress)
+				s := session("tor", torAddress, rack)
+				tc.set(b, &s)
+				b.Sessions = []v1alpha1.BGPSession{s}
+				n.Input.State = withBlock(b)
+				n.Tell()
+				want := []string{outside + " via " + torAddress}
+				if tc.learned {
+					want = append(want, looped+" via "+torAddress)
+				}
+				WantRoutes(t, node, outside+" "+looped, want...)
+				WantRoutes(t, tor, pool4, block4+" via "+p.Node)
+				if got := router.Hold(&p); got != tc.hold {
+					t.Errorf("the hold time is %d s, want %d", got, tc.hold)
+				}
+			})
 		})
 	}
 }
 
-// A peer that is on no network of the node is reached by the gateway that reachableBy names.
-func TestReachableBy(t *testing.T) {
-	node, middle, far := netns.New(t), netns.New(t), netns.New(t)
-	link(t, node, middle, "eth0", "192.0.2.1/24", "192.0.2.254/24")
+// Sessions that must not come about: each of these settings keeps one out that the node would have without it.
+func TestSettingsThatKeepSessionsOut(t *testing.T) {
+	const witness = "192.0.2.101"
+	for _, tc := range []struct {
+		name   string
+		router func(*Peering)
+		set    func(*v1alpha1.BGP, *v1alpha1.BGPSession)
+	}{
+		{"nobody opens the session", func(p *Peering) { p.Passive = true }, func(_ *v1alpha1.BGP, s *v1alpha1.BGPSession) { s.Passive = true }},
+		{"bindMode NodeIP, and the router tries another address", func(p *Peering) { p.Node = secondAddress }, func(b *v1alpha1.BGP, s *v1alpha1.BGPSession) {
+			b.ListenAddresses, s.Passive = []string{nodeAddress}, true
+		}},
+		{"ttlSecurity, and the router sends with a TTL of 1", func(*Peering) {}, func(_ *v1alpha1.BGP, s *v1alpha1.BGPSession) { s.TTLSecurity, s.Passive = 1, true }},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			withEach(t, func(t *testing.T, kind Kind) {
+				node, tor := netns.New(t), netns.New(t)
+				link(t, node, tor, "eth0", nodeAddress+"/24", torAddress+"/24")
+				node.Address("eth0", secondAddress+"/24")
+				p := rackPeering()
+				tc.router(&p)
+				(&Setup{ID: torAddress, Peerings: []Peering{p}, Offers: offers(outside)}).Start(t, tor, kind)
+				n := NewNode(t, node, "node1")
+				b := speaker(nodeAddress)
+				s := session("tor", torAddress, rack)
+				tc.set(b, &s)
+				b.Sessions = []v1alpha1.BGPSession{s, session("witness", witness, rack)}
+				n.Input.State = withBlock(b)
+				n.Tell()
+				// Another router, which is started later and set up as it should be, has its session.
+				third := netns.New(t)
+				third.Veth("eth0", node, "eth1")
+				third.Address("eth0", witness+"/32")
+				third.Route(nodeAddress+"/32", "", "eth0")
+				node.Route(witness+"/32", "", "eth1")
+				(&Setup{ID: witness, Peerings: []Peering{{Router: witness, Node: nodeAddress, RouterAS: rack, NodeAS: nodes, Far: true}}}).Start(t, third, kind)
+				n.Established("witness/" + witness)
+				if got := n.Session("tor/" + torAddress); got.State == "Established" {
+					t.Errorf("the session stands: %+v", got)
+				}
+				WantRoutes(t, node, outside)
+			})
+		})
+	}
+}
+
+// behind is a node, a router in between, and the peer on another network.
+func behind(t *testing.T) (node, middle, far *netns.NS) {
+	t.Helper()
+	node, middle, far = netns.New(t), netns.New(t), netns.New(t)
+	link(t, node, middle, "eth0", nodeAddress+"/24", "192.0.2.254/24")
 	link(t, middle, far, "eth1", "203.0.113.1/24", "203.0.113.2/24")
 	middle.Sysctl("ipv4/ip_forward", "1")
 	far.Route("192.0.2.0/24", "203.0.113.1", "eth1")
-	NewBIRD(t, far, "203.0.113.2", birdPeer("node", "203.0.113.2", "192.0.2.1", rack, nodes, "multihop;", "")+staticRoute(outside))
-	n := NewNode(t, node, "node1")
-	b := speaker("192.0.2.1")
-	s := session("tor", "203.0.113.2", rack)
-	b.Sessions = []v1alpha1.BGPSession{s}
-	n.Input.State = withBlock(b)
-	n.Tell()
-	Eventually(t, func() string {
-		if s := n.Session("tor/203.0.113.2"); s.Reason != "Unreachable" {
-			return fmt.Sprintf("without the gateway: %+v", s)
-		}
-		return ""
+	return node, middle, far
+}
+
+// A peer that is on no network of the node is reached by the gateway that reachableBy names.
+func TestReachableBy(t *testing.T) {
+	withEach(t, func(t *testing.T, kind Kind) {
+		node, _, far := behind(t)
+		(&Setup{ID: "203.0.113.2", Peerings: []Peering{{
+			Router: "203.0.113.2", Node: nodeAddress, RouterAS: rack, NodeAS: nodes, Far: true,
+		}}, Offers: offers(outside)}).Start(t, far, kind)
+		n := NewNode(t, node, "node1")
+		b := speaker(nodeAddress)
+		b.Sessions = []v1alpha1.BGPSession{session("tor", "203.0.113.2", rack)}
+		n.Input.State = withBlock(b)
+		n.Tell()
+		Eventually(t, func() string {
+			if s := n.Session("tor/203.0.113.2"); s.Reason != "Unreachable" {
+				return fmt.Sprintf("without the gateway: %+v", s)
+			}
+			return ""
+		})
+		n.Input.State.BGP.Sessions[0].Gateway = "192.0.2.254"
+		n.Tell()
+		n.Established("tor/203.0.113.2")
+		WantRoutes(t, node, outside, outside+" via 192.0.2.254")
+		n.Input.State.BGP.Sessions = nil
+		n.Tell()
+		WantRoutes(t, node, outside+" 203.0.113.0/24")
 	})
-	n.Input.State.BGP.Sessions[0].Gateway = "192.0.2.254"
-	n.Tell()
-	n.Established("tor/203.0.113.2")
-	WantRoutes(t, node, outside, outside+" via 192.0.2.254")
+}
+
+// ttlSecurity says how many hops away the peer may be: one that is two hops away is let in by 2, and not by 1.
+func TestHopsOfTTLSecurity(t *testing.T) {
+	withEach(t, func(t *testing.T, kind Kind) {
+		node, _, far := behind(t)
+		node.Route("203.0.113.0/24", "192.0.2.254", "eth0")
+		p := Peering{Router: "203.0.113.2", Node: nodeAddress, RouterAS: rack, NodeAS: nodes, Hops: 2}
+		router := (&Setup{ID: "203.0.113.2", Peerings: []Peering{p}, Offers: offers(outside)}).Start(t, far, kind)
+		n := NewNode(t, node, "node1")
+		b := speaker(nodeAddress)
+		b.Sessions = []v1alpha1.BGPSession{session("tor", "203.0.113.2", rack)}
+		b.Sessions[0].TTLSecurity = 1
+		n.Input.State = withBlock(b)
+		n.Tell()
+		Eventually(t, func() string {
+			if s := n.Session("tor/203.0.113.2"); !strings.Contains(s.Message, "ttlSecurity") {
+				return fmt.Sprintf("with one hop: %+v", s)
+			}
+			return ""
+		})
+		if router.IsEstablished(&p) {
+			t.Error("a peer two hops away was let in, where one was allowed")
+		}
+		n.Input.State.BGP.Sessions[0].TTLSecurity = 2
+		n.Tell()
+		n.Established("tor/203.0.113.2")
+		WantRoutes(t, node, outside, outside+" via 192.0.2.254")
+	})
+}
+
+// Learned routes lead over no interface of ignoredInterfaces, whatever session they came by, and have the metric of their family.
+func TestSettingsOfLearnedRoutes(t *testing.T) {
+	withEach(t, func(t *testing.T, kind Kind) {
+		node, tor1, tor2 := netns.New(t), netns.New(t), netns.New(t)
+		link(t, node, tor1, "eth1", "192.0.2.1/30", "192.0.2.2/30")
+		link(t, node, tor2, "storage0", "192.0.2.5/30", "192.0.2.6/30")
+		node.Address("eth1", "2001:db8::1/64")
+		tor1.Address("eth1", "2001:db8::2/64")
+		const outside6 = "2001:db8:f::/48"
+		for tor, ends := range map[*netns.NS][2]string{tor1: {"192.0.2.2", "192.0.2.1"}, tor2: {"192.0.2.6", "192.0.2.5"}} {
+			s := Setup{ID: ends[0], Peerings: []Peering{{Router: ends[0], Node: ends[1], RouterAS: rack, NodeAS: nodes}}, Offers: offers(outside)}
+			if tor == tor1 {
+				s.Peerings = append(s.Peerings, Peering{Router: "2001:db8::2", Node: "2001:db8::1", RouterAS: rack, NodeAS: nodes})
+				s.Offers = append(s.Offers, Offer{Prefix: outside6})
+			}
+			s.Start(t, tor, kind)
+		}
+		n := NewNode(t, node, "node1")
+		b := speaker("192.0.2.1", "2001:db8::1")
+		b.Sessions = []v1alpha1.BGPSession{session("tor", "192.0.2.2", rack), session("tor", "192.0.2.6", rack), session("tor", "2001:db8::2", rack)}
+		n.Input.State = withBlock(b)
+		n.Tell()
+		WantRoutes(t, node, outside+" "+outside6, outside+" via 192.0.2.2, 192.0.2.6", outside6+" via 2001:db8::2")
+		n.Established("tor/192.0.2.6")
+		since := n.Session("tor/192.0.2.6").Since
+		n.Input.State.BGP.IgnoredInterfaces = []string{"docker*", "storage*"}
+		n.Input.State.BGP.MetricIPv4, n.Input.State.BGP.MetricIPv6 = 512, 640
+		n.Tell()
+		WantRoutes(t, node, outside+" "+outside6, outside+" via 192.0.2.2", outside6+" via 2001:db8::2")
+		Eventually(t, func() string {
+			if got := metrics(node, outside, outside6); !slices.Equal(got, []string{outside + " 512", outside6 + " 640"}) {
+				return fmt.Sprintf("metrics are %q", got)
+			}
+			return ""
+		})
+		if s := n.Session("tor/192.0.2.6"); s.State != "Established" || !s.Since.Equal(&since) {
+			t.Errorf("the session over the ignored interface does not stand as before: %+v", s)
+		}
+		n.Input.State.BGP.IgnoredInterfaces = nil
+		n.Tell()
+		WantRoutes(t, node, outside, outside+" via 192.0.2.2, 192.0.2.6")
+	})
+}
+
+// metrics are those of learned routes to some destinations.
+func metrics(ns *netns.NS, to ...string) []string {
+	var out []string
+	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
+		list, err := ns.RouteListFiltered(family, &netlink.Route{Protocol: 81}, netlink.RT_FILTER_PROTOCOL)
+		if err != nil {
+			return []string{err.Error()}
+		}
+		for i := range list {
+			if slices.Contains(to, list[i].Dst.String()) {
+				out = append(out, fmt.Sprintf("%s %d", list[i].Dst, list[i].Priority))
+			}
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// A change of configuration ends a session only where the other end has to know of it.
+func TestWhatEndsASession(t *testing.T) {
+	withEach(t, func(t *testing.T, kind Kind) {
+		node, tor := netns.New(t), netns.New(t)
+		link(t, node, tor, "eth0", nodeAddress+"/24", torAddress+"/24")
+		p := rackPeering()
+		(&Setup{ID: torAddress, Peerings: []Peering{p}, Offers: offers(outside)}).Start(t, tor, kind)
+		n := NewNode(t, node, "node1")
+		b := speaker(nodeAddress)
+		b.Sessions = []v1alpha1.BGPSession{session("tor", torAddress, rack)}
+		n.Input.State = withBlock(b)
+		n.Tell()
+		n.Established("tor/" + torAddress)
+		WantRoutes(t, tor, "10.0.0.0/8", block4+" via "+nodeAddress)
+		since := n.Session("tor/" + torAddress).Since
+		for i, c := range []struct {
+			what   string
+			change func(*v1alpha1.NodeStateSpec, *v1alpha1.BGPSession)
+		}{
+			{"communities", func(s *v1alpha1.NodeStateSpec, _ *v1alpha1.BGPSession) {
+				s.BGP.Communities = []v1alpha1.BGPCommunities{{CIDR: pool4, Values: []string{"64512:1"}}}
+			}},
+			{"nextHopMode", func(_ *v1alpha1.NodeStateSpec, s *v1alpha1.BGPSession) { s.NextHop = "Self" }},
+			{"filters", func(s *v1alpha1.NodeStateSpec, p *v1alpha1.BGPSession) {
+				s.BGP.Filters, p.Filters = []v1alpha1.BGPRouteFilter{{Name: "f", Export: []v1alpha1.BGPRouteRule{{Family: 4, Accept: true}}}}, []string{"f"}
+			}},
+			{"a pool more", func(s *v1alpha1.NodeStateSpec, _ *v1alpha1.BGPSession) {
+				s.Pools = append(s.Pools, v1alpha1.Pool{CIDR: "10.60.0.0/16"})
+			}},
+			{"the metric", func(s *v1alpha1.NodeStateSpec, _ *v1alpha1.BGPSession) { s.BGP.MetricIPv4 = 99 }},
+			{"another session", func(s *v1alpha1.NodeStateSpec, _ *v1alpha1.BGPSession) {
+				s.BGP.Sessions = append(s.BGP.Sessions, session("zz", "192.0.2.77", rack))
+			}},
+			{"the mesh", func(s *v1alpha1.NodeStateSpec, _ *v1alpha1.BGPSession) {
+				s.BGP.Mesh = &v1alpha1.BGPMesh{RestartSeconds: 7}
+			}},
+		} {
+			c.change(&n.Input.State, &n.Input.State.BGP.Sessions[0])
+			service := fmt.Sprintf("10.49.%d.0/24", i)
+			n.Input.State.BGP.Announce = []string{service}
+			n.Tell()
+			WantRoutes(t, tor, "10.0.0.0/8", block4+" via "+nodeAddress, service+" via "+nodeAddress) // it has heard of it
+			if s := n.Session("tor/" + torAddress); s.State != "Established" || !s.Since.Equal(&since) {
+				t.Errorf("%s: the session does not stand as before: %+v", c.what, s)
+			}
+		}
+		n.Input.State.BGP.Sessions[0].KeepaliveSeconds = 2
+		n.Tell()
+		Eventually(t, func() string {
+			if s := n.Session("tor/" + torAddress); s.State != "Established" || s.Since.Equal(&since) {
+				return fmt.Sprintf("another keepaliveTime did not begin the session anew: %+v", s)
+			}
+			return ""
+		})
+	})
 }

@@ -3,6 +3,7 @@ package bgp
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -11,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -192,6 +194,24 @@ func (n *Node) Memory() int {
 	return kib >> 10
 }
 
+// CPU is how long the process has computed.
+func (n *Node) CPU() time.Duration {
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", n.command.Process.Pid))
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	_, after, _ := strings.Cut(string(raw), ") ")
+	fields := strings.Fields(after)
+	ticks := 0
+	for _, i := range []int{11, 12} { // utime and stime, proc(5)
+		part := 0
+		_, _ = fmt.Sscan(fields[i], &part)
+		ticks += part
+	}
+	const perSecond = 100 // USER_HZ
+	return time.Duration(ticks) * time.Second / perSecond
+}
+
 // Routes lists the unicast routes of the namespace's main table to destinations inside within, each as
 // "destination via a, b metric m proto p".
 func Routes(ns *netns.NS, within ...string) []string {
@@ -244,6 +264,30 @@ func WantRoutes(t testing.TB, ns *netns.NS, within string, want ...string) {
 		}
 		return fmt.Sprintf("routes to %s: got %q, want %q", within, got, want)
 	})
+}
+
+// Bridged puts namespaces on one network.
+func Bridged(t testing.TB, addresses ...[]string) []*netns.NS {
+	t.Helper()
+	lan := netns.New(t)
+	if err := lan.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "br0"}}); err != nil {
+		t.Fatal(err)
+	}
+	lan.Up("br0")
+	var out []*netns.NS
+	for i, list := range addresses {
+		ns := netns.New(t)
+		port := fmt.Sprintf("p%d", i)
+		ns.Veth("eth0", lan, port)
+		if err := lan.LinkSetMaster(lan.Link(port), lan.Link("br0")); err != nil {
+			t.Fatal(err)
+		}
+		ns.Address("eth0", list...)
+		ns.Up("eth0")
+		lan.Up(port)
+		out = append(out, ns)
+	}
+	return out
 }
 
 // Router is a BIRD or an FRR.
@@ -327,8 +371,28 @@ func (r *Router) Ask(command ...string) string {
 	return string(out)
 }
 
+// Configure gives FRR lines of configuration.
+func (r *Router) Configure(lines ...string) {
+	r.t.Helper()
+	args := []string{"--vty_socket", r.dir, "-c", "configure terminal"}
+	for _, line := range lines {
+		if line != "" {
+			args = append(args, "-c", line)
+		}
+	}
+	if out, err := exec.Command("vtysh", args...).CombinedOutput(); err != nil {
+		r.t.Fatalf("configuring FRR: %v: %s", err, out)
+	}
+}
+
 // NewFRR starts FRR's zebra and bgpd with a configuration of bgpd.
 func NewFRR(t testing.TB, ns *netns.NS, configuration string) *Router {
+	t.Helper()
+	return newFRR(t, ns, 0, configuration)
+}
+
+// newFRR is NewFRR with a port to listen on; 0: 179.
+func newFRR(t testing.TB, ns *netns.NS, port int, configuration string) *Router {
 	t.Helper()
 	const lib = "/usr/lib/frr/"
 	need(t, lib+"zebra", lib+"bgpd", "vtysh")
@@ -359,6 +423,6 @@ func NewFRR(t testing.TB, ns *netns.NS, configuration string) *Router {
 		}
 		return ""
 	})
-	r.start(lib+"bgpd", append(common("bgpd"), "-p", "179")...)
+	r.start(lib+"bgpd", append(common("bgpd"), "-p", strconv.Itoa(cmp.Or(port, 179)))...)
 	return r
 }

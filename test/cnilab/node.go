@@ -42,6 +42,8 @@ type Node struct {
 	Log            *slog.Logger
 	// IPAM is the section of the network configuration, in JSON; empty: there is none. Plugins is the folder of other plugins.
 	IPAM, Plugins string
+	// Observe is told of every request that the agent answered; set before Start. Nil: nobody is.
+	Observe func(cniserver.Observation)
 	// ExternalIPAM is the agent's setting.
 	ExternalIPAM bool
 
@@ -135,7 +137,7 @@ func (n *Node) Start(ctx context.Context) error {
 	go func() { loop <- a.Run(ctx) }()
 	go func() {
 		server <- cniserver.Serve(ctx, a, n.Log, cniserver.Options{
-			Socket: n.socket(), Queue: protocol.Queue{Dir: filepath.Join(n.Dir, "cni", "deferred")}, ShutdownGrace: time.Millisecond,
+			Socket: n.socket(), Queue: protocol.Queue{Dir: filepath.Join(n.Dir, "cni", "deferred")}, ShutdownGrace: time.Millisecond, Observe: n.Observe,
 		})
 	}()
 	n.stop = func() error {

@@ -13,8 +13,13 @@ import (
 	"time"
 
 	"github.com/containernetworking/cni/pkg/types"
+	"github.com/vishvananda/netlink"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/manul-net/manul/api/v1alpha1"
 	"github.com/manul-net/manul/cni/protocol"
+	"github.com/manul-net/manul/internal/usage"
+	"github.com/manul-net/manul/nodeagent/render"
 )
 
 // pluginEnv names the plugin's program.
@@ -283,6 +288,76 @@ func TestForgottenSandboxesOnARealNode(t *testing.T) {
 	l.del(fresh)
 	l.del(running)
 	l.nothing()
+}
+
+// What is wrong in the kernel comes to light in kubectl manul ipam check: the agent compares, reports, and the check tells it.
+func TestCheckFindsWhatIsWrongInTheKernel(t *testing.T) {
+	pods := Pods(3)
+	well, cut, left := pods[0], pods[1], pods[2]
+	l := newLab(t, pods...)
+	l.ForgottenAfter = 10 * time.Second // findings are told after a tenth
+	l.start()
+	had := map[string]string{}
+	for _, pod := range pods {
+		had[pod] = l.add(l.sandbox(pod, "c-"+strings.TrimPrefix(pod, "lab/")))
+	}
+	finds := func(want ...string) {
+		t.Helper()
+		slices.Sort(want)
+		var got []string
+		l.eventually(fmt.Sprint("the check finds ", want), func() bool {
+			got = nil
+			state := v1alpha1.NodeState{ObjectMeta: metav1.ObjectMeta{Name: Name}, Status: l.operator.Status()}
+			for _, f := range usage.Check(&usage.Cluster{NodeStates: []v1alpha1.NodeState{state}}) {
+				switch f.Reason {
+				case usage.AttachmentForgotten, usage.InterfaceMissing, usage.InterfaceUnknown, usage.RouteNotInEffect:
+					got = append(got, f.Reason+" "+f.Object)
+				}
+			}
+			return slices.Equal(got, want)
+		})
+	}
+	// The interface of a pod is removed behind everybody's back, an interface appears that bears the mark of a container that nobody added, and a
+	// pod leaves whose interface is removed without a DEL.
+	remove := func(pod string) {
+		t.Helper()
+		l.ok(l.In(func() error {
+			link, err := netlink.LinkByName(render.InterfaceName(pod))
+			if err != nil {
+				return err
+			}
+			return netlink.LinkDel(link)
+		}))
+	}
+	remove(cut)
+	l.ok(l.In(func() error {
+		ghost := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "cali0123456789a"}, PeerName: "ghost0"}
+		if err := netlink.LinkAdd(ghost); err != nil {
+			return err
+		}
+		link, err := netlink.LinkByName("cali0123456789a")
+		if err != nil {
+			return err
+		}
+		return netlink.LinkSetAlias(link, protocol.InterfaceMark+"ghost/eth0")
+	}))
+	l.operator.SetPods(well, cut)
+	remove(left)
+	forgotten, unknown, missing := "AttachmentForgotten worker1 c-web-002/eth0", "InterfaceUnknown worker1 ghost/eth0", "InterfaceMissing worker1 c-web-001/eth0"
+	finds(forgotten, missing, unknown)
+	if held := l.operator.Held(); len(held[left]) != 1 || held[left][0] != had[left] {
+		t.Errorf("within the grace period the pod's address is kept: %v", held)
+	}
+	// Mended: the interface is removed, the pod is made again, and the forgotten address goes back by itself.
+	l.ok(l.In(func() error {
+		return netlink.LinkDel(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "cali0123456789a"}})
+	}))
+	again := l.sandbox(cut, "c-again")
+	l.add(again)
+	finds()
+	if held := l.operator.Held(); len(held) != 2 {
+		t.Errorf("addresses are held by %v", held)
+	}
 }
 
 // Without an agent, ADD says to try again and DEL is kept for the agent to find.

@@ -5,11 +5,14 @@ package operator
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
+	"sync"
 	"testing"
 	"time"
 
-	"github.com/go-logr/logr/testr"
+	"github.com/go-logr/logr"
+	"github.com/go-logr/logr/funcr"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -21,9 +24,19 @@ import (
 	v3 "github.com/manul-net/manul/api/v3"
 	"github.com/manul-net/manul/controllers"
 	"github.com/manul-net/manul/test/apiserver"
+	"github.com/manul-net/manul/test/bgp"
 )
 
-func TestMain(m *testing.M) { os.Exit(apiserver.Main(m)) }
+func TestMain(m *testing.M) {
+	if os.Getenv(bgp.NodeVariable) != "" {
+		if err := bgp.Serve(os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(apiserver.Main(m))
+}
 
 // patience is how long a test waits for what takes milliseconds, or, of blocks that go back, half a minute.
 const patience = 90 * time.Second
@@ -182,7 +195,7 @@ func (k *cluster) operator(opts controllers.Options) (stop func()) {
 	done := make(chan error, 1)
 	opts.MetricsAddress, opts.HealthAddress = "0", "0"
 	opts.LeaderElectionNamespace = "manul-system"
-	opts.Log = testr.NewWithOptions(k.t, testr.Options{})
+	opts.Log = logOf(k.t)
 	go func() { done <- controllers.Run(ctx, k.as(operatorAccount, nil), opts) }()
 	stopped := false
 	stop = func() {
@@ -202,4 +215,24 @@ func (k *cluster) operator(opts controllers.Options) (stop func()) {
 	}
 	k.t.Cleanup(stop)
 	return stop
+}
+
+// logOf is a log that is the test's until it ends. Goroutines of libraries may outlive the operator that started them by a moment, and say so;
+// a test that is over must not be written to.
+func logOf(t *testing.T) logr.Logger {
+	t.Helper()
+	var mu sync.Mutex
+	over := false
+	t.Cleanup(func() {
+		mu.Lock()
+		defer mu.Unlock()
+		over = true
+	})
+	return funcr.New(func(prefix, args string) {
+		mu.Lock()
+		defer mu.Unlock()
+		if !over {
+			t.Log(prefix, args)
+		}
+	}, funcr.Options{})
 }

@@ -153,10 +153,10 @@ func TestPluginMends(t *testing.T) {
 	k := newCluster(t)
 	stop := k.operator(withPool())
 	k.agents()
-	k.create(node("node1", "10.0.0.11"), node("node2", "10.0.0.12"), namespace("mend"))
+	k.create(node("node1", "10.0.0.11"), node("node2", "10.0.0.12"), node("node3", "10.0.0.13"), namespace("mend"))
 	k.create(pod("mend", "database", "node1", nil))
 	k.addressed("node1", "mend/database")
-	k.says("ipam check --settle 0", "Everything fits together.")
+	k.says("ipam check --settle 5s", "Everything fits together.")
 	stop()
 
 	// An affinity is lost, another is left over, and a node is gone.
@@ -165,6 +165,13 @@ func TestPluginMends(t *testing.T) {
 	for i := range affinities.Items {
 		if affinities.Items[i].Spec.Node == "node1" {
 			k.delete(&affinities.Items[i])
+		}
+	}
+	// One says something else than its block.
+	for i := range affinities.Items {
+		if wrong := &affinities.Items[i]; wrong.Spec.Node == "node3" {
+			wrong.Spec.State = v3.StatePendingDeletion
+			k.must(k.client.Update(t.Context(), wrong), "changing an affinity")
 		}
 	}
 	left := &v3.BlockAffinity{ObjectMeta: metav1.ObjectMeta{Name: "node1-10-48-9-0-26"}, Spec: v3.BlockAffinitySpec{State: v3.StateConfirmed, Node: "node1", Type: "host", CIDR: "10.48.9.0/26"}}
@@ -176,18 +183,18 @@ func TestPluginMends(t *testing.T) {
 	if !errors.Is(err, command.ErrFound) {
 		t.Errorf("the check ends with %v", err)
 	}
-	for _, want := range []string{"AffinityMissing, IPAMBlock", "AffinityLeft, BlockAffinity node1-10-48-9-0-26", "BlockOfNoNode, IPAMBlock", "--fix mends it"} {
+	for _, want := range []string{"AffinityMissing, IPAMBlock", "AffinityLeft, BlockAffinity node1-10-48-9-0-26", "AffinityWrong, BlockAffinity node3-", "BlockOfNoNode, IPAMBlock", "--fix mends it"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("the check does not say %q:\n%s", want, got)
 		}
 	}
-	if got, err = k.manul("ipam", "check", "--settle", "0", "--fix"); !errors.Is(err, command.ErrFound) || strings.Count(got, "\n mended") != 3 {
+	if got, err = k.manul("ipam", "check", "--settle", "0", "--fix"); !errors.Is(err, command.ErrFound) || strings.Count(got, "\n mended") != 4 {
 		t.Errorf("mending ends with %v:\n%s", err, got)
 	}
 	k.says("ipam check --settle 0", "Everything fits together.")
 	blocks := &v3.IPAMBlockList{}
 	k.must(k.client.List(t.Context(), blocks), "listing blocks")
-	if len(blocks.Items) != 1 || k.get(left) {
+	if len(blocks.Items) != 2 || k.get(left) {
 		t.Errorf("blocks are %+v", blocks.Items)
 	}
 

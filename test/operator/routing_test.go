@@ -1,13 +1,24 @@
 package operator
 
 import (
+	"bytes"
+	"context"
+	"errors"
 	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/manul-net/manul/api/v1alpha1"
@@ -137,4 +148,75 @@ func TestLoadBalancers(t *testing.T) {
 		return nil
 	})
 	k.delete(service)
+}
+
+// guided creates the objects of a manifest of the guide.
+func (k *cluster) guided(name string) {
+	k.t.Helper()
+	raw, err := os.ReadFile(filepath.Join("../../docs/guide/manifests", name))
+	k.must(err, "reading the guide")
+	decoder := utilyaml.NewYAMLOrJSONDecoder(bytes.NewReader(raw), 4096)
+	for {
+		obj := &unstructured.Unstructured{}
+		if err := decoder.Decode(obj); errors.Is(err, io.EOF) {
+			return
+		} else if err != nil {
+			k.t.Fatalf("%s: %v", name, err)
+		}
+		k.must(k.client.Create(k.t.Context(), obj), "creating "+obj.GetName()+" of the guide")
+	}
+}
+
+// TestGuideOfServices applies what the guide says of addresses for load balancers, and of a service that one zone advertises.
+func TestGuideOfServices(t *testing.T) {
+	k := newCluster(t)
+	for name, zone := range map[string]string{"node1": "a", "node2": "b"} {
+		n := node(name, "10.0.0.1"+name[4:])
+		n.Labels = map[string]string{"topology.kubernetes.io/zone": zone}
+		k.create(n)
+	}
+	yaobank := namespace("yaobank")
+	k.must(client.IgnoreAlreadyExists(k.client.Create(t.Context(), yaobank)), "creating yaobank")
+	t.Cleanup(func() { // nobody else clears services
+		_ = k.client.DeleteAllOf(context.WithoutCancel(t.Context()), &corev1.Service{}, client.InNamespace("yaobank"))
+	})
+	k.operator(withPool())
+	k.guided("bgp-load-balancers.yaml")
+	k.guided("bgp-zone.yaml")
+	k.create(&discoveryv1.EndpointSlice{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: "yaobank", Name: "customer-zone-b", Labels: map[string]string{discoveryv1.LabelServiceName: "customer-zone-b"},
+		},
+		AddressType: discoveryv1.AddressTypeIPv4,
+		Endpoints:   []discoveryv1.Endpoint{{Addresses: []string{"10.48.0.9"}, NodeName: new("node1")}},
+	})
+	pool := netip.MustParsePrefix("10.51.0.0/24")
+	for name, right := range map[string]func(netip.Addr) bool{
+		"customer-any": pool.Contains, "customer-fixed": func(a netip.Addr) bool { return a.String() == "10.51.0.7" },
+	} {
+		service := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "yaobank", Name: name}}
+		k.eventually(name+" has its address", func() error {
+			if !k.get(service) || len(service.Status.LoadBalancer.Ingress) != 1 || !right(netip.MustParseAddr(service.Status.LoadBalancer.Ingress[0].IP)) {
+				return fmt.Errorf("status is %+v", service.Status.LoadBalancer)
+			}
+			return nil
+		})
+	}
+	const ranges = "10.49.0.0/16 10.50.0.0/24"
+	for name, want := range map[string]string{"node1": ranges + " 10.51.0.0/24; no session", "node2": ranges + " 10.50.0.30/32 10.51.0.0/24; zone-b/10.0.0.21 [zone-b]"} {
+		state := &v1alpha1.NodeState{ObjectMeta: metav1.ObjectMeta{Name: name}}
+		k.eventually(name+" advertises what the guide says", func() error {
+			if !k.get(state) || state.Spec.BGP == nil {
+				return errors.New("there is no BGP")
+			}
+			got := strings.Join(state.Spec.BGP.Announce, " ") + "; no session"
+			if sessions := state.Spec.BGP.Sessions; len(sessions) == 1 {
+				got = fmt.Sprint(strings.Join(state.Spec.BGP.Announce, " "), "; ", sessions[0].Name, " ", sessions[0].Filters)
+			}
+			if got != want {
+				return fmt.Errorf("it is %q, want %q", got, want)
+			}
+			return nil
+		})
+	}
 }

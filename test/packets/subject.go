@@ -66,6 +66,7 @@ func RunWorkloads(t *testing.T, subject Subject) {
 	run(t, subject, []part{
 		{"Rules", rules},
 		{"Tiers", tiers},
+		{"LongTiers", longTiers},
 		{"EgressThenIngress", egressThenIngress},
 		{"Connections", connections},
 		{"UnknownEndpoints", unknownEndpoints},

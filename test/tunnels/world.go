@@ -152,6 +152,9 @@ func (n *Node) Start() {
 	n.world.t.Helper()
 	t := n.world.t
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo})).With("node", n.Name)
+	if _, figures := t.(*testing.B); figures {
+		log = slog.New(slog.DiscardHandler)
+	}
 	o := agent.Options{
 		Node: n.Name, Version: "test", Dataplane: func() string { return "nftables" }, Source: &carrier{operator: n.world.operator, node: n.Name}, Log: log,
 		MTU: n.mtu,

@@ -4,11 +4,13 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
 
 	"github.com/manul-net/manul/api/v1alpha1"
+	"github.com/manul-net/manul/internal/advertise"
 	"github.com/manul-net/manul/internal/routing"
 )
 
@@ -63,7 +65,7 @@ func ExplainService(plan *routing.Plan, name routing.ServiceName, states []v1alp
 	return out, found
 }
 
-// ExplainCIDR says what each node does with the parts of a CIDR that it has: blocks, borrowed addresses, prefixes of services.
+// ExplainCIDR says what each node does with the parts of a CIDR that it has: blocks, addresses of pods outside them, prefixes of services.
 func ExplainCIDR(cidr netip.Prefix, states []v1alpha1.NodeState) *Explanation {
 	out := &Explanation{Subject: cidr.String(), Advertisements: []Advertisement{}}
 	for i := range states {
@@ -72,16 +74,13 @@ func ExplainCIDR(cidr netip.Prefix, states []v1alpha1.NodeState) *Explanation {
 			out.Advertisements = append(out.Advertisements, Advertisement{Node: s.Name, Address: cidr.String(), Why: "the node has no BGP"})
 			continue
 		}
-		for _, has := range partsOf(s) {
-			if !has.prefix.Overlaps(cidr) {
-				continue
-			}
-			a := Advertisement{Node: s.Name, Address: has.prefix.String(), Why: has.what}
-			if pool := withheld(s.Spec.Pools, has.prefix); pool != "" && !has.named {
-				a.Why += fmt.Sprintf("; pool %s has disableBGPExport", pool)
-			} else {
-				a.Prefix = has.prefix.String()
-				a.Peers = peersFor(s, has.prefix)
+		rules := rulesOf(s)
+		for _, p := range partsOf(s, cidr, rules) {
+			verdict := rules.Judge(p.prefix, p.held)
+			a := Advertisement{Node: s.Name, Address: p.prefix.String(), Why: verdict.Why()}
+			if verdict.Advertised() {
+				a.Prefix = a.Address
+				a.Peers = peersFor(s, p.prefix)
 			}
 			out.Advertisements = append(out.Advertisements, a)
 		}
@@ -96,43 +95,78 @@ func (e *Explanation) sort() {
 	})
 }
 
-// part is a prefix that a node may advertise.
-type part struct {
-	prefix netip.Prefix
-	what   string
-	// named: the configuration names the prefix, which counts before disableBGPExport.
-	named bool
-}
-
-func partsOf(s *v1alpha1.NodeState) []part {
-	var out []part
-	add := func(text, what string, named bool) {
+// rulesOf are what the node's agent goes by. What it can't read it passes over, and so does this.
+func rulesOf(s *v1alpha1.NodeState) *advertise.Rules {
+	out := &advertise.Rules{}
+	read := func(into *[]netip.Prefix, text string) {
 		if p, err := netip.ParsePrefix(text); err == nil {
-			out = append(out, part{p.Masked(), what, named})
-		} else if addr, err := netip.ParseAddr(text); err == nil {
-			out = append(out, part{netip.PrefixFrom(addr, addr.BitLen()), what, named})
+			*into = append(*into, p.Masked())
 		}
 	}
 	for i := range s.Spec.Blocks {
-		add(s.Spec.Blocks[i].CIDR, "it is a block of the node", false)
+		read(&out.Blocks, s.Spec.Blocks[i].CIDR)
 	}
-	for i := range s.Spec.Borrowed {
-		add(s.Spec.Borrowed[i].Address, "the node has borrowed it", false)
+	for i := range s.Spec.Pools {
+		if s.Spec.Pools[i].DisableBGPExport {
+			read(&out.Private, s.Spec.Pools[i].CIDR)
+		}
 	}
 	for _, text := range s.Spec.BGP.Announce {
-		add(text, "the BGPConfiguration has it advertised for services", true)
+		read(&out.Named, text)
+	}
+	for _, c := range s.Spec.BGP.Communities {
+		if cidr, err := netip.ParsePrefix(c.CIDR); err == nil {
+			out.Communities = append(out.Communities, advertise.Communities{CIDR: cidr.Masked(), Values: c.Values})
+		}
 	}
 	return out
 }
 
-// withheld is the pool that keeps a prefix from being advertised; empty: none.
-func withheld(pools []v1alpha1.Pool, p netip.Prefix) string {
-	for i := range pools {
-		if cidr, err := netip.ParsePrefix(pools[i].CIDR); err == nil && pools[i].DisableBGPExport && cidr.Bits() <= p.Bits() && cidr.Contains(p.Addr()) {
-			return pools[i].CIDR
+// part is a prefix that a node has.
+type part struct {
+	prefix netip.Prefix
+	// held: a pod has the address.
+	held bool
+}
+
+// partsOf are the parts of a CIDR that a node has: blocks, prefixes of services, addresses that it borrowed and those of pods that lie in no
+// block of the node; and the address itself that is asked for, when a pod has it.
+func partsOf(s *v1alpha1.NodeState, cidr netip.Prefix, rules *advertise.Rules) []part {
+	found := map[netip.Prefix]bool{}
+	for _, p := range slices.Concat(rules.Blocks, rules.Named) {
+		found[p] = false
+	}
+	single := func(text string, held bool) {
+		addr, err := netip.ParseAddr(text)
+		if err != nil {
+			return
+		}
+		p := netip.PrefixFrom(addr, addr.BitLen())
+		inside := slices.ContainsFunc(rules.Blocks, func(b netip.Prefix) bool { return b.Contains(addr) })
+		if !inside || p == cidr {
+			found[p] = found[p] || held
 		}
 	}
-	return ""
+	for i := range s.Spec.Borrowed {
+		single(s.Spec.Borrowed[i].Address, false)
+	}
+	for i := range s.Status.Endpoints {
+		for _, text := range s.Status.Endpoints[i].Addresses {
+			single(text, true)
+		}
+	}
+	for i := range s.Spec.Endpoints {
+		for j := range s.Spec.Endpoints[i].Floating {
+			single(s.Spec.Endpoints[i].Floating[j].Address, true)
+		}
+	}
+	var out []part
+	for _, p := range slices.SortedFunc(maps.Keys(found), netip.Prefix.Compare) {
+		if p.Overlaps(cidr) {
+			out = append(out, part{p, found[p]})
+		}
+	}
+	return out
 }
 
 // peersFor says which peers of a node get a prefix that it advertises.
@@ -144,6 +178,7 @@ func peersFor(s *v1alpha1.NodeState, p netip.Prefix) []ToPeer {
 	for i := range s.Spec.BGP.Groups {
 		sessions[s.Spec.BGP.Groups[i].Session.Name] = &s.Spec.BGP.Groups[i].Session
 	}
+	communities := rulesOf(s).CommunitiesOf(p)
 	var out []ToPeer
 	for _, session := range SessionsOf(s) {
 		to := ToPeer{Peer: session.Peer, Address: session.Address, Sent: true}
@@ -160,24 +195,13 @@ func peersFor(s *v1alpha1.NodeState, p netip.Prefix) []ToPeer {
 		}
 		if want != nil {
 			internal := want.ASNumber == cmp.Or(want.LocalASNumber, s.Spec.BGP.ASNumber)
-			passes, why := routing.Judge(s.Spec.BGP.Filters, want.Filters, p, communitiesOf(s.Spec.BGP, p), internal)
+			passes, why := routing.Judge(s.Spec.BGP.Filters, want.Filters, p, communities, internal)
 			to.Sent = to.Sent && passes
 			if why != "" {
 				to.Why = strings.TrimPrefix(to.Why+"; "+why, "; ")
 			}
 		}
 		out = append(out, to)
-	}
-	return out
-}
-
-// communitiesOf are those that a route bears.
-func communitiesOf(b *v1alpha1.BGP, p netip.Prefix) []string {
-	var out []string
-	for _, c := range b.Communities {
-		if cidr, err := netip.ParsePrefix(c.CIDR); err == nil && cidr.Bits() <= p.Bits() && cidr.Contains(p.Addr()) {
-			out = append(out, c.Values...)
-		}
 	}
 	return out
 }

@@ -2,8 +2,10 @@ package bgp
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	api "github.com/osrg/gobgp/v3/api"
@@ -75,6 +77,9 @@ func (d *Driver) state(name string, s *session) tables.BGPSessionState {
 			out.Reason = tables.BGPWaiting
 			if s.want.Passive {
 				out.Message = "waiting for the peer to open the session"
+			}
+			if s.want.TTLSecurity > 0 {
+				out.Message = strings.TrimPrefix(out.Message+fmt.Sprintf("; nothing is heard of a peer that ttlSecurity keeps out, more than %d hops away", s.want.TTLSecurity), "; ")
 			}
 		}
 		return out

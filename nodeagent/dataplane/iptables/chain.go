@@ -78,4 +78,6 @@ func setMark(bit uint32) string    { return changeMark(bit, markBits) }
 func clearMark(bits uint32) string { return changeMark(0, bits) }
 func hasMark(bit uint32) string    { return fmt.Sprintf("-m mark --mark %#x/%#x", bit, bit) }
 func hasNotMark(bit uint32) string { return fmt.Sprintf("-m mark ! --mark %#x/%#x", bit, bit) }
-func hasAnyMark() string           { return fmt.Sprintf("-m mark ! --mark 0x0/%#x", uint32(markBits)) }
+func hasNoMark() string            { return fmt.Sprintf("-m mark --mark 0x0/%#x", uint32(markBits)) }
+
+func hasAnyMark() string { return fmt.Sprintf("-m mark ! --mark 0x0/%#x", uint32(markBits)) }

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 	"slices"
 	"strings"
@@ -97,6 +98,7 @@ func New(ctx context.Context, options Options) (*Driver, error) {
 	if d.sets, err = openIPSets(); err != nil {
 		return nil, fmt.Errorf("opening iptables: %w", err)
 	}
+	d.options.Fold = d.foldable(options.Fold)
 	if chosen.variant == NFT {
 		if d.programs.monitor, err = startMonitor(func() {
 			d.resync.Store(true)
@@ -108,6 +110,18 @@ func New(ctx context.Context, options Options) (*Driver, error) {
 	}
 	options.Log.Info("using iptables", "variant", chosen.variant, "program", chosen.restore[ipv4])
 	return d, nil
+}
+
+// foldable are the limits of what is folded on this kernel: nothing, where it has no sets for folds, which nothing else needs.
+func (d *Driver) foldable(limits fold.Limits) fold.Limits {
+	for fam := range d.families {
+		if known, err := d.sets.knows(setSpec{hashNetPort, fam}); !known {
+			d.options.Log.Warn("policies are not folded, which makes many of them cost packets more", "missing in ipset", hashNetPort, "error", err)
+			limits.MinPrograms = math.MaxInt
+			break
+		}
+	}
+	return limits
 }
 
 func hasIPv6() bool {

@@ -2,6 +2,7 @@ package iptables
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
 	"slices"
 	"strings"
@@ -183,6 +184,33 @@ func TestFoldText(t *testing.T) {
 			t.Errorf("%q does not fit a set", longest)
 		}
 	}
+}
+
+// Whether the kernel has the type of sets that nothing but folds needs is asked before anything is folded.
+func TestKernelsThatCanNotFold(t *testing.T) {
+	n := newNode(t, NFT)
+	d := n.driver()
+	for kind, want := range map[string]bool{hashNetPort: true, hashNet: true, "hash:nothing": false} {
+		for fam := range families {
+			var got bool
+			n.Must("asking for a type", func() (err error) {
+				got, err = d.sets.knows(setSpec{kind, fam})
+				return err
+			})
+			if got != want {
+				t.Errorf("the kernel has %s for IPv%s: %v, want %v", kind, fam.digit(), got, want)
+			}
+		}
+	}
+	limits := fold.DefaultLimits()
+	if got := d.foldable(limits); got != limits {
+		t.Errorf("limits of folds are %+v, want %+v", got, limits)
+	}
+	n.Must("closing the connection to ipset", func() error { d.sets.close(); return nil })
+	if got := d.foldable(limits).MinPrograms; got != math.MaxInt {
+		t.Errorf("without an answer, %d policies fold, want none", got)
+	}
+	n.Must("opening it again", func() (err error) { d.sets, err = openIPSets(); return err })
 }
 
 // A set of a fold that the kernel does not let go yet is used again when the same fold comes back.

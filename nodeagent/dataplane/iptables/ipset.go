@@ -42,6 +42,7 @@ const maxElements = 1 << 20
 // Errors of the kernel's ipset.
 const (
 	errBusy       = nl.IPSetError(nl.IPSET_ERR_BUSY)
+	errNoType     = nl.IPSetError(nl.IPSET_ERR_FIND_TYPE)
 	errExistsName = nl.IPSetError(nl.IPSET_ERR_EXIST)
 )
 
@@ -114,6 +115,21 @@ func (s *ipsets) create(name string, spec setSpec) error {
 		return fmt.Errorf("making set %s of type %s: %w", name, spec.kind, err)
 	}
 	return nil
+}
+
+// knows tells whether the kernel has a type of sets, by itself or by a module that it can load.
+func (s *ipsets) knows(spec setSpec) (bool, error) {
+	r := s.request(nl.IPSET_CMD_TYPE)
+	r.AddData(nl.NewRtAttr(nl.IPSET_ATTR_TYPENAME, nl.ZeroTerminated(spec.kind)))
+	r.AddData(nl.NewRtAttr(nl.IPSET_ATTR_FAMILY, nl.Uint8Attr(spec.fam.number())))
+	err := execute(r, nil)
+	if errors.Is(err, errNoType) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("asking for sets of type %s: %w", spec.kind, err)
+	}
+	return true, nil
 }
 
 func revisionOf(kind string) uint8 {

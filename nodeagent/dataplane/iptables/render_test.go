@@ -92,6 +92,41 @@ func TestRuleText(t *testing.T) {
 	}
 }
 
+// The chain of a tier jumps to one program after the other. A jump behind another is for packets on which that has not decided, and
+// after every few of them, and before all else, those return on which one has.
+func TestTierText(t *testing.T) {
+	shapes := map[string]shape{"a": present, "b": present, "none": empty}
+	names := strings.NewReplacer(programChain(ingress, "a"), "A", programChain(ingress, "b"), "B", "-m mark --mark 0x0/0xc0000", "UNDECIDED", "-m mark ! --mark 0x0/0xc0000", "DECIDED")
+	long := slices.Repeat([]string{"a"}, jumpsToReturn+2)
+	for name, tc := range map[string]struct {
+		tier tables.Tier
+		want []string
+	}{
+		"none":                {tables.Tier{Default: tables.Deny}, []string{"-j DROP"}},
+		"none, and pass":      {tables.Tier{Default: tables.Pass}, nil},
+		"one":                 {tables.Tier{Programs: []string{"a"}, Default: tables.Deny}, []string{"-j A", "DECIDED -j RETURN", "-j DROP"}},
+		"one, and pass":       {tables.Tier{Programs: []string{"a"}, Default: tables.Pass}, []string{"-j A"}},
+		"without rules":       {tables.Tier{Programs: []string{"none", "a", "none"}, Default: tables.Deny}, []string{"-j A", "DECIDED -j RETURN", "-j DROP"}},
+		"two":                 {tables.Tier{Programs: []string{"a", "b"}, Default: tables.Deny}, []string{"-j A", "UNDECIDED -j B", "DECIDED -j RETURN", "-j DROP"}},
+		"one is missing":      {tables.Tier{Programs: []string{"a", "x", "b"}, Default: tables.Pass}, []string{"-j A", "DECIDED -j RETURN", "-j DROP", "-j B"}},
+		"the first misses":    {tables.Tier{Programs: []string{"x"}, Default: tables.Pass}, []string{"-j DROP"}},
+		"more than a few":     {tables.Tier{Programs: long, Default: tables.Deny}, slices.Concat([]string{"-j A"}, slices.Repeat([]string{"UNDECIDED -j A"}, jumpsToReturn-1), []string{"DECIDED -j RETURN", "-j A", "UNDECIDED -j A", "DECIDED -j RETURN", "-j DROP"})},
+		"more, and then pass": {tables.Tier{Programs: long[:jumpsToReturn], Default: tables.Pass}, slices.Concat([]string{"-j A"}, slices.Repeat([]string{"UNDECIDED -j A"}, jumpsToReturn-1))},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, tier := newTierChain(ingress, tc.tier)
+			c := tier.render("x", ipv4, func(program string) shape { return shapes[program] }, nil)
+			var got []string
+			for _, r := range c.rules {
+				got = append(got, names.Replace(r))
+			}
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Errorf("rules (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
 // Names must fit into the kernel's limits, whatever they are made from.
 func TestNamesFit(t *testing.T) {
 	const maxChainName, maxSetName = 28, 31

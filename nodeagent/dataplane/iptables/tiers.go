@@ -38,39 +38,68 @@ func newTierChain(d direction, t tables.Tier) (string, *tierChain) {
 	return tierName(d, t), &tierChain{direction: d, programs: slices.Clone(t.Programs), fallback: t.Default}
 }
 
+// jumpsToReturn is the number of jumps to programs after which a tier's chain returns where one of them decided.
+const jumpsToReturn = 16
+
 // render renders the chain for one family. folded are its steps; none when it has no folds.
 func (t *tierChain) render(name string, fam family, shapes func(string) shape, folded []fold.Step) *chain {
-	c := newChain(name)
+	r := tierRules{c: newChain(name), direction: t.direction}
 	if len(folded) == 0 {
 		for _, program := range t.programs {
-			t.program(c, program, shapes(program))
+			r.program(program, shapes(program))
 		}
 	}
 	for _, step := range folded {
 		if step.Fold == nil {
-			t.program(c, step.Program, shapes(step.Program))
+			r.program(step.Program, shapes(step.Program))
 			continue
 		}
 		for _, set := range foldSetsOf(step.Fold, fam) {
-			c.add(set.lookUp(t.direction), goTo(allowChain))
+			r.undecided()
+			r.c.add(set.lookUp(t.direction), goTo(allowChain))
 		}
 	}
 	if t.fallback != tables.Pass {
-		c.add(drop)
+		r.undecided()
+		r.c.add(drop)
 	}
-	return c
+	return r.c
 }
 
-// program leads to a program, and back from the tier where the program decided.
-func (t *tierChain) program(c *chain, name string, s shape) {
+// tierRules are the rules of a tier's chain. A program can't return from the chain that leads to it, so the next rules must know
+// whether it decided: the jump to the next program does, and after some of those a rule that returns.
+type tierRules struct {
+	c         *chain
+	direction direction
+	jumps     int // since it was certain that no program has decided
+}
+
+// program leads to a program.
+func (r *tierRules) program(name string, s shape) {
 	switch s {
 	case missing:
-		c.add(drop)
+		r.undecided()
+		r.c.add(drop)
 	case empty:
 	case present:
-		c.add(jump(programChain(t.direction, name)))
-		c.add(hasAnyMark(), goReturn)
+		if r.jumps == jumpsToReturn {
+			r.undecided()
+		}
+		to := jump(programChain(r.direction, name))
+		if r.jumps > 0 {
+			to = hasNoMark() + " " + to
+		}
+		r.c.add(to)
+		r.jumps++
 	}
+}
+
+// undecided has the rules that follow apply only to packets on which no program has decided.
+func (r *tierRules) undecided() {
+	if r.jumps > 0 {
+		r.c.add(hasAnyMark(), goReturn)
+	}
+	r.jumps = 0
 }
 
 // listKind tells what is around the tiers of a list.

@@ -19,10 +19,13 @@ import (
 const minimalIPv6 = 1280
 
 // removeDevice removes the device of a kind with all that is on it.
-func (d *Driver) removeDevice(all *namespace, kind tables.TunnelKind) error {
-	link := all.named(kind.Device())
-	if link == nil {
+func (d *Driver) removeDevice(kind tables.TunnelKind) error {
+	link, err := d.handle.LinkByName(kind.Device())
+	if _, absent := errors.AsType[netlink.LinkNotFoundError](err); absent {
 		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("looking for device %s: %w", kind.Device(), err)
 	}
 	if err := d.handle.LinkDel(link); err != nil && !errors.Is(err, unix.ENODEV) {
 		return fmt.Errorf("removing device %s: %w", kind.Device(), err)
@@ -40,7 +43,7 @@ func (d *Driver) makeDevice(all *namespace, kind tables.TunnelKind, wish tables.
 	link := all.named(kind.Device())
 	if link != nil && !sameDevice(link, kind, wish) {
 		d.monitor.expect(kind, 0)
-		if err := d.removeDevice(all, kind); err != nil {
+		if err := d.removeDevice(kind); err != nil {
 			return 0, err
 		}
 		link = nil

@@ -42,6 +42,8 @@ type Driver struct {
 	// known: the kernel was compared with the tables, and links are the devices.
 	known bool
 	links map[tables.TunnelKind]int
+	// leaving are the kinds whose devices Sweep removes.
+	leaving map[tables.TunnelKind]bool
 }
 
 // answerWait bounds the wait for the kernel's answer, which is there when the request returns.
@@ -56,7 +58,7 @@ func New(options Options) (*Driver, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening tunnels: %w", err)
 	}
-	d := &Driver{options: options, handle: handle, links: map[tables.TunnelKind]int{}}
+	d := &Driver{options: options, handle: handle, links: map[tables.TunnelKind]int{}, leaving: map[tables.TunnelKind]bool{}}
 	socket, err := nl.Subscribe(unix.NETLINK_ROUTE)
 	if err == nil {
 		d.socket = &nl.SocketHandle{Socket: socket}
@@ -91,7 +93,8 @@ func (d *Driver) Changed() <-chan struct{} { return d.monitor.Changed() }
 // together count once.
 func (d *Driver) Disturbances() int64 { return d.disturbances.Load() }
 
-// Apply makes the kernel's ends of tunnels equal to desired. The first call, and the next one after an error, a change of links
+// Apply makes the kernel's ends of tunnels equal to desired, but for devices that are not wanted any more: these Sweep removes, once no
+// route leads over them. The first call, and the next one after an error, a change of links
 // or of devices, a foreign change or Resync, compares everything with the kernel; others cost in proportion to the peers
 // that changed. A kind of tunnel that can't be put into force is reported as tables.ItemErrors, joined, while the others
 // are in force. Unless another error is returned, desired is clean afterwards.
@@ -130,6 +133,23 @@ func (d *Driver) Apply(ctx context.Context, desired *tables.Tunnels) error {
 	return errors.Join(errs...)
 }
 
+// Sweep removes the devices that the last Apply did not want. One that can't be removed is reported as a tables.ItemError; the next Apply
+// has it removed again.
+func (d *Driver) Sweep() error {
+	if len(d.leaving) == 0 {
+		return nil
+	}
+	var errs []error
+	for kind := range d.leaving {
+		err := d.removeDevice(kind)
+		if err != nil {
+			errs = append(errs, &tables.ItemError{Kind: tables.KindTunnel, Name: kind.String(), Err: err})
+		}
+	}
+	clear(d.leaving)
+	return errors.Join(errs...)
+}
+
 // compare makes all devices and peers what they should be.
 func (d *Driver) compare(ctx context.Context, desired *tables.Tunnels, problems map[tables.TunnelKind]error) error {
 	all, err := d.list()
@@ -145,9 +165,10 @@ func (d *Driver) compare(ctx context.Context, desired *tables.Tunnels, problems 
 		wish, wanted := desired.Devices.Get(kind)
 		if !wanted {
 			d.monitor.expect(kind, 0)
-			problems[kind] = d.removeDevice(all, kind)
+			d.leaving[kind] = true
 			continue
 		}
+		delete(d.leaving, kind)
 		index, err := d.makeDevice(all, kind, wish, first)
 		if err == nil {
 			d.links[kind] = index

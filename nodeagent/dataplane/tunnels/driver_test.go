@@ -53,6 +53,9 @@ func (n *node) apply(desired *tables.Tunnels) {
 	if err := n.driver.Apply(n.t.Context(), desired); err != nil {
 		n.t.Fatalf("applying: %v", err)
 	}
+	if err := n.driver.Sweep(); err != nil {
+		n.t.Fatalf("sweeping: %v", err)
+	}
 	if desired.HasDirty() {
 		n.t.Fatal("the tables are dirty after Apply")
 	}
@@ -311,6 +314,35 @@ func TestChangesByOthers(t *testing.T) {
 	})
 	if n.driver.Disturbances() == 0 {
 		t.Error("no disturbance was counted")
+	}
+}
+
+// A device that is not wanted any more stays, with all that is on it, until it is swept away: packets may still be sent over it. One
+// that is wanted again meanwhile is not.
+func TestSweep(t *testing.T) {
+	n := newNode(t)
+	desired := both()
+	n.apply(desired)
+	before := n.seen()
+	again := func() {
+		t.Helper()
+		if err := n.driver.Apply(t.Context(), desired); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(before, n.seen()); diff != "" {
+			t.Errorf("before it is swept (-want +got):\n%s", diff)
+		}
+	}
+	desired.Devices.Delete(tables.VXLAN)
+	again()
+	desired.Devices.Set(tables.VXLAN, vxlan())
+	again()
+	n.apply(desired)
+	again()
+	desired.Devices.Delete(tables.VXLAN)
+	n.apply(desired)
+	if diff := cmp.Diff(before[3:], n.seen()); diff != "" {
+		t.Errorf("when it was swept (-want +got):\n%s", diff)
 	}
 }
 

@@ -1,6 +1,9 @@
 // Command cni measures the CNI plugin's ADD and DEL: the plugin's program as a runtime starts it, and the agent with its journal,
 // its socket and its drivers (nftables, routes), on a node in network namespaces of this machine. No cluster is needed, but root.
 //
+// What the agent takes of that, from a request's arrival to its answer, is printed beside; the rest is the start of a process, the interface,
+// addresses and routes.
+//
 //	go run ./test/bench/cni            200 alone, and 4 rounds of 50 at once
 //	go run ./test/bench/cni -n 20 -rounds 1
 package main
@@ -14,6 +17,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/manul-net/manul/nodeagent/cniserver"
 	"github.com/manul-net/manul/test/cnilab"
 )
 
@@ -51,6 +55,8 @@ func run(ctx context.Context, alone, rounds, together int) (err error) {
 		return err
 	}
 	node.AddWait = 20 * time.Second
+	b := bench{node: node, took: map[string][]time.Duration{}, agent: map[string][]time.Duration{}}
+	node.Observe = b.observe
 	defer func() {
 		if e := node.Close(); err == nil {
 			err = e
@@ -59,13 +65,12 @@ func run(ctx context.Context, alone, rounds, together int) (err error) {
 	if err := node.Start(ctx); err != nil {
 		return err
 	}
-	b := bench{node: node, took: map[string][]time.Duration{}}
 	for i := range alone + 1 {
 		if err := b.round(fmt.Sprintf("alone-%d", i), pods[:1], "alone"); err != nil {
 			return err
 		}
 		if i == 0 {
-			clear(b.took) // the first waits for the agent's start
+			b.forget() // the first waits for the agent's start
 		}
 	}
 	for i := range rounds {
@@ -80,7 +85,10 @@ func run(ctx context.Context, alone, rounds, together int) (err error) {
 				continue
 			}
 			slices.Sort(list)
-			fmt.Printf("cni %s, %s: n %d, p50 %.2f ms, p99 %.2f ms\n", command, what, len(list), ms(quantile(list, 50)), ms(quantile(list, 99)))
+			agent := b.agent[command+" "+what]
+			slices.Sort(agent)
+			fmt.Printf("cni %s, %s: n %d, p50 %.2f ms, p99 %.2f ms; of it the agent: p50 %.2f ms, p99 %.2f ms\n", command, what, len(list),
+				ms(quantile(list, 50)), ms(quantile(list, 99)), ms(quantile(agent, 50)), ms(quantile(agent, 99)))
 		}
 	}
 	return nil
@@ -88,6 +96,9 @@ func run(ctx context.Context, alone, rounds, together int) (err error) {
 
 // quantile of a sorted list, in percent.
 func quantile(list []time.Duration, percent int) time.Duration {
+	if len(list) == 0 {
+		return 0
+	}
 	return list[min(len(list)*percent/100, len(list)-1)]
 }
 
@@ -96,7 +107,23 @@ func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 type bench struct {
 	node *cnilab.Node
 	mu   sync.Mutex
-	took map[string][]time.Duration
+	// took and agent are what calls took, and the agent's part of them, by command and what is measured.
+	took, agent map[string][]time.Duration
+	now         string
+}
+
+// observe takes the agent's word of a request.
+func (b *bench) observe(o cniserver.Observation) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.agent[b.now] = append(b.agent[b.now], o.Took)
+}
+
+func (b *bench) forget() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	clear(b.took)
+	clear(b.agent)
 }
 
 // round adds sandboxes of pods to the network at the same time, and then removes them at the same time.
@@ -124,6 +151,9 @@ func (b *bench) round(id string, pods []string, what string) error {
 }
 
 func (b *bench) each(list []*cnilab.Sandbox, what string, call func(*cnilab.Sandbox) (time.Duration, error)) error {
+	b.mu.Lock()
+	b.now = what
+	b.mu.Unlock()
 	errs := make([]error, len(list))
 	var all sync.WaitGroup
 	for i, s := range list {
