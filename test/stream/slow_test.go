@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"testing"
 
 	"google.golang.org/grpc"
@@ -78,7 +79,7 @@ func TestASlowAgentDelaysNobody(t *testing.T) {
 	}
 }
 
-// TestAgentsThatGoAway: agents come and go at once, over and over, and the replica goes on serving.
+// TestAgentsThatGoAway: agents come and go at once under churn, over and over, and the replica goes on serving.
 func TestAgentsThatGoAway(t *testing.T) {
 	n := newNetwork(t, 1)
 	n.set(node("n1"), node("n2"), team("team"), pod(1, "n1", "green"), letIn("p", `colour == "green"`, `colour == "red"`))
@@ -89,7 +90,8 @@ func TestAgentsThatGoAway(t *testing.T) {
 		Token:     func(node string) string { return node },
 		AddressOf: addressOf,
 	}
-	for i := range 200 {
+	random := rand.New(rand.NewPCG(4, 4))
+	for i := range 300 {
 		ctx, cancel := context.WithCancel(t.Context())
 		gone := make(chan struct{})
 		go func() {
@@ -102,7 +104,12 @@ func TestAgentsThatGoAway(t *testing.T) {
 			}
 			return nil
 		})
-		cancel()
+		for j := range 20 {
+			n.churn(random)
+			if j == i%20 {
+				cancel()
+			}
+		}
 		<-gone
 	}
 	n.agree(n.agent("n1", nil, r))
