@@ -104,12 +104,11 @@ func TestAgentsThatGoAway(t *testing.T) {
 			}
 			return nil
 		})
-		for j := range 20 {
+		for range i % 20 {
 			n.churn(random)
-			if j == i%20 {
-				cancel()
-			}
 		}
+		cancel()
+		n.churn(random)
 		<-gone
 	}
 	n.agree(n.agent("n1", nil, r))
