@@ -51,6 +51,12 @@ type Driver struct {
 	exports  map[netip.Prefix]tables.BGPExport
 	policy   policy
 	resync   atomic.Bool
+	// todo are the sessions that have to be looked at, refused those that could not be made, and why.
+	todo    map[string]struct{}
+	refused map[string]error
+	// pace says how long one Apply may add peers, when it has added as many as may come at once; added counts them.
+	pace  time.Duration
+	added int
 	// begun is when the driver first had a speaker: the time from which a restart is counted.
 	begun time.Time
 	// restartsUntil is when the last session's restart time is over.
@@ -62,6 +68,13 @@ type Driver struct {
 	events  events
 }
 
+// atOnce is how many peers one Apply adds at the least. The speaker takes the longer for each the more it has, and whoever calls Apply has
+// other things to do: what is left comes with the next one.
+const (
+	atOnce = 32
+	pace   = 20 * time.Millisecond
+)
+
 // New makes a driver without a speaker.
 func New(options Options) *Driver {
 	if options.Log == nil {
@@ -69,6 +82,7 @@ func New(options Options) *Driver {
 	}
 	d := &Driver{
 		options: options, sessions: map[string]*session{}, exports: map[netip.Prefix]tables.BGPExport{},
+		todo: map[string]struct{}{}, refused: map[string]error{}, pace: pace,
 		changed: make(chan struct{}, 1), done: make(chan struct{}), stop: func() {},
 	}
 	d.events.init(d.wake)
@@ -125,16 +139,10 @@ func (d *Driver) Apply(ctx context.Context, desired *tables.BGP) error {
 		all = true
 	}
 	d.speaker = desired.Speaker
-	var problems []error
-	look := slices.Collect(desired.Sessions.Dirty())
-	if all {
-		look = slices.Concat(slices.Collect(maps.Keys(maps.Collect(desired.Sessions.All()))), slices.Collect(maps.Keys(d.sessions)))
-	}
-	slices.Sort(look)
-	look = slices.Compact(look)
+	look := d.gather(desired, all)
 	for _, name := range look {
 		if _, ok := desired.Sessions.Get(name); !ok {
-			problems = append(problems, d.removeSession(ctx, name))
+			d.note(name, d.removeSession(ctx, name))
 		}
 	}
 	if err := d.applyPolicy(ctx, desired); err != nil {
@@ -145,15 +153,55 @@ func (d *Driver) Apply(ctx context.Context, desired *tables.BGP) error {
 		d.Resync()
 		return err
 	}
-	for _, name := range look {
-		if want, ok := desired.Sessions.Get(name); ok {
-			if err := d.applySession(ctx, name, &want); err != nil {
-				problems = append(problems, &tables.ItemError{Kind: tables.KindBGPSession, Name: name, Err: err})
-			}
+	d.applySessions(ctx, desired, look)
+	desired.Clean()
+	problems := make([]error, 0, len(d.refused))
+	for _, name := range slices.Sorted(maps.Keys(d.refused)) {
+		problems = append(problems, &tables.ItemError{Kind: tables.KindBGPSession, Name: name, Err: d.refused[name]})
+	}
+	return errors.Join(problems...)
+}
+
+// gather lists the sessions that have to be looked at.
+func (d *Driver) gather(desired *tables.BGP, all bool) []string {
+	for name := range desired.Sessions.Dirty() {
+		d.todo[name] = struct{}{}
+	}
+	if all {
+		for name := range desired.Sessions.All() {
+			d.todo[name] = struct{}{}
+		}
+		for name := range d.sessions {
+			d.todo[name] = struct{}{}
 		}
 	}
-	desired.Clean()
-	return errors.Join(problems...)
+	return slices.Sorted(maps.Keys(d.todo))
+}
+
+// note records what became of a session.
+func (d *Driver) note(name string, err error) {
+	delete(d.todo, name)
+	if err != nil {
+		d.refused[name] = err
+		return
+	}
+	delete(d.refused, name)
+}
+
+// applySessions makes sessions what they should be: all of them, or as many as there is time for.
+func (d *Driver) applySessions(ctx context.Context, desired *tables.BGP, look []string) {
+	began, before := time.Now(), d.added
+	for _, name := range look {
+		want, ok := desired.Sessions.Get(name)
+		if !ok {
+			continue
+		}
+		if d.added-before >= atOnce && time.Since(began) >= d.pace {
+			d.wake()
+			return
+		}
+		d.note(name, d.applySession(ctx, name, &want))
+	}
 }
 
 // sameServer tells whether a running speaker can become next without ending its sessions.
@@ -212,6 +260,8 @@ func (d *Driver) end(ctx context.Context) {
 	d.speaker, d.policy = nil, policy{}
 	clear(d.sessions)
 	clear(d.exports)
+	clear(d.todo)
+	clear(d.refused)
 	d.events.forget()
 	d.options.Log.Info("BGP has ended")
 }

@@ -74,6 +74,9 @@ func (c *class) match() []netip.Addr {
 	return c.peers
 }
 
+// needsPeers tells whether next hops depend on which peers share a network with the node.
+func (c *class) needsPeers() bool { return !c.of.Internal() && c.of.NextHop == tables.NextHopAuto }
+
 // network of an interface.
 type network struct {
 	name   string
@@ -109,8 +112,12 @@ func newRules(desired *tables.BGP, links []network) rules {
 		r.classes[i].peers = append(r.classes[i].peers, s.Address)
 	}
 	for i := range r.classes {
-		slices.SortFunc(r.classes[i].peers, netip.Addr.Compare)
-		r.classes[i].alone = len(r.classes) == 1
+		c := &r.classes[i]
+		slices.SortFunc(c.peers, netip.Addr.Compare)
+		// Without a need for the list, a peer that comes changes no policy: that would have every route looked at again.
+		if c.alone = len(r.classes) == 1; c.alone && !c.needsPeers() {
+			c.peers = nil
+		}
 	}
 	if r.looksAtLinks() {
 		r.links = links
@@ -123,7 +130,7 @@ func newRules(desired *tables.BGP, links []network) rules {
 func (r *rules) looksAtLinks() bool {
 	for i := range r.classes {
 		of := &r.classes[i].of
-		if !of.Internal() && of.NextHop == tables.NextHopAuto {
+		if r.classes[i].needsPeers() {
 			return true
 		}
 		for _, rule := range slices.Concat(of.Import, of.Export) {

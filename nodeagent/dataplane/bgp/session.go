@@ -93,6 +93,7 @@ func (d *Driver) addPeer(ctx context.Context, s *session) error {
 		d.Resync()
 		return fmt.Errorf("adding the peer: %w", err)
 	}
+	d.added++
 	return nil
 }
 
@@ -126,7 +127,7 @@ func (d *Driver) removeSession(ctx context.Context, name string) error {
 	if err := d.removePeer(ctx, s); err != nil {
 		d.sessions[name] = s
 		d.Resync()
-		return &tables.ItemError{Kind: tables.KindBGPSession, Name: name, Err: err}
+		return err
 	}
 	return nil
 }
