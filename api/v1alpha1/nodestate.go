@@ -667,7 +667,8 @@ type LeaseStatus struct {
 
 // Failure is one item that could not be put into effect.
 type Failure struct {
-	// Kind of the item: a rendered kind, "Endpoint", "HostEndpoint", "Route", "Tunnel", or "Address" (a pod that could not be given one).
+	// Kind of the item: a rendered kind, "Endpoint", "HostEndpoint", "Route", "Tunnel", "Address" (a pod that could not be given one), or
+	// "KubeProxy" (in a mode in which packets pass policies by).
 	Kind string `json:"kind"`
 	// Name of the item.
 	Name string `json:"name"`

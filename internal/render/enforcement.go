@@ -130,15 +130,19 @@ func (c *Cluster) failuresChanged(n *node, before, after []v1alpha1.Failure) {
 	}
 }
 
-// failureEndpoint and failureHost are the kinds of failures that are about an endpoint of the node.
+// Kinds of failures that are about no rendered object: about an endpoint of the node, or about the node.
 const (
 	failureEndpoint = "Endpoint"
 	failureHost     = "HostEndpoint"
+	// failureProxy is about all policies of the node: kube-proxy leads packets past them.
+	failureProxy = "KubeProxy"
 )
 
 // concerns tells whether a failure on a node keeps a policy from being enforced there.
 func concerns(f v1alpha1.Failure, n *node, p *policyState) bool {
 	switch f.Kind {
+	case failureProxy:
+		return true
 	case string(KindPolicyProgram):
 		return f.Name == p.program
 	case string(KindSetCatalog):

@@ -143,6 +143,12 @@ spec: {selector: app == 'web', ingress: [{action: Deny}]}`)...)
 	a.acknowledge("x", v1alpha1.Failure{Kind: "Endpoint", Name: "a/db", Message: "unrelated"})
 	a.expect(p, "Accepted 2/2 lagging [] failing []")
 
+	// One of the node itself is about all its policies.
+	a.acknowledge("x", v1alpha1.Failure{Kind: "KubeProxy", Name: "ipvs", Message: "mode ipvs"})
+	a.expect(p, "Accepted 1/2 lagging [] failing [{x mode ipvs}]")
+	a.acknowledge("x")
+	a.expect(p, "Accepted 2/2 lagging [] failing []")
+
 	// A node that is gone need not enforce anything.
 	take(t, a.c, parse(t, "apiVersion: v1\nkind: Node\nmetadata: {name: z}")...)
 	a.expect(p, "Accepted 1/1 lagging [] failing []")

@@ -28,6 +28,12 @@ const (
 	ReasonItemsRefused = "ItemsRefused"
 )
 
+// ipvsInterface bears the addresses of services where kube-proxy runs in mode ipvs; kindProxy is the kind of the failure to get on with that.
+const (
+	ipvsInterface = "kube-ipvs0"
+	kindProxy     = "KubeProxy"
+)
+
 // kindAddress is the kind of failures to give a pod an address; the name is the pod's.
 const kindAddress = "Address"
 
@@ -172,6 +178,13 @@ func (a *Agent) allFailures() []v1alpha1.Failure {
 	})
 	for i := range out {
 		out[i].Message = clip(out[i].Message)
+	}
+	if _, is := a.Interfaces.Addresses()[ipvsInterface]; is { // the first: it concerns every policy
+		out = slices.Insert(out, 0, v1alpha1.Failure{
+			Kind: kindProxy, Name: "ipvs",
+			Message: "kube-proxy runs in mode ipvs, or has: there is the interface " + ipvsInterface + ". Packets to services then pass pods' policies by: " +
+				"set its mode to nftables or iptables, and run kube-proxy --cleanup",
+		})
 	}
 	if len(out) == 0 {
 		return nil
