@@ -31,16 +31,11 @@ func TestReasons(t *testing.T) {
 		{"MaximumPrefixes", func(p *Peering) { p.MaxPrefixes = 2 }, torAddress, []string{"10.49.1.0/24", "10.49.2.0/24", "10.49.3.0/24", "10.49.4.0/24"}},
 	} {
 		t.Run(tc.reason, func(t *testing.T) {
-			withEach(t, func(t *testing.T, kind Kind) {
+			test := func(t *testing.T, start func(t *testing.T, tor *netns.NS)) {
+				t.Helper()
 				node, tor := netns.New(t), netns.New(t)
 				link(t, node, tor, "eth0", nodeAddress+"/24", torAddress+"/24")
-				if tc.router != nil {
-					p := rackPeering()
-					tc.router(&p)
-					(&Setup{ID: torAddress, Peerings: []Peering{p}}).Start(t, tor, kind)
-				} else if kind == FRR {
-					t.Skip("there is no router")
-				}
+				start(t, tor)
 				n := NewNode(t, node, "node1")
 				b := speaker(nodeAddress)
 				b.Announce = tc.announce
@@ -52,6 +47,17 @@ func TestReasons(t *testing.T) {
 						return fmt.Sprintf("want reason %s: %+v", tc.reason, s)
 					}
 					return ""
+				})
+			}
+			if tc.router == nil {
+				test(t, func(*testing.T, *netns.NS) {})
+				return
+			}
+			withEach(t, func(t *testing.T, kind Kind) {
+				test(t, func(t *testing.T, tor *netns.NS) {
+					p := rackPeering()
+					tc.router(&p)
+					(&Setup{ID: torAddress, Peerings: []Peering{p}}).Start(t, tor, kind)
 				})
 			})
 		})
