@@ -14,11 +14,11 @@ import (
 	"github.com/manul-net/manul/test/e2e/lab"
 )
 
-// lostPods are a sender on worker1 and a receiver on the node that gets lost.
+// lostPods are a sender on worker1 and a receiver on the node that gets lost, with addresses of the pool whose mode changes.
 const lostPods = `
 apiVersion: v1
 kind: Namespace
-metadata: {name: lost}
+metadata: {name: lost, annotations: {cni.projectcalico.org/ipv4pools: '["default-ipv4-ippool"]'}}
 ---
 apiVersion: v1
 kind: Pod
