@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"image/color"
 	"math"
+	"slices"
 
 	"golang.org/x/text/language"
 	"golang.org/x/text/message"
@@ -26,7 +27,7 @@ const (
 	// headroom above the highest value, for the legend.
 	headroom = 1.6
 	// margin to the right, for the last number below the axis.
-	margin = 1.2
+	margin = 1.5
 )
 
 // picture is one chart: values over a number of things, on a logarithmic axis.
@@ -103,6 +104,9 @@ func (p picture) draw(figures measured.Figures) ([]byte, error) {
 		for _, at := range l.points {
 			highest = max(highest, at.values[len(at.values)-1])
 			left, right = min(left, at.x), max(right, at.x)
+			if slices.ContainsFunc(ticks, func(t plot.Tick) bool { return t.Value == at.x }) {
+				continue
+			}
 			ticks = append(ticks, plot.Tick{Value: at.x, Label: message.NewPrinter(language.English).Sprintf("%.0f", at.x)})
 		}
 		drawn++

@@ -89,7 +89,7 @@ func changes(f measured.Figures) []line {
 				row = strconv.Itoa(int(n)) + " policies: " + row
 			}
 			if v := f.Of("changes", row, "p50"); len(v) > 0 {
-				// Without others: the row comes twice, the first time over a label that no policy used.
+				// Without others the row comes twice: once over a label that no policy used, which takes longer.
 				l.points = append(l.points, point{n, v[:1]})
 			}
 		}
