@@ -57,7 +57,7 @@ func openLister(o *options, resources *closers) (func() ([]tables.KernelRoute, e
 
 // openBGP makes the BGP speaker, which begins when the NodeState says so, and the driver of the routes that it learns. A host
 // that is no node has neither.
-func openBGP(o *options, config *rest.Config, resources *closers, log *slog.Logger) (agent.BGP, agent.Dataplane[*tables.LearnedRoutes], error) {
+func openBGP(o *options, config *rest.Config, resources *closers, log *slog.Logger) (agent.BGP, agent.LearnedRoutes, error) {
 	if o.standalone {
 		return nil, nil, nil
 	}

@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -14,7 +16,7 @@ import (
 )
 
 const (
-	// powered are a page on each worker, behind an external IP that all nodes advertise.
+	// powered are a page on each worker, behind an external IP that both advertise to host1, each in a session of its own.
 	powered = `
 apiVersion: v1
 kind: Namespace
@@ -45,7 +47,9 @@ apiVersion: projectcalico.org/v3
 kind: BGPConfiguration
 metadata: {name: default}
 spec:
+  serviceClusterIPs: [{cidr: 10.49.0.0/16}]
   serviceExternalIPs: [{cidr: 10.50.0.0/24}]
+  serviceLoadBalancerIPs: [{cidr: 10.51.0.0/24}]
 ---
 apiVersion: projectcalico.org/v3
 kind: BGPPeer
@@ -55,7 +59,7 @@ spec: {node: worker1, peerIP: 10.0.0.20, asNumber: 64513, keepaliveTime: 1s}
 apiVersion: projectcalico.org/v3
 kind: BGPPeer
 metadata: {name: by-cable}
-spec: {node: worker2, peerIP: 10.0.1.1, asNumber: 64513, keepaliveTime: 1s}
+spec: {node: worker2, peerIP: 10.0.1.1, asNumber: 64513, keepaliveTime: 1s, sourceAddress: None}
 `
 	poweredAddress = "10.50.0.77"
 	// holdTime is three times keepaliveTime.
@@ -77,7 +81,7 @@ protocol bgp worker2 { local 10.0.1.1 as 64513; neighbor 10.0.1.2 as 64512; grac
 func power(t *testing.T, c *lab.Cluster) {
 	ctx := t.Context()
 	cables := "manul-" + c.Name + "-"
-	in := func(host string, args ...string) {
+	in := func(t *testing.T, host string, args ...string) {
 		t.Helper()
 		out, err := exec.CommandContext(context.WithoutCancel(ctx), "ip", append([]string{"-n", cables + host}, args...)...).CombinedOutput()
 		if err != nil {
@@ -87,21 +91,13 @@ func power(t *testing.T, c *lab.Cluster) {
 	if _, err := c.Kubectl(ctx, "delete", "bgppeers", "--all"); err != nil {
 		t.Fatal(err)
 	}
-	in("host1", "link", "add", "cable0", "type", "veth", "peer", "name", "cable0", "netns", cables+"worker2")
-	t.Cleanup(func() { in("host1", "link", "delete", "cable0") })
-	in("host1", "address", "add", "10.0.1.1/30", "dev", "cable0")
-	in("worker2", "address", "add", "10.0.1.2/30", "dev", "cable0")
-	in("host1", "link", "set", "cable0", "up")
-	in("worker2", "link", "set", "cable0", "up")
-	write := c.Command(ctx, "host1", "sh", "-c", "mkdir -p /etc/bird && cat > /etc/bird/cluster.conf")
-	write.Stdin = strings.NewReader(poweredRouter)
-	if out, err := write.CombinedOutput(); err != nil {
-		t.Fatalf("writing BIRD's configuration: %v: %s", err, out)
-	}
-	_ = c.Component(ctx, "stop", "host1", "router") // it may not run
-	if err := c.Component(ctx, "start", "host1", "router"); err != nil {
-		t.Fatal(err)
-	}
+	in(t, "host1", "link", "add", "cable0", "type", "veth", "peer", "name", "cable0", "netns", cables+"worker2")
+	t.Cleanup(func() { in(t, "host1", "link", "delete", "cable0") })
+	in(t, "host1", "address", "add", "10.0.1.1/30", "dev", "cable0")
+	in(t, "worker2", "address", "add", "10.0.1.2/30", "dev", "cable0")
+	in(t, "host1", "link", "set", "cable0", "up")
+	in(t, "worker2", "link", "set", "cable0", "up")
+	routed(ctx, t, c, poweredRouter)
 	if _, err := c.On(ctx, "host1", "sysctl", "-q", "-w", "net.ipv4.fib_multipath_hash_policy=1"); err != nil {
 		t.Fatal(err) // by ports, so that connections go over both
 	}
@@ -116,8 +112,24 @@ func power(t *testing.T, c *lab.Cluster) {
 		if _, err := c.Kubectl(ctx, "delete", "namespace", "power", "--timeout=120s"); err != nil {
 			t.Error(err)
 		}
+		// Router and peer are again those of the walk-through.
+		manifests := filepath.Join(c.Project, "docs", "guide", "manifests")
+		router, err := os.ReadFile(filepath.Join(manifests, "host1-bird.conf"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		routed(ctx, t, c, string(router))
+		for _, args := range [][]string{
+			{"apply", "-f", filepath.Join(manifests, "bgp-peer.yaml")},
+			{"wait", "--for=condition=Established", "bgppeer/host1", "--timeout=120s"},
+			{"wait", "--for=condition=Ready", "nodes", "--all", "--timeout=120s"},
+		} {
+			if _, err := c.Kubectl(ctx, args...); err != nil {
+				t.Error(err)
+			}
+		}
 	})
-	ways := func(want ...string) {
+	ways := func(t *testing.T, want ...string) {
 		t.Helper()
 		eventually(t, fmt.Sprintf("host1 reaches the service by %v", want), func(ctx context.Context) error {
 			out, err := c.On(ctx, "host1", "ip", "route", "show", poweredAddress+"/32")
@@ -143,23 +155,37 @@ func power(t *testing.T, c *lab.Cluster) {
 		{"the router's interface goes down", []string{"link", "set", "cable0", "down"}, []string{"link", "set", "cable0", "up"}, "worker2", "10.0.0.11", time.Second},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			ways("10.0.0.11", "10.0.1.2")
+			ways(t, "10.0.0.11", "10.0.1.2")
 			p := &probing{dial: c.Dialer("host1")}
 			p.begin(ctx)
 			p.succeed(t, 50)
 			cut := time.Now()
-			in(tc.host, tc.cut...)
-			ways(tc.left)
+			in(t, tc.host, tc.cut...)
+			ways(t, tc.left)
 			p.succeed(t, 50)
 			outage := p.end(cut)
-			in(tc.host, tc.mend...)
+			in(t, tc.host, tc.mend...)
 			t.Logf("the last connection that failed was begun %s after the cut", outage.Round(time.Millisecond))
 			if outage > tc.within {
 				t.Errorf("connections failed for %s after the cut, want at most %s", outage, tc.within)
 			}
 		})
 	}
-	ways("10.0.0.11", "10.0.1.2")
+	ways(t, "10.0.0.11", "10.0.1.2")
+}
+
+// routed has BIRD run on host1 with a configuration.
+func routed(ctx context.Context, t *testing.T, c *lab.Cluster, configuration string) {
+	t.Helper()
+	write := c.Command(ctx, "host1", "sh", "-c", "mkdir -p /etc/bird && cat > /etc/bird/cluster.conf")
+	write.Stdin = strings.NewReader(configuration)
+	if out, err := write.CombinedOutput(); err != nil {
+		t.Fatalf("writing BIRD's configuration: %v: %s", err, out)
+	}
+	_ = c.Component(ctx, "stop", "host1", "router") // it may not run
+	if err := c.Component(ctx, "start", "host1", "router"); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // probing opens a connection to the service every few milliseconds, each from another port, and does not wait for one before the next.
