@@ -19,7 +19,9 @@ func TestChangeOfWhoRoutesLosesNoPacket(t *testing.T) {
 	pods, pods6 := [2]string{"10.48.1.9", "10.48.2.9"}, [2]string{"fd00:48:1::9", "fd00:48:2::9"}
 	ns := Bridged(t, []string{"192.0.2.1/24", "2001:db8::1/64"}, []string{"192.0.2.2/24", "2001:db8::2/64"})
 	networks := map[string]v1alpha1.NodeNetworkSpec{}
-	blocks := func(i int) []string { return []string{fmt.Sprintf("10.48.%d.0/26", i+1), fmt.Sprintf("fd00:48:%d::/122", i+1)} }
+	blocks := func(i int) []string {
+		return []string{fmt.Sprintf("10.48.%d.0/26", i+1), fmt.Sprintf("fd00:48:%d::/122", i+1)}
+	}
 	for i := range ns {
 		networks[fmt.Sprintf("n%d", i+1)] = v1alpha1.NodeNetworkSpec{
 			Addresses: []string{fmt.Sprintf("192.0.2.%d", i+1), fmt.Sprintf("2001:db8::%d", i+1)}, Subnets: []string{"192.0.2.0/24", "2001:db8::/64"},
