@@ -192,13 +192,17 @@ func (b *bench) inUse(ctx context.Context, t *table, with string) error {
 	if err := b.apply(ctx, "standing", standing); err != nil {
 		return err
 	}
-	if err := b.changes(ctx, t, "policies", with+"policy over labels in use: created -> first connection refused", with+"the same, deleted -> first connection accepted"); err != nil {
+	if err := b.staged(ctx, t, func() error {
+		return b.changes(ctx, t, "policies", with+"policy over labels in use: created -> first connection refused", with+"the same, deleted -> first connection accepted")
+	}); err != nil {
 		return err
 	}
 	if err := b.apply(ctx, "guard", guard); err != nil {
 		return err
 	}
-	if err := b.changes(ctx, t, "labels", with+"peer loses a label -> first connection refused", with+"peer gains a label -> first connection accepted"); err != nil {
+	if err := b.staged(ctx, t, func() error {
+		return b.changes(ctx, t, "labels", with+"peer loses a label -> first connection refused", with+"peer gains a label -> first connection accepted")
+	}); err != nil {
 		return err
 	}
 	_, err := b.Kubectl(ctx, "delete", "-n", "bench", "networkpolicies.projectcalico.org", "guard", "standing")
