@@ -27,6 +27,12 @@ func (t *table) row(name string, took []time.Duration) {
 	fmt.Fprintf(t.out, "| %s | %d | %s | %s |\n", name, len(took), ms(quantile(took, 50)), ms(quantile(took, 99)))
 }
 
+// within prints a distribution of which only the buckets are known.
+func (t *table) within(name string, h buckets) {
+	t.head()
+	fmt.Fprintf(t.out, "| %s | %d | within %s | within %s |\n", name, h.count(), ms(h.quantile(50)), ms(h.quantile(99)))
+}
+
 // value prints a single figure.
 func (t *table) value(name string, value float64, unit string) {
 	t.head()
