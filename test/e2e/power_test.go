@@ -158,11 +158,11 @@ func power(t *testing.T, c *lab.Cluster) {
 			ways(t, "10.0.0.11", "10.0.1.2")
 			p := &probing{dial: c.Dialer("host1")}
 			p.begin(ctx)
-			p.succeed(t, 50)
+			eventually(t, "connections come about", p.more(50))
 			cut := time.Now()
 			in(t, tc.host, tc.cut...)
 			ways(t, tc.left)
-			p.succeed(t, 50)
+			eventually(t, "connections come about", p.more(50))
 			outage := p.end(cut)
 			in(t, tc.host, tc.mend...)
 			t.Logf("the last connection that failed was begun %s after the cut", outage.Round(time.Millisecond))
@@ -238,17 +238,16 @@ func (p *probing) one(ctx context.Context) {
 	}
 }
 
-// succeed waits until so many more connections have come about.
-func (p *probing) succeed(t *testing.T, more int) {
-	t.Helper()
-	count := func() int { p.mu.Lock(); defer p.mu.Unlock(); return p.good }
-	from := count()
-	eventually(t, "connections come about", func(context.Context) error {
-		if now := count(); now < from+more {
-			return fmt.Errorf("%d do, want %d", now-from, more)
+// more tells whether so many more connections have come about than now.
+func (p *probing) more(count int) func(context.Context) error {
+	good := func() int { p.mu.Lock(); defer p.mu.Unlock(); return p.good }
+	from := good()
+	return func(context.Context) error {
+		if now := good(); now < from+count {
+			return fmt.Errorf("%d do, want %d", now-from, count)
 		}
 		return nil
-	})
+	}
 }
 
 // end ends it, and tells how long after a moment the last connection was begun that did not come about.
