@@ -124,13 +124,37 @@ type EndpointStatus struct {
 	// UID of the pod; empty when the runtime asked before the node knew of the pod.
 	// +optional
 	UID types.UID `json:"uid,omitempty"`
-	// Addresses of the pod, IPv4 first, without prefix length.
+	// Addresses of the pod without prefix length: those of its first interface, IPv4 first, and then the others'.
 	// +listType=atomic
 	// +optional
 	Addresses []string `json:"addresses,omitempty"`
 	// External: an IPAM plugin of the network configuration gave the addresses.
 	// +optional
 	External bool `json:"external,omitempty"`
+	// Chained: another plugin of the network configuration made the pod's interface, gave the addresses and sees to routes; here is policy alone.
+	// +optional
+	Chained bool `json:"chained,omitempty"`
+	// Others are the pod's interfaces on this network beside its first, in order of name.
+	// +listType=map
+	// +listMapKey=name
+	// +optional
+	Others []InterfaceStatus `json:"others,omitempty"`
+}
+
+// InterfaceStatus is an interface of a pod beside its first.
+type InterfaceStatus struct {
+	// Name in the pod.
+	Name string `json:"name"`
+	// Addresses, IPv4 first, without prefix length. They are among the pod's too.
+	// +listType=atomic
+	// +optional
+	Addresses []string `json:"addresses,omitempty"`
+	// External: an IPAM plugin of the network configuration gave the addresses.
+	// +optional
+	External bool `json:"external,omitempty"`
+	// Chained: another plugin of the network configuration made the interface, gave the addresses and sees to routes.
+	// +optional
+	Chained bool `json:"chained,omitempty"`
 }
 
 // NetworkStatus is what a node's network configuration (CNI) says of addresses.

@@ -23,7 +23,9 @@ import (
 	"github.com/manul-net/manul/nodeagent/checkpoint"
 	"github.com/manul-net/manul/nodeagent/cniserver"
 	"github.com/manul-net/manul/nodeagent/daemon"
+	"github.com/manul-net/manul/nodeagent/dataplane/bandwidth"
 	"github.com/manul-net/manul/nodeagent/dataplane/nftables"
+	"github.com/manul-net/manul/nodeagent/dataplane/packetlimits"
 	"github.com/manul-net/manul/nodeagent/dataplane/routes"
 	"github.com/manul-net/manul/nodeagent/interfaces"
 )
@@ -118,7 +120,20 @@ func (n *Node) Start(ctx context.Context) error {
 			return err
 		}
 		closers = append(closers, own.Close)
-		o = agent.Options{Policy: policy, Routes: routing, Interfaces: own, Attachments: own, ForgottenAfter: n.ForgottenAfter}
+		limits, err := bandwidth.New(bandwidth.Options{WorkloadPrefix: protocol.InterfacePrefix, Log: n.Log})
+		if err != nil {
+			return err
+		}
+		closers = append(closers, limits.Close)
+		packets, err := packetlimits.New(packetlimits.Options{WorkloadPrefix: protocol.InterfacePrefix})
+		if err != nil {
+			return err
+		}
+		closers = append(closers, packets.Close)
+		o = agent.Options{
+			Policy: policy, Routes: routing, Interfaces: own, Attachments: own, ForgottenAfter: n.ForgottenAfter,
+			Bandwidth: limits, PacketLimits: packets,
+		}
 		return nil
 	})
 	if err == nil {
