@@ -61,7 +61,7 @@ func (c *call) addChained(prev *types100.Result) error {
 		err = takeOver(host, link, given.InterfaceName, c.attachment)
 	}
 	if err != nil {
-		return errors.Join(err, c.release()) //nolint:contextcheck // the time of the ADD may be over
+		return errors.Join(err, c.release())
 	}
 	return nil
 }

@@ -107,6 +107,9 @@ func (a *attachment) configurePod(pod ns.NetNS) error {
 	if err := h.LinkSetUp(link); err != nil {
 		return fmt.Errorf("setting %s up in the pod: %w", a.id.IfName, err)
 	}
+	if err := sweepRules(h, a.id.IfName); err != nil {
+		return err
+	}
 	for _, ipv6 := range a.families() {
 		if err := h.NeighSet(gatewayNeigh(link.Attrs().Index, ipv6, a.hostMAC)); err != nil {
 			return fmt.Errorf("adding neighbour %s in the pod: %w", gateway(ipv6), err)

@@ -129,7 +129,7 @@ func (a attachment) verifyWay(pod *netlink.Handle, link netlink.Link, ipv6 bool)
 	return errors.Join(errs...)
 }
 
-// removeRules removes the rules that lead to the interface's table: they do not go with the interface.
+// removeRules removes the rules that lead to the interface's table in a namespace that may be gone: they do not go with the interface.
 func removeRules(netnsPath, ifName string) error {
 	netns, err := ns.GetNS(netnsPath)
 	if err != nil {
@@ -144,21 +144,31 @@ func removeRules(netnsPath, ifName string) error {
 		return err
 	}
 	defer pod.Close()
-	link, err := find(pod.LinkByName(ifName))
-	if err != nil || link == nil || link.Type() != "veth" {
-		return err
-	}
+	return sweepRules(pod, ifName)
+}
+
+// sweepRules removes the rules that lead to the table of an interface, or of one that is no more: it went without a DEL.
+func sweepRules(pod *netlink.Handle, ifName string) error {
 	for _, f := range []int{unix.AF_INET, unix.AF_INET6} {
 		rules, err := dump(func() ([]netlink.Rule, error) { return pod.RuleList(f) })
 		if err != nil {
 			return fmt.Errorf("listing the pod's rules: %w", err)
 		}
 		for i := range rules {
-			if r := &rules[i]; r.Table == tableOf(link) && r.Priority == rulePriority {
-				r.Family = f
-				if err := pod.RuleDel(r); err != nil && !errors.Is(err, unix.ENOENT) {
-					return fmt.Errorf("removing a rule in the pod: %w", err)
-				}
+			r := &rules[i]
+			if r.Priority != rulePriority || r.Table <= tablesFrom {
+				continue
+			}
+			link, err := find(pod.LinkByIndex(r.Table - tablesFrom))
+			if err != nil {
+				return fmt.Errorf("looking for the interface of table %d in the pod: %w", r.Table, err)
+			}
+			if link != nil && link.Attrs().Name != ifName {
+				continue
+			}
+			r.Family = f
+			if err := pod.RuleDel(r); err != nil && !errors.Is(err, unix.ENOENT) {
+				return fmt.Errorf("removing a rule in the pod: %w", err)
 			}
 		}
 	}

@@ -234,7 +234,9 @@ func (a *Agent) lookAtAddresses() error {
 // manner is how an owner came by its addresses.
 type manner struct{ external, chained bool }
 
-func mannerOf(h attachments.Held) manner { return manner{external: h.External && !h.Chained, chained: h.Chained} }
+func mannerOf(h attachments.Held) manner {
+	return manner{external: h.External && !h.Chained, chained: h.Chained}
+}
 
 // endpointStatus lists the addresses that pods hold, in order of ID. While two pods bear one name, the one that the
 // operator knows counts.

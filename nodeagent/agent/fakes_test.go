@@ -18,8 +18,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/manul-net/manul/api/v1alpha1"
-	"github.com/manul-net/manul/nodeagent/attachments"
 	"github.com/manul-net/manul/cni/protocol"
+	"github.com/manul-net/manul/nodeagent/attachments"
 	"github.com/manul-net/manul/nodeagent/source"
 	"github.com/manul-net/manul/nodeagent/tables"
 )

@@ -2,7 +2,6 @@ package addresses
 
 import (
 	"fmt"
-
 	"os"
 	"path/filepath"
 	"time"

@@ -84,7 +84,9 @@ func (n *Node) boot() error {
 			return err
 		}
 		// Any node has an uplink. Here it also keeps the numbers of both ends of a pair apart.
-		return errors.Join(netlink.LinkSetUp(lo), netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "uplink0"}}))
+		// The node's own setting: IPv6 has no forwarding by interface.
+		forwarding := os.WriteFile("/proc/sys/net/ipv6/conf/all/forwarding", []byte("1"), 0)
+		return errors.Join(forwarding, netlink.LinkSetUp(lo), netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "uplink0"}}))
 	})
 }
 
@@ -212,6 +214,9 @@ func (n *Node) Stop() error {
 func (n *Node) Reboot() error {
 	return errors.Join(n.Stop(), removeNamespace(n.host), n.boot())
 }
+
+// LoseJournal removes the journal of addresses. The agent must not run.
+func (n *Node) LoseJournal() error { return os.Remove(filepath.Join(n.Dir, "addresses.db")) }
 
 // Close ends the agent and removes the node.
 func (n *Node) Close() error { return errors.Join(n.Stop(), removeNamespace(n.host)) }
