@@ -1,6 +1,8 @@
 package v1alpha1
 
 import (
+	"slices"
+
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 )
@@ -141,7 +143,28 @@ type EndpointStatus struct {
 	Others []InterfaceStatus `json:"others,omitempty"`
 }
 
-// InterfaceStatus is an interface of a pod beside its first.
+// Interfaces are the pod's first interface, without a name, and its others, each with its own addresses.
+func (e *EndpointStatus) Interfaces() []InterfaceStatus {
+	first := InterfaceStatus{Addresses: e.Addresses, External: e.External, Chained: e.Chained}
+	if len(e.Others) == 0 {
+		return []InterfaceStatus{first}
+	}
+	theirs := map[string]bool{}
+	for i := range e.Others {
+		for _, addr := range e.Others[i].Addresses {
+			theirs[addr] = true
+		}
+	}
+	first.Addresses = slices.DeleteFunc(slices.Clone(e.Addresses), func(addr string) bool { return theirs[addr] })
+	return append([]InterfaceStatus{first}, e.Others...)
+}
+
+// AnyExternal tells whether IPAM plugins gave any of the addresses.
+func (e *EndpointStatus) AnyExternal() bool {
+	return e.External || slices.ContainsFunc(e.Others, func(i InterfaceStatus) bool { return i.External })
+}
+
+// InterfaceStatus is an interface of a pod.
 type InterfaceStatus struct {
 	// Name in the pod.
 	Name string `json:"name"`
