@@ -33,7 +33,7 @@ func FuzzAnnotations(f *testing.F) {
 		switch {
 		case problem != "" && (limits != nil || !strings.HasPrefix(problem, "annotation ")):
 			t.Errorf("%q: %v, %s", text, limits, problem)
-		case limits != nil && (limits.Ingress.BitsPerSecond < minRate || limits.Ingress.BitsPerSecond > maxRate || limits.Ingress.BurstBits < minBurst || limits.Ingress.BurstBits > maxBurst):
+		case limits != nil && text != "" && (limits.Ingress.BitsPerSecond < minRate || limits.Ingress.BitsPerSecond > maxRate || limits.Ingress.BurstBits < minBurst || limits.Ingress.BurstBits > maxBurst):
 			t.Errorf("%q: %+v", text, limits.Ingress)
 		case limits != nil && text != "" && (limits.Egress.PeakBitsPerSecond <= 1000 || limits.Egress.MinBurstBytes < minMinBurst || limits.Egress.MinBurstBytes > maxMinBurst):
 			t.Errorf("%q: %+v", text, limits.Egress)
