@@ -36,14 +36,22 @@ func TestBandwidthOfPods(t *testing.T) {
 			BitsPerSecond: 1000, BurstBits: 4_294_967_296, PeakBitsPerSecond: 1010, MinBurstBytes: 9000,
 		}}, ""},
 		{"qos.projectcalico.org/ingressPeakrate: 2M", nil, "annotation qos.projectcalico.org/ingressPeakrate: a peak rate needs a rate: set " + ingress + " too"},
-		{"kubernetes.io/ingress-bandwidth: 2M, qos.projectcalico.org/ingressPeakrate: 2M", nil,
-			`annotation qos.projectcalico.org/ingressPeakrate: got "2M", which is not above the rate, "2M": write a greater one, or leave it out`},
-		{"kubernetes.io/ingress-bandwidth: 2M, qos.projectcalico.org/ingressPeakrate: high", nil,
-			`annotation qos.projectcalico.org/ingressPeakrate: got "high": write it like 20M, bits per second, from 1010 to 1.01P`},
-		{"kubernetes.io/ingress-bandwidth: 2M, qos.projectcalico.org/ingressMinburst: 9k", nil,
-			"annotation qos.projectcalico.org/ingressMinburst: a least burst needs a peak rate: set qos.projectcalico.org/ingressPeakrate too"},
-		{"kubernetes.io/ingress-bandwidth: 2M, qos.projectcalico.org/ingressPeakrate: 3M, qos.projectcalico.org/ingressMinburst: '1'", nil,
-			`annotation qos.projectcalico.org/ingressMinburst: got "1": write it like 1500, bytes, from 1k to 100M`},
+		{
+			"kubernetes.io/ingress-bandwidth: 2M, qos.projectcalico.org/ingressPeakrate: 2M", nil,
+			`annotation qos.projectcalico.org/ingressPeakrate: got "2M", which is not above the rate, "2M": write a greater one, or leave it out`,
+		},
+		{
+			"kubernetes.io/ingress-bandwidth: 2M, qos.projectcalico.org/ingressPeakrate: high", nil,
+			`annotation qos.projectcalico.org/ingressPeakrate: got "high": write it like 20M, bits per second, from 1010 to 1.01P`,
+		},
+		{
+			"kubernetes.io/ingress-bandwidth: 2M, qos.projectcalico.org/ingressMinburst: 9k", nil,
+			"annotation qos.projectcalico.org/ingressMinburst: a least burst needs a peak rate: set qos.projectcalico.org/ingressPeakrate too",
+		},
+		{
+			"kubernetes.io/ingress-bandwidth: 2M, qos.projectcalico.org/ingressPeakrate: 3M, qos.projectcalico.org/ingressMinburst: '1'", nil,
+			`annotation qos.projectcalico.org/ingressMinburst: got "1": write it like 1500, bytes, from 1k to 100M`,
+		},
 	} {
 		c := New()
 		give(t, c, parse(t, oneNode+"---\napiVersion: v1\nkind: Pod\nmetadata: {namespace: a, name: p}\n")...)

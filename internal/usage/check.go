@@ -271,17 +271,7 @@ func (k *check) rendered() {
 
 // addresses looks at each address in use.
 func (k *check) addresses() {
-	given := k.givenByPlugins()
-	mine := map[string]map[netip.Addr]bool{}
-	for i := range k.NodeStates {
-		s := &k.NodeStates[i]
-		mine[s.Name] = map[netip.Addr]bool{}
-		for _, b := range s.Spec.Borrowed {
-			if addr, err := netip.ParseAddr(b.Address); err == nil {
-				mine[s.Name][addr.Unmap()] = true
-			}
-		}
-	}
+	given, mine := k.givenByPlugins(), k.borrowed()
 	for i, u := range k.account.Uses {
 		if i > 0 && k.account.Uses[i-1].Address == u.Address {
 			k.find(AddressTwice, u.Address.String(), nil, "%s and %s have it: delete one of them, so that it is made again with another address", k.account.Uses[i-1].Holder, u.Holder)
@@ -295,7 +285,7 @@ func (k *check) addresses() {
 		if u.Kind != HolderPod {
 			continue
 		}
-		if !mine[u.Node][u.Address] && (block == nil && !foreign || block != nil && block.Node != u.Node) {
+		if !mine[onNode{u.Node, u.Address}] && (block == nil && !foreign || block != nil && block.Node != u.Node) {
 			has := "nobody has a block with it"
 			if block != nil {
 				has = "its block " + block.CIDR.String() + " is of " + owner(block)
@@ -311,6 +301,20 @@ func (k *check) addresses() {
 type onNode struct {
 	node    string
 	address netip.Addr
+}
+
+// borrowed are the addresses that nodes borrow.
+func (k *check) borrowed() map[onNode]bool {
+	out := map[onNode]bool{}
+	for i := range k.NodeStates {
+		s := &k.NodeStates[i]
+		for _, b := range s.Spec.Borrowed {
+			if addr, err := netip.ParseAddr(b.Address); err == nil {
+				out[onNode{s.Name, addr.Unmap()}] = true
+			}
+		}
+	}
+	return out
 }
 
 // givenByPlugins are the addresses of pods that other plugins of the network configuration gave. Those need lie in no pool and in no
