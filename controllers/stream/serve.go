@@ -28,6 +28,8 @@ const (
 	// Versions of news that concerns no pod of the node go along with other news, or alone after a time that grows with the number of
 	// nodes: share for each of them, within the bounds.
 	share, soonest, latest = 60 * time.Millisecond, 10 * time.Second, 10 * time.Minute
+	// A node's word that no policy waits for is asked for at once, and then not again for a time that grows with the number of nodes.
+	restShare, restLongest = 2 * time.Millisecond, 10 * time.Second
 )
 
 // Server speaks to the agents.
@@ -42,6 +44,8 @@ type Server struct {
 	Elected <-chan struct{}
 	Metrics *Metrics
 	Log     logr.Logger
+
+	load load
 }
 
 // follow serves one agent until either side ends the call.
@@ -94,12 +98,14 @@ func (s *Server) follow(stream grpc.ServerStream) error {
 	listened := make(chan error, 1)
 	go func() { listened <- s.listen(ctx, node, sub, received) }()
 	t := &talk{Server: s, stream: stream, sub: sub, attachment: attachment, first: true}
-	due := time.NewTimer(s.quiet())
-	defer due.Stop()
+	t.begin()
+	defer t.end()
 	elected := s.Elected
-	for {
-		if err := t.send(); err != nil {
-			return err
+	for wake := sub.Wake(); ; {
+		if wake != nil { // else news is gathered
+			if err := t.send(); err != nil {
+				return err
+			}
 		}
 		select {
 		case <-ctx.Done():
@@ -111,13 +117,21 @@ func (s *Server) follow(stream grpc.ServerStream) error {
 				return status.FromContextError(ctx.Err()).Err()
 			}
 			return s.refuse(log, codes.Internal, reasonMalformed, err.Error())
-		case <-sub.Wake():
-		case <-due.C:
+		case <-wake:
+			if t.gathers() {
+				wake = nil
+				continue
+			}
+		case <-sub.Hurry():
+		case <-t.gathered.C:
+		case <-t.rested.C:
+		case <-t.due.C:
 			t.versions = true
-			due.Reset(s.quiet())
+			t.due.Reset(s.quiet())
 		case <-elected:
 			elected = nil // once is enough
 		}
+		wake = sub.Wake()
 	}
 }
 

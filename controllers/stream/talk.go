@@ -24,6 +24,47 @@ type talk struct {
 	writes     bool
 	// versions are due even if there is no other news.
 	versions bool
+
+	// due is when versions are; rested when the node may be asked again for the word that can wait; gathered when news that is gathered
+	// goes out.
+	due, rested, gathered *time.Timer
+	restsUntil            time.Time
+	// sent is when the node was last told something, notBefore when the next is to go out at the soonest.
+	sent, notBefore time.Time
+}
+
+func (t *talk) begin() {
+	t.due, t.rested, t.gathered = time.NewTimer(t.quiet()), time.NewTimer(0), time.NewTimer(0)
+	t.rested.Stop()
+	t.gathered.Stop()
+}
+
+func (t *talk) end() {
+	t.due.Stop()
+	t.rested.Stop()
+	t.gathered.Stop()
+}
+
+// gathers tells whether there is news that has to wait for more: the operator is busy, and the node has just been told something.
+func (t *talk) gathers() bool {
+	now := time.Now()
+	spacing := t.load.spacing(now)
+	if spacing == 0 {
+		return false
+	}
+	// Not all nodes at once.
+	t.notBefore = t.sent.Add(spacing/2 + rand.N(spacing)) //nolint:gosec // jitter
+	wait := t.notBefore.Sub(now)
+	if wait <= 0 {
+		return false
+	}
+	t.gathered.Reset(wait)
+	return true
+}
+
+// rest is how long a node is not asked for its word again when that can wait.
+func (s *Server) rest() time.Duration {
+	return min(time.Duration(s.Board.Nodes())*restShare, restLongest)
 }
 
 // quiet is how long versions may wait for other news.
@@ -34,9 +75,15 @@ func (s *Server) quiet() time.Duration {
 
 // send says all that there is to say.
 func (t *talk) send() error {
-	batch, current := t.sub.Take(t.attachment, t.versions || t.first)
+	now := time.Now()
+	batch, current := t.sub.Take(t.attachment, board.Also{Versions: t.versions || t.first, Leisurely: !now.Before(t.restsUntil)})
 	if !current {
 		return status.Error(codes.Aborted, "the node has come on another stream")
+	}
+	if batch.Rests {
+		rest := t.rest()
+		t.restsUntil = now.Add(rest)
+		t.rested.Reset(rest)
 	}
 	if t.versions {
 		// So that no acknowledgement is missing for long, whatever it was that nobody thought to ask for.
@@ -76,8 +123,14 @@ func (t *talk) send() error {
 	if err := t.parts(head, &batch); err != nil {
 		return err
 	}
+	t.sent = time.Now()
 	if !batch.Since.IsZero() && len(batch.Items)+len(batch.Gone) > 0 && !batch.Reset {
-		t.Metrics.push.Observe(time.Since(batch.Since).Seconds())
+		t.Metrics.push.Observe(t.sent.Sub(batch.Since).Seconds())
+		ready := batch.Since
+		if t.notBefore.After(ready) {
+			ready = t.notBefore
+		}
+		t.load.note(max(0, t.sent.Sub(ready)), t.sent)
 	}
 	return nil
 }

@@ -117,7 +117,7 @@ func text(key ItemKey) string { return fmt.Sprintf("%s %s %s", key.Kind, key.Nam
 // take takes the next batch and gives the items in it.
 func (f *follower) take() []string {
 	f.t.Helper()
-	b, current := f.sub.Take(f.attachment, true)
+	b, current := f.sub.Take(f.attachment, Also{Versions: true, Leisurely: true})
 	if !current {
 		f.t.Fatal("the subscription has passed to another")
 	}
@@ -288,7 +288,7 @@ func TestTheNewerStreamOfANodeCounts(t *testing.T) {
 	c := newCluster(t)
 	first := c.follow("n1")
 	c.follow("n1")
-	if _, current := first.sub.Take(first.attachment, true); current {
+	if _, current := first.sub.Take(first.attachment, Also{Versions: true}); current {
 		t.Error("two streams of one node get news")
 	}
 	first.sub.Leave(first.attachment, func() { t.Error("the newer stream was forgotten") })
