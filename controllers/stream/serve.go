@@ -98,41 +98,7 @@ func (s *Server) follow(stream grpc.ServerStream) error {
 	listened := make(chan error, 1)
 	go func() { listened <- s.listen(ctx, node, sub, received) }()
 	t := &talk{Server: s, stream: stream, sub: sub, attachment: attachment, first: true}
-	t.begin()
-	defer t.end()
-	elected := s.Elected
-	for wake := sub.Wake(); ; {
-		if wake != nil { // else news is gathered
-			if err := t.send(); err != nil {
-				return err
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return status.FromContextError(ctx.Err()).Err()
-		case err := <-ended:
-			return s.over(log, err)
-		case err := <-listened:
-			if err == nil { // the agent went away
-				return status.FromContextError(ctx.Err()).Err()
-			}
-			return s.refuse(log, codes.Internal, reasonMalformed, err.Error())
-		case <-wake:
-			if t.gathers() {
-				wake = nil
-				continue
-			}
-		case <-sub.Hurry():
-		case <-t.gathered.C:
-		case <-t.rested.C:
-		case <-t.due.C:
-			t.versions = true
-			t.due.Reset(s.quiet())
-		case <-elected:
-			elected = nil // once is enough
-		}
-		wake = sub.Wake()
-	}
+	return t.talk(ctx, log, ended, listened)
 }
 
 // receive hands on what the agent says until the stream ends.

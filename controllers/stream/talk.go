@@ -1,10 +1,12 @@
 package stream
 
 import (
+	"context"
 	"math/rand/v2"
 	"slices"
 	"time"
 
+	"github.com/go-logr/logr"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -43,6 +45,45 @@ func (t *talk) end() {
 	t.due.Stop()
 	t.rested.Stop()
 	t.gathered.Stop()
+}
+
+// talk tells the node what there is to tell until ctx or the stream ends.
+func (t *talk) talk(ctx context.Context, log logr.Logger, ended, listened <-chan error) error {
+	t.begin()
+	defer t.end()
+	elected := t.Elected
+	for wake := t.sub.Wake(); ; {
+		if wake != nil { // else news is gathered
+			if err := t.send(); err != nil {
+				return err
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return status.FromContextError(ctx.Err()).Err()
+		case err := <-ended:
+			return t.over(log, err)
+		case err := <-listened:
+			if err == nil { // the agent went away
+				return status.FromContextError(ctx.Err()).Err()
+			}
+			return t.refuse(log, codes.Internal, reasonMalformed, err.Error())
+		case <-wake:
+			if t.gathers() {
+				wake = nil
+				continue
+			}
+		case <-t.sub.Hurry():
+		case <-t.gathered.C:
+		case <-t.rested.C:
+		case <-t.due.C:
+			t.versions = true
+			t.due.Reset(t.quiet())
+		case <-elected:
+			elected = nil // once is enough
+		}
+		wake = t.sub.Wake()
+	}
 }
 
 // gathers tells whether there is news that has to wait for more: the operator is busy, and the node has just been told something.
@@ -123,6 +164,12 @@ func (t *talk) send() error {
 	if err := t.parts(head, &batch); err != nil {
 		return err
 	}
+	t.measure(&batch)
+	return nil
+}
+
+// measure notes how long a change took until it was sent, and how late that was.
+func (t *talk) measure(batch *board.Batch) {
 	t.sent = time.Now()
 	if !batch.Since.IsZero() && len(batch.Items)+len(batch.Gone) > 0 && !batch.Reset {
 		t.Metrics.push.Observe(t.sent.Sub(batch.Since).Seconds())
@@ -132,7 +179,6 @@ func (t *talk) send() error {
 		}
 		t.load.note(max(0, t.sent.Sub(ready)), t.sent)
 	}
-	return nil
 }
 
 // parts sends a batch in messages of bounded size. What is said beside items is in the last one.

@@ -280,23 +280,7 @@ func (s *Subscription) Take(attachment uint64, also Also) (batch Batch, current 
 	case <-s.hurry:
 	default:
 	}
-	if also.Leisurely {
-		s.resting, batch.Rests = len(s.later) > 0, len(s.later) > 0
-	}
-	if also.Leisurely || len(s.asked) > 0 { // it will speak anyway
-		for kind, version := range s.later {
-			s.asked[kind] = max(s.asked[kind], version)
-		}
-		clear(s.later)
-	}
-	for kind, version := range s.asked {
-		if b.written.upTo(kind) < version {
-			b.waiting[s] = struct{}{}
-			continue
-		}
-		batch.Asked = append(batch.Asked, kind)
-		delete(s.asked, kind)
-	}
+	s.ask(&batch, also.Leisurely)
 	if s.newMeta {
 		batch.State, s.newMeta = s.state, false
 	}
@@ -312,4 +296,26 @@ func (s *Subscription) Take(attachment uint64, also Also) (batch Batch, current 
 		}
 	}
 	return batch, true
+}
+
+// ask has a batch ask for the words that count by now. The lock is held.
+func (s *Subscription) ask(batch *Batch, leisurely bool) {
+	b := s.board
+	if leisurely {
+		s.resting, batch.Rests = len(s.later) > 0, len(s.later) > 0
+	}
+	if leisurely || len(s.asked) > 0 { // it will speak anyway
+		for kind, version := range s.later {
+			s.asked[kind] = max(s.asked[kind], version)
+		}
+		clear(s.later)
+	}
+	for kind, version := range s.asked {
+		if b.written.upTo(kind) < version {
+			b.waiting[s] = struct{}{}
+			continue
+		}
+		batch.Asked = append(batch.Asked, kind)
+		delete(s.asked, kind)
+	}
 }

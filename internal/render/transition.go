@@ -130,7 +130,9 @@ func (t *transition) listed(i *identity, s *shard) {
 
 // checkFormer has the endpoints that bear an identity, or may, looked at again: it joined or left a set, or is now listed wherever it
 // belongs.
-func (c *Cluster) checkFormer(i *identity) { maps.Copy(c.transition.changed, c.transition.bearing[i.id]) }
+func (c *Cluster) checkFormer(i *identity) {
+	maps.Copy(c.transition.changed, c.transition.bearing[i.id])
+}
 
 // retire notes that an identity may have lost its last endpoint.
 func (c *Cluster) retire(i *identity) {
