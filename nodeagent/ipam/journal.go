@@ -39,6 +39,8 @@ type entry struct {
 	Addresses   []netip.Addr `json:"addresses"`
 	Attachments []string     `json:"attachments,omitempty"`
 	External    bool         `json:"external,omitempty"`
+	Interface   string       `json:"interface,omitempty"`
+	Chained     bool         `json:"chained,omitempty"`
 }
 
 func bucketMeta() []byte   { return []byte("meta") }
@@ -47,37 +49,6 @@ func bucketFreed() []byte  { return []byte("freed") }
 func bucketLeases() []byte { return []byte("leases") }
 func keyFresh() []byte     { return []byte("fresh") }
 func keyVersion() []byte   { return []byte("version") }
-
-func openJournal(path string) (*journal, error) {
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockWait, FreelistType: bbolt.FreelistMapType})
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	err = db.Update(func(tx *bbolt.Tx) error {
-		for _, name := range [][]byte{bucketMeta(), bucketOwners(), bucketFreed(), bucketLeases()} {
-			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
-				return fmt.Errorf("making bucket %s: %w", name, err)
-			}
-		}
-		meta := tx.Bucket(bucketMeta())
-		switch version := meta.Get(keyVersion()); string(version) {
-		case journalVersion:
-			return nil
-		case "":
-			if err := meta.Put(keyFresh(), []byte{1}); err != nil {
-				return fmt.Errorf("marking it as new: %w", err)
-			}
-			return meta.Put(keyVersion(), []byte(journalVersion))
-		default:
-			return fmt.Errorf("it has version %q, this program writes version %s", version, journalVersion)
-		}
-	})
-	if err != nil {
-		_ = db.Close()
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return &journal{db: db}, nil
-}
 
 func (j *journal) close() error { return j.db.Close() }
 
@@ -97,7 +68,10 @@ func (j *journal) read() (change, error) {
 				}
 				used[addr] = string(key)
 			}
-			c.owners[ownerKey(key)] = &record{Owner: Owner{Endpoint: e.Endpoint, UID: e.UID}, Addresses: e.Addresses, Attachments: e.Attachments, External: e.External}
+			c.owners[ownerKey(key)] = &record{
+				Owner: Owner{Endpoint: e.Endpoint, UID: e.UID, Interface: e.Interface}, Addresses: e.Addresses, Attachments: e.Attachments,
+				External: e.External, Chained: e.Chained,
+			}
 			return nil
 		})
 		if err != nil {
@@ -165,7 +139,10 @@ func putOwner(bucket *bbolt.Bucket, key ownerKey, r *record) error {
 	if r == nil {
 		return bucket.Delete([]byte(key))
 	}
-	value, err := json.Marshal(entry{Endpoint: r.Owner.Endpoint, UID: r.Owner.UID, Addresses: r.Addresses, Attachments: slices.Clone(r.Attachments), External: r.External})
+	value, err := json.Marshal(entry{
+		Endpoint: r.Owner.Endpoint, UID: r.Owner.UID, Interface: r.Owner.Interface, Addresses: r.Addresses,
+		Attachments: slices.Clone(r.Attachments), External: r.External, Chained: r.Chained,
+	})
 	if err != nil {
 		return err
 	}
