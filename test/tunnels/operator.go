@@ -5,6 +5,7 @@ package tunnels
 import (
 	"context"
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -203,8 +204,8 @@ func (c *carrier) Report(r source.Report) {
 	o.flush()
 }
 
-// patience bounds the wait for a state that must come about.
-const patience = 20 * time.Second
+// patience bounds the wait for a state that must come about. An emulated processor is many times slower.
+var patience = map[bool]time.Duration{false: 20 * time.Second, true: time.Minute}[os.Getenv("MANUL_MACHINE") != ""]
 
 // eventually waits for a state: problem says what is missing; "" when nothing is.
 func eventually(t testing.TB, problem func() string) {
@@ -221,4 +222,18 @@ func eventually(t testing.TB, problem func() string) {
 		wait := time.NewTimer(5 * time.Millisecond)
 		<-wait.C
 	}
+}
+
+// behind says what a node has not put into effect yet; "": nothing.
+func (o *operator) behind(node string) string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	state, ok := o.objects[render.Key{Kind: render.KindNodeState, Name: node}].(*v1alpha1.NodeState)
+	if !ok {
+		return "no NodeState of " + node
+	}
+	if state.Status.ObservedGeneration != state.Generation {
+		return fmt.Sprintf("node %s is at generation %d, want %d; failures: %v", node, state.Status.ObservedGeneration, state.Generation, state.Status.Failures)
+	}
+	return ""
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/manul-net/manul/cni/protocol"
 	"github.com/manul-net/manul/nodeagent/agent"
 	"github.com/manul-net/manul/nodeagent/checkpoint"
+	"github.com/manul-net/manul/nodeagent/conntrack"
 	"github.com/manul-net/manul/nodeagent/daemon"
 	"github.com/manul-net/manul/nodeagent/dataplane/nftables"
 	"github.com/manul-net/manul/nodeagent/dataplane/routes"
@@ -177,8 +178,12 @@ func (n *Node) Start() {
 		if err != nil {
 			return err
 		}
-		o.Policy, o.Routes, o.Tunnels, o.Interfaces, o.Subnet = policy, routing, ends, own, own.Subnet
-		closers = append(closers, policy.Close, routing.Close, ends.Close, own.Close)
+		tracked, err := conntrack.Open()
+		if err != nil {
+			return err
+		}
+		o.Policy, o.Routes, o.Tunnels, o.Interfaces, o.Subnet, o.Connections = policy, routing, ends, own, own.Subnet, tracked
+		closers = append(closers, policy.Close, routing.Close, ends.Close, own.Close, tracked.Close)
 		return nil
 	})
 	file, err := checkpoint.Open(filepath.Join(n.dir, "checkpoint.db"))
