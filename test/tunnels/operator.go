@@ -205,7 +205,7 @@ func (c *carrier) Report(r source.Report) {
 }
 
 // patience bounds the wait for a state that must come about. An emulated processor is many times slower.
-var patience = map[bool]time.Duration{false: 20 * time.Second, true: time.Minute}[os.Getenv("MANUL_MACHINE") != ""]
+var patience = map[bool]time.Duration{false: 20 * time.Second, true: 3 * time.Minute}[os.Getenv("MANUL_MACHINE") != ""]
 
 // eventually waits for a state: problem says what is missing; "" when nothing is.
 func eventually(t testing.TB, problem func() string) {

@@ -158,7 +158,7 @@ func (n *Node) Start() {
 	}
 	o := agent.Options{
 		Node: n.Name, Version: "test", Dataplane: func() string { return "nftables" }, Source: &carrier{operator: n.world.operator, node: n.Name}, Log: log,
-		MTU: n.mtu,
+		MTU: n.mtu, AddWait: patience / 2,
 	}
 	var closers []func() error
 	n.Must("opening drivers", func() error {

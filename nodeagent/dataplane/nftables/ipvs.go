@@ -1,10 +1,6 @@
 package nftables
 
-import (
-	"github.com/google/nftables/binaryutil"
-	"github.com/google/nftables/expr"
-	"golang.org/x/sys/unix"
-)
+import "github.com/google/nftables/expr"
 
 // IPVS, which kube-proxy uses in mode ipvs, takes packets to services out of the end of the input hook, puts the chosen endpoint's address
 // into them, and sends them on by the output and the postrouting hook. They never pass the forward hook. So a bit of the mark goes with
@@ -43,6 +39,15 @@ func (r *rules) throughPasses(clearEarly bool) {
 	b.accept()
 }
 
+// ipvsOutput clears the bit that a program of the node has set for purposes of its own. What IPVS sends on belongs to no socket.
+func (l *layout) ipvsOutput() []*ruleBuilder {
+	r := &rules{l: l}
+	b := r.add()
+	b.meta(expr.MetaKeySKUID)
+	b.setMark(throughMark, false)
+	return r.list
+}
+
 // ipvsEgress is forwardEgress for what IPVS has sent on.
 func (l *layout) ipvsEgress() []*ruleBuilder {
 	r := &rules{l: l}
@@ -50,21 +55,10 @@ func (l *layout) ipvsEgress() []*ruleBuilder {
 	b := r.add()
 	b.hasMark(throughMark, true)
 	b.accept()
-	// No interface: a program of the node uses this bit for itself. Or else the kernel is older, and nobody knows whose packet it is.
+	// Kernels before 5.7 don't tell by which interface it came, and policy can't be asked.
 	b = r.add()
 	b.iface(expr.MetaKeyIIFNAME, "")
-	b.add(
-		&expr.Fib{Register: register, ResultADDRTYPE: true, FlagSADDR: true},
-		&expr.Cmp{Op: expr.CmpOpNeq, Register: register, Data: binaryutil.NativeEndian.PutUint32(unix.RTN_LOCAL)},
-	)
 	b.drop()
-	b = r.add()
-	b.iface(expr.MetaKeyIIFNAME, "")
-	b.setMark(throughMark, false)
-	if l.hosts.any {
-		b.setMark(earlyMark, true) // for hostPostrouting
-	}
-	b.accept()
 	return append(r.list, l.forwardEgress()...)
 }
 

@@ -117,6 +117,7 @@ func baseChains() []baseChain {
 		{"ipvs-arrive", at(in, priorityArrive, "filter"), (*layout).ipvsArrive, ipvs},
 		{"ipvs-input-egress", at(in, priorityBehind, "filter"), (*layout).ipvsInput, ipvs},
 		{"ipvs-input-host", at(in, priorityBehind+1, "filter"), (*layout).inputHost, ipvs},
+		{"ipvs-output", at(out, priorityRaw-1, "filter"), (*layout).ipvsOutput, ipvs},
 		{"host-output-raw", at(out, priorityRaw, "filter"), (*layout).hostOutputRaw, untracked},
 		{"host-output-notrack", at(out, priorityRaw+1, "filter"), (*layout).hostNotrack, untracked},
 		{"tunnels-output", at(out, priorityRaw+2, "filter"), (*layout).tunnelsLeave, vxlan},
