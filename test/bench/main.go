@@ -4,6 +4,9 @@
 //	bench load -n N          N policies, at most a hundred of which select the server
 //	bench labels -n N        a peer gains a label that a policy allows, and loses it
 //	bench pods -n N          pods are made, one after the other, until each is Running, and removed
+//	bench batch -n N         N pods are made at once, until all are Running, and removed
+//	bench arrivals           tells when a pod's address comes into this host's routes or sets, until it is ended
+//	bench members -n N       N addresses in the sets that a policy of the server names, and 30 pods on its node
 //	bench cni -n N           the CNI plugin's ADD and DEL, for pods of a node without kubelet
 //
 // Each line that it prints is a JSON object with a name and times in nanoseconds since 1970, or lengths in nanoseconds.
@@ -64,7 +67,7 @@ func main() {
 
 func run(ctx context.Context, args []string) error {
 	if len(args) == 0 {
-		return errors.New("usage: bench policies|load|labels|pods|cni [-n N] [-node NODE] [-kubeconfig FILE]")
+		return errors.New("usage: bench policies|load|labels|pods|batch|arrivals|members|cni [-n N] [-node NODE] [-kubeconfig FILE]")
 	}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	n := flags.Int("n", 20, "how many times")
@@ -96,6 +99,12 @@ func run(ctx context.Context, args []string) error {
 		return b.labels(ctx)
 	case "pods":
 		return b.pods(ctx)
+	case "batch":
+		return b.batch(ctx)
+	case "arrivals":
+		return b.arrivals(ctx)
+	case "members":
+		return b.members(ctx)
 	case "cni":
 		return b.cni(ctx)
 	default:

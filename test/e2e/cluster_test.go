@@ -13,10 +13,12 @@ import (
 	"github.com/manul-net/manul/test/e2e/walkthrough"
 )
 
-// TestCluster brings up one cluster, which all tests share in order: the walk-through installs Manul on it.
+// TestCluster brings up one cluster, which all its tests share in order: the walk-through installs Manul on it. The other cluster of
+// this package is there at the same time.
 //
 // MANUL_CLUSTER=demo go test -run TestCluster runs the others on a cluster of that name, which has Manul already.
 func TestCluster(t *testing.T) {
+	t.Parallel()
 	if name := os.Getenv("MANUL_CLUSTER"); name != "" {
 		project, err := filepath.Abs("../..")
 		if err != nil {
@@ -80,6 +82,7 @@ func clear(t *testing.T, c *lab.Cluster) {
 // TestBesideIPTables does the same beside a kube-proxy in iptables mode, where the agents use iptables; and they change to
 // nftables and back while pods exchange traffic.
 func TestBesideIPTables(t *testing.T) {
+	t.Parallel()
 	c := up(t, "e2eiptables", "iptables")
 	if !t.Run("Walkthrough", func(t *testing.T) { walk(t, c, "iptables") }) {
 		return

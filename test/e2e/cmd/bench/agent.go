@@ -72,17 +72,7 @@ func (b *bench) loads(ctx context.Context, t *table) error {
 			return err
 		}
 		t.value(with+"agent's CPU time to take them in", (after - before).Seconds(), "s")
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(rest):
-		}
-		resting, err := b.cpu(ctx)
-		if err != nil {
-			return err
-		}
-		t.value(with+"agent's CPU at rest", 100*(resting-after).Seconds()/rest.Seconds(), "% of a core")
-		if err := b.memoryWith(ctx, t, with); err != nil {
+		if err := b.atRest(ctx, t, with); err != nil {
 			return err
 		}
 		if err := b.inUse(ctx, t, with); err != nil {
@@ -95,6 +85,54 @@ func (b *bench) loads(ctx context.Context, t *table) error {
 		}
 	}
 	return nil
+}
+
+// members measures with 50,000 addresses in sets that a policy of the server names, 30 pods beside the server, and the policies that
+// were loaded before.
+func (b *bench) members(ctx context.Context, t *table) error {
+	const n = 50_000
+	with := fmt.Sprintf("%d members of sets and 30 pods besides: ", n)
+	before, err := b.cpu(ctx)
+	if err != nil {
+		return err
+	}
+	if _, err := b.inside(ctx, "master1", "members", "-n", fmt.Sprint(n)); err != nil {
+		return err
+	}
+	if _, err := b.Kubectl(ctx, "wait", "-n", "bench", "--for=condition=Enforced", "networkpolicies.projectcalico.org/members", "--timeout=120s"); err != nil {
+		return err
+	}
+	after, err := b.cpu(ctx)
+	if err != nil {
+		return err
+	}
+	t.value(with+"agent's CPU time to take them in", (after - before).Seconds(), "s")
+	if err := b.atRest(ctx, t, with); err != nil {
+		return err
+	}
+	if b.has("restart") {
+		return b.restart(ctx, t, with)
+	}
+	return nil
+}
+
+// atRest prints what the agent works and holds while nothing changes.
+func (b *bench) atRest(ctx context.Context, t *table, with string) error {
+	before, err := b.cpu(ctx)
+	if err != nil {
+		return err
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(rest):
+	}
+	after, err := b.cpu(ctx)
+	if err != nil {
+		return err
+	}
+	t.value(with+"agent's CPU at rest", 100*(after-before).Seconds()/rest.Seconds(), "% of a core")
+	return b.memoryWith(ctx, t, with)
 }
 
 // settled waits until n policies are in force.

@@ -22,7 +22,7 @@ import (
 func main() {
 	project := flag.String("project", ".", "the project's folder")
 	n := flag.Int("n", 100, "how many changes, pods and calls are measured")
-	parts := flag.String("parts", "changes,memory,restart,load,pods,cni,reference", "what is measured")
+	parts := flag.String("parts", "changes,memory,restart,pods,load,members,cni,reference", "what is measured")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, *project, *n, strings.Split(*parts, ","))
@@ -154,7 +154,15 @@ func manul(ctx context.Context, b *bench, t *table) error {
 	for _, part := range []struct {
 		name string
 		run  func(context.Context, *table) error
-	}{{"changes", b.policies}, {"memory", b.memory}, {"restart", func(ctx context.Context, t *table) error { return b.restart(ctx, t, "") }}, {"load", b.loads}, {"pods", b.podsAndWrites}, {"cni", b.cni}} {
+	}{
+		{"changes", b.policies},
+		{"memory", b.memory},
+		{"restart", func(ctx context.Context, t *table) error { return b.restart(ctx, t, "") }},
+		{"pods", b.podsAndWrites},
+		{"load", b.loads},
+		{"members", b.members},
+		{"cni", b.cni},
+	} {
 		if !b.has(part.name) {
 			continue
 		}
@@ -184,13 +192,17 @@ func (b *bench) inUse(ctx context.Context, t *table, with string) error {
 	if err := b.apply(ctx, "standing", standing); err != nil {
 		return err
 	}
-	if err := b.changes(ctx, t, "policies", with+"policy over labels in use: created -> first connection refused", with+"the same, deleted -> first connection accepted"); err != nil {
+	if err := b.staged(ctx, t, func() error {
+		return b.changes(ctx, t, "policies", with+"policy over labels in use: created -> first connection refused", with+"the same, deleted -> first connection accepted")
+	}); err != nil {
 		return err
 	}
 	if err := b.apply(ctx, "guard", guard); err != nil {
 		return err
 	}
-	if err := b.changes(ctx, t, "labels", with+"peer loses a label -> first connection refused", with+"peer gains a label -> first connection accepted"); err != nil {
+	if err := b.staged(ctx, t, func() error {
+		return b.changes(ctx, t, "labels", with+"peer loses a label -> first connection refused", with+"peer gains a label -> first connection accepted")
+	}); err != nil {
 		return err
 	}
 	_, err := b.Kubectl(ctx, "delete", "-n", "bench", "networkpolicies.projectcalico.org", "guard", "standing")
@@ -206,27 +218,6 @@ func (b *bench) apply(ctx context.Context, name, manifest string) error {
 	return err
 }
 
-// podsAndWrites measures the start of pods, and what each costs the API server.
-func (b *bench) podsAndWrites(ctx context.Context, t *table) error {
-	before, err := b.writes(ctx)
-	if err != nil {
-		return err
-	}
-	if err := b.pods(ctx, t, "Manul"); err != nil {
-		return err
-	}
-	after, err := b.writes(ctx)
-	if err != nil {
-		return err
-	}
-	t.value("writes of manul.dev objects per pod made and removed", float64(after-before)/float64(b.n), "")
-	return nil
-}
-
-func reference(ctx context.Context, b *bench, t *table) error {
-	return b.pods(ctx, t, "ptp, host-local")
-}
-
 // inside runs test/bench on the control plane's host.
 func (b *bench) inside(ctx context.Context, host string, args ...string) (string, error) {
 	kubeconfig, err := b.Kubeconfig(ctx)
@@ -234,19 +225,6 @@ func (b *bench) inside(ctx context.Context, host string, args ...string) (string
 		return "", err
 	}
 	return b.On(ctx, host, append([]string{b.program, args[0], "-kubeconfig", kubeconfig, "-n", fmt.Sprint(b.n)}, args[1:]...)...) // the last -n counts
-}
-
-func (b *bench) pods(ctx context.Context, t *table, network string) error {
-	out, err := b.inside(ctx, "master1", "pods")
-	if err != nil {
-		return err
-	}
-	took, err := lengths(out)
-	if err != nil {
-		return err
-	}
-	t.row("pod created -> Running ("+network+")", took["running"])
-	return nil
 }
 
 func (b *bench) cni(ctx context.Context, t *table) error {

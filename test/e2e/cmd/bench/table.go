@@ -27,6 +27,12 @@ func (t *table) row(name string, took []time.Duration) {
 	fmt.Fprintf(t.out, "| %s | %d | %s | %s |\n", name, len(took), ms(quantile(took, 50)), ms(quantile(took, 99)))
 }
 
+// mean prints an average.
+func (t *table) mean(name string, n int, mean time.Duration) {
+	t.head()
+	fmt.Fprintf(t.out, "| %s | %d | mean %s | |\n", name, n, ms(mean))
+}
+
 // value prints a single figure.
 func (t *table) value(name string, value float64, unit string) {
 	t.head()
