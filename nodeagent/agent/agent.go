@@ -159,6 +159,7 @@ type Agent struct {
 	addressErrors map[string]error       // endpoint -> why it got none
 	network       network
 	tunnelEnds    tunnelEnds
+	switching     switching
 	waiters       map[*waiter]struct{}
 
 	started     bool                // the kernel may be written
@@ -289,6 +290,10 @@ func (a *Agent) loop(ctx context.Context, followed <-chan error) error { //nolin
 			a.timers.bgp.fired()
 			a.timers.bgp.take()
 			a.takeLearned(ctx)
+		case <-a.timers.switching.C():
+			a.timers.switching.fired()
+			a.timers.switching.take()
+			a.putNodeState()
 		case <-a.timers.inquiry.C():
 			a.timers.inquiry.fired()
 		case <-a.interfaceGone():

@@ -13,6 +13,7 @@ type timers struct {
 	bgp                                       *alarm // sessions are to be asked how they stand
 	inquiry                                   *alarm // the next report is due
 	attachments                               *alarm // journal and kernel are to be compared
+	switching                                 *alarm // what was put off of a change of encapsulation is due
 }
 
 func newTimers(o Options) timers {
@@ -27,11 +28,12 @@ func newTimers(o Options) timers {
 		bgp:         newAlarm(),
 		inquiry:     newAlarm(),
 		attachments: newAlarm(),
+		switching:   newAlarm(),
 	}
 }
 
 func (t *timers) stop() {
-	for _, timer := range []*time.Timer{t.grace, t.resync, t.apply.timer, t.addresses.timer, t.checkpoint.timer, t.acknowledge.timer, t.quiet.timer, t.bgp.timer, t.inquiry.timer, t.attachments.timer} {
+	for _, timer := range []*time.Timer{t.grace, t.resync, t.apply.timer, t.addresses.timer, t.checkpoint.timer, t.acknowledge.timer, t.quiet.timer, t.bgp.timer, t.inquiry.timer, t.attachments.timer, t.switching.timer} {
 		timer.Stop()
 	}
 }
