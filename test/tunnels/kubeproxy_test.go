@@ -28,9 +28,11 @@ type kubeAPI struct {
 	news    chan struct{}
 }
 
-// kinds of lists by resource. There are no ServiceCIDRs.
-var kinds = map[string]string{
-	"nodes": "NodeList", "services": "ServiceList", "endpointslices": "discovery.k8s.io/v1 EndpointSliceList", "servicecidrs": "networking.k8s.io/v1 ServiceCIDRList",
+// listOf is the kind of list of a resource, with its group if it has one. There are no ServiceCIDRs.
+func listOf(resource string) string {
+	return map[string]string{
+		"nodes": "NodeList", "services": "ServiceList", "endpointslices": "discovery.k8s.io/v1 EndpointSliceList", "servicecidrs": "networking.k8s.io/v1 ServiceCIDRList",
+	}[resource]
 }
 
 // change of an object, numbered by its place in the log from 1 on.
@@ -83,7 +85,7 @@ func (a *kubeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_, _ = w.Write([]byte("{}"))
 	case r.URL.Query().Get("watch") != "":
 		a.watch(w, r, resource)
-	case kinds[resource] != "":
+	case listOf(resource) != "":
 		a.list(w, resource)
 	default:
 		http.NotFound(w, r)
@@ -93,7 +95,7 @@ func (a *kubeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (a *kubeAPI) list(w http.ResponseWriter, resource string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	group, kind, named := strings.Cut(kinds[resource], " ")
+	group, kind, named := strings.Cut(listOf(resource), " ")
 	if !named {
 		group, kind = "v1", group
 	}
@@ -148,7 +150,7 @@ func (n *Node) KubeProxy(program, mode string, api *kubeAPI) {
 		listener, err = new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 		return err
 	})
-	server := &http.Server{Handler: api} //nolint:gosec // for this process alone
+	server := &http.Server{Handler: api}
 	served := make(chan struct{})
 	go func() {
 		defer close(served)

@@ -211,10 +211,7 @@ func changeModes(t *testing.T, w *World, from, to *Pod, modes []string, device m
 		from.Node.Sends(to.V4, device[mode])
 		to.Node.Sends(from.V4, device[mode])
 		talk(t, from, to, true)
-		bound := time.Second
-		if os.Getenv("MANUL_MACHINE") != "" {
-			bound = 10 * time.Second // an emulated processor is many times slower, and loads the kernel's modules now
-		}
+		const bound = time.Second
 		if loss := s.end(t); loss.longest > bound {
 			t.Errorf("to %q: %v, want less than %v without an answer", mode, loss, bound)
 		} else {

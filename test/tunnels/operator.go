@@ -205,19 +205,24 @@ func (c *carrier) Report(r source.Report) {
 }
 
 // patience bounds the wait for a state that must come about. An emulated processor is many times slower.
-var patience = map[bool]time.Duration{false: 20 * time.Second, true: 3 * time.Minute}[os.Getenv("MANUL_MACHINE") != ""]
+func patience() time.Duration {
+	if os.Getenv("MANUL_MACHINE") != "" {
+		return 3 * time.Minute
+	}
+	return 20 * time.Second
+}
 
 // eventually waits for a state: problem says what is missing; "" when nothing is.
 func eventually(t testing.TB, problem func() string) {
 	t.Helper()
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(patience())
 	for {
 		missing := problem()
 		if missing == "" {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("after %v: %s", patience, missing)
+			t.Fatalf("after %v: %s", patience(), missing)
 		}
 		wait := time.NewTimer(5 * time.Millisecond)
 		<-wait.C

@@ -158,7 +158,7 @@ func (n *Node) Start() {
 	}
 	o := agent.Options{
 		Node: n.Name, Version: "test", Dataplane: func() string { return "nftables" }, Source: &carrier{operator: n.world.operator, node: n.Name}, Log: log,
-		MTU: n.mtu, AddWait: patience / 2,
+		MTU: n.mtu, AddWait: patience() / 2,
 	}
 	var closers []func() error
 	n.Must("opening drivers", func() error {
@@ -232,7 +232,7 @@ func (n *Node) Pod(name string) *Pod {
 	w := n.world
 	w.Give(fmt.Sprintf("apiVersion: v1\nkind: Pod\nmetadata: {name: %s, namespace: default, uid: u-%s}\nspec: {nodeName: %s, serviceAccountName: default, containers: []}", name, name, n.Name))
 	p := &Pod{NS: netns.New(w.t), Node: n, ID: "default/" + name}
-	ctx, cancel := context.WithTimeout(w.t.Context(), patience)
+	ctx, cancel := context.WithTimeout(w.t.Context(), patience())
 	defer cancel()
 	result, err := n.agent.Add(ctx, protocol.AddRequest{
 		Attachment: protocol.Attachment{ContainerID: name, IfName: "eth0"}, PodNamespace: "default", PodName: name, PodUID: "u-" + name,

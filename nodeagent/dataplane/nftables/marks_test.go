@@ -33,8 +33,12 @@ func TestMarks(t *testing.T) {
 			before, after string
 			ipvs          bool
 		}{
-			{"0x4000", "0x234000 != 0x4000", false}, {"0x3c000", "0xc000 != 0xc000", false}, {"0x24000", "0xc000 != 0x4000", false},
-			{"0x4000", "0x234000 != 0x4000", true}, {"0x23c000", "0xc000 != 0xc000", true}, {"0x204000", "0xc000 != 0x4000", true},
+			{"0x4000", "0x234000 != 0x4000", false},
+			{"0x3c000", "0xc000 != 0xc000", false},
+			{"0x24000", "0xc000 != 0x4000", false},
+			{"0x4000", "0x234000 != 0x4000", true},
+			{"0x23c000", "0xc000 != 0xc000", true},
+			{"0x204000", "0xc000 != 0x4000", true},
 		} {
 			before, after := mark.before, mark.after
 			t.Run(fmt.Sprintf("%s, mark %s, IPVS %v", name, before, mark.ipvs), func(t *testing.T) {
