@@ -14,19 +14,15 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/util/workqueue"
-	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/event"
-	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
-	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/manul-net/manul/api/v1alpha1"
 	v3 "github.com/manul-net/manul/api/v3"
+	"github.com/manul-net/manul/controllers/looks"
 )
 
 const (
@@ -35,42 +31,21 @@ const (
 	firstRetry, lastRetry = 10 * time.Millisecond, 30 * time.Second
 )
 
-// look is the one thing on the queue: all objects are looked at together, since one node has sessions of many peers.
-type look struct{}
-
-// Reporter writes the conditions of BGP objects. It writes on transitions only.
+// Reporter writes the conditions of BGP objects, on transitions only. All objects are looked at together, since one node has sessions of many
+// peers.
 type Reporter struct {
 	Client client.Client
 }
 
 // Setup registers the reporter, and the one for CalicoNodeStatus. They run on the leader alone.
 func Setup(mgr manager.Manager) error {
-	c, err := controller.NewTyped("bgpstatus", mgr, controller.TypedOptions[look]{
-		Reconciler:              &Reporter{Client: mgr.GetClient()},
-		MaxConcurrentReconciles: 1,
-		RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[look](firstRetry, lastRetry),
-	})
+	err := looks.Setup(mgr, "bgpstatus", &Reporter{Client: mgr.GetClient()},
+		looks.At(mgr, pause, &v3.BGPPeer{}), looks.At(mgr, pause, &v3.BGPFilter{}), looks.At(mgr, pause, &v3.BGPConfiguration{}),
+		looks.At(mgr, pause, &v1alpha1.NodeState{}, predicate.TypedFuncs[*v1alpha1.NodeState]{UpdateFunc: sessionsChanged}))
 	if err != nil {
-		return fmt.Errorf("making the reporter on BGP: %w", err)
-	}
-	for _, s := range []source.TypedSource[look]{
-		watch(mgr.GetCache(), &v3.BGPPeer{}), watch(mgr.GetCache(), &v3.BGPFilter{}), watch(mgr.GetCache(), &v3.BGPConfiguration{}),
-		watch(mgr.GetCache(), &v1alpha1.NodeState{}, predicate.TypedFuncs[*v1alpha1.NodeState]{UpdateFunc: sessionsChanged}),
-	} {
-		if err := c.Watch(s); err != nil {
-			return fmt.Errorf("watching for BGP: %w", err)
-		}
+		return err
 	}
 	return setupNodeStatus(mgr)
-}
-
-func watch[T client.Object](c cache.Cache, obj T, only ...predicate.TypedPredicate[T]) source.TypedSource[look] {
-	type queue = workqueue.TypedRateLimitingInterface[look]
-	return source.TypedKind(c, obj, handler.TypedFuncs[T, look]{
-		CreateFunc: func(_ context.Context, _ event.TypedCreateEvent[T], q queue) { q.AddAfter(look{}, pause) },
-		UpdateFunc: func(_ context.Context, _ event.TypedUpdateEvent[T], q queue) { q.AddAfter(look{}, pause) },
-		DeleteFunc: func(_ context.Context, _ event.TypedDeleteEvent[T], q queue) { q.AddAfter(look{}, pause) },
-	}, only...)
 }
 
 // sessionsChanged tells whether a node has other sessions, or they stand differently: most writes of NodeStates are about pods, and
@@ -100,7 +75,7 @@ func groups(state *v1alpha1.NodeState) []v1alpha1.BGPGroup {
 }
 
 // Reconcile brings the conditions of all BGP objects up to date. The objects of the cache are shared, and not changed.
-func (r *Reporter) Reconcile(ctx context.Context, _ look) (reconcile.Result, error) {
+func (r *Reporter) Reconcile(ctx context.Context, _ looks.Look) (reconcile.Result, error) {
 	var stateList v1alpha1.NodeStateList
 	var peers v3.BGPPeerList
 	var filters v3.BGPFilterList

@@ -8,34 +8,26 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/tools/events"
-	"k8s.io/client-go/util/workqueue"
-	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/event"
-	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
-	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/manul-net/manul/api/v1alpha1"
 	v3 "github.com/manul-net/manul/api/v3"
+	"github.com/manul-net/manul/controllers/looks"
 )
 
 // ConfigurationName is the name of the only KubeControllersConfiguration that counts.
 const ConfigurationName = "default"
 
-// look is the one thing on the queue: all nodes are looked at together. There are few changes of nodes, and a look costs little.
-type look struct{}
-
-// Maker makes and removes host endpoints. It runs on the leader alone.
+// Maker makes and removes host endpoints. All nodes are looked at together: there are few changes of nodes, and a look costs little. It runs on the leader alone.
 type Maker struct {
 	Client client.Client
 	Events events.EventRecorder
@@ -46,31 +38,12 @@ type Maker struct {
 
 // Setup registers the maker.
 func Setup(mgr manager.Manager) error {
-	c, err := controller.NewTyped("hostendpoints", mgr, controller.TypedOptions[look]{
-		Reconciler:              &Maker{Client: mgr.GetClient(), Events: mgr.GetEventRecorder("manul-operator")},
-		MaxConcurrentReconciles: 1,
-		RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[look](10*time.Millisecond, 30*time.Second),
-	})
-	if err != nil {
-		return fmt.Errorf("making the maker of host endpoints: %w", err)
-	}
-	sources := []source.TypedSource[look]{
-		watch(mgr.GetCache(), &v3.KubeControllersConfiguration{}),
-		watch(mgr.GetCache(), &v3.HostEndpoint{}),
-		watch(mgr.GetCache(), &corev1.Node{}, predicate.TypedFuncs[*corev1.Node]{UpdateFunc: nodeChanged}),
-		watch(mgr.GetCache(), &v1alpha1.NodeNetwork{}, predicate.TypedFuncs[*v1alpha1.NodeNetwork]{UpdateFunc: endsChanged}),
-	}
-	for _, s := range sources {
-		if err := c.Watch(s); err != nil {
-			return fmt.Errorf("watching for host endpoints: %w", err)
-		}
-	}
-	return nil
-}
-
-func watch[T client.Object](c cache.Cache, obj T, only ...predicate.TypedPredicate[T]) source.TypedSource[look] {
-	enqueue := handler.TypedEnqueueRequestsFromMapFunc(func(context.Context, T) []look { return []look{{}} })
-	return source.TypedKind(c, obj, enqueue, only...)
+	m := &Maker{Client: mgr.GetClient(), Events: mgr.GetEventRecorder("manul-operator")}
+	return looks.Setup(mgr, "hostendpoints", m,
+		looks.At(mgr, 0, &v3.KubeControllersConfiguration{}),
+		looks.At(mgr, 0, &v3.HostEndpoint{}),
+		looks.At(mgr, 0, &corev1.Node{}, predicate.TypedFuncs[*corev1.Node]{UpdateFunc: nodeChanged}),
+		looks.At(mgr, 0, &v1alpha1.NodeNetwork{}, predicate.TypedFuncs[*v1alpha1.NodeNetwork]{UpdateFunc: endsChanged}))
 }
 
 // nodeChanged tells whether a node is another one to host endpoints: most writes of nodes are heartbeats.
@@ -84,7 +57,7 @@ func endsChanged(e event.TypedUpdateEvent[*v1alpha1.NodeNetwork]) bool {
 }
 
 // Reconcile makes the host endpoints what they should be. What is written comes back through the watch.
-func (m *Maker) Reconcile(ctx context.Context, _ look) (reconcile.Result, error) {
+func (m *Maker) Reconcile(ctx context.Context, _ looks.Look) (reconcile.Result, error) {
 	config, hosts, there, err := m.gather(ctx)
 	if err != nil {
 		return reconcile.Result{}, err

@@ -20,11 +20,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
-	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/event"
-	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
@@ -33,6 +30,7 @@ import (
 
 	"github.com/manul-net/manul/api/v1alpha1"
 	v3 "github.com/manul-net/manul/api/v3"
+	"github.com/manul-net/manul/controllers/looks"
 	"github.com/manul-net/manul/internal/blocks"
 	"github.com/manul-net/manul/internal/ipam"
 	"github.com/manul-net/manul/internal/live"
@@ -44,12 +42,6 @@ const unseen = time.Minute
 // A plan looks at the whole cluster. The next one waits rest times as long as the last one took, so that planning takes
 // a small share of a processor however fast pods come and go: the blocks that nodes have reach further than that.
 const rest = 10
-
-// plan is the one thing on the queue: all leases are planned together.
-type plan struct{}
-
-// Plan is a request to plan, the only one that there is.
-type Plan = plan
 
 // New returns a lessor that knows of no lease made before.
 func New(c client.Client, world *live.World, now func() time.Time) *Lessor {
@@ -80,33 +72,18 @@ type madeLease struct {
 
 // Setup registers the lessor.
 func Setup(mgr manager.Manager, world *live.World) error {
-	c, err := controller.NewTyped("leases", mgr, controller.TypedOptions[plan]{
-		Reconciler:              New(mgr.GetClient(), world, time.Now),
-		MaxConcurrentReconciles: 1,
-		RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[plan](10*time.Millisecond, 30*time.Second),
-	})
-	if err != nil {
-		return fmt.Errorf("making the lessor of blocks: %w", err)
-	}
-	demand := func(_ context.Context, q workqueue.TypedRateLimitingInterface[plan]) error {
-		world.OnDemand(func() { q.Add(plan{}) })
+	demand := func(_ context.Context, q workqueue.TypedRateLimitingInterface[looks.Look]) error {
+		world.OnDemand(func() { q.Add(looks.Look{}) })
 		return nil
 	}
-	sources := []source.TypedSource[plan]{
-		source.TypedFunc[plan](demand),
-		watch(mgr.GetCache(), &v3.IPPool{}),
-		watch(mgr.GetCache(), &v3.IPAMConfiguration{}),
-		watch(mgr.GetCache(), &v3.IPReservation{}),
-		watch(mgr.GetCache(), &v3.IPAMBlock{}),
-		watch(mgr.GetCache(), &v3.BlockAffinity{}),
-		watch(mgr.GetCache(), &v1alpha1.NodeState{}, ofAddresses()),
-	}
-	for _, s := range sources {
-		if err := c.Watch(s); err != nil {
-			return fmt.Errorf("following what leases depend on: %w", err)
-		}
-	}
-	return nil
+	return looks.Setup(mgr, "leases", New(mgr.GetClient(), world, time.Now),
+		source.TypedFunc[looks.Look](demand),
+		looks.At(mgr, 0, &v3.IPPool{}),
+		looks.At(mgr, 0, &v3.IPAMConfiguration{}),
+		looks.At(mgr, 0, &v3.IPReservation{}),
+		looks.At(mgr, 0, &v3.IPAMBlock{}),
+		looks.At(mgr, 0, &v3.BlockAffinity{}),
+		looks.At(mgr, 0, &v1alpha1.NodeState{}, ofAddresses()))
 }
 
 // ofAddresses lets through what matters to addresses: which pools endpoints ask for, what they hold, and what nodes agree to.
@@ -120,14 +97,8 @@ func ofAddresses() predicate.TypedFuncs[*v1alpha1.NodeState] {
 	}}
 }
 
-// watch plans anew after any change of a kind.
-func watch[T client.Object](c cache.Cache, obj T, only ...predicate.TypedPredicate[T]) source.TypedSource[plan] {
-	again := handler.TypedEnqueueRequestsFromMapFunc(func(context.Context, T) []plan { return []plan{{}} })
-	return source.TypedKind(c, obj, again, only...)
-}
-
 // Reconcile brings leases, and what is said about pools, up to date.
-func (l *Lessor) Reconcile(ctx context.Context, _ plan) (reconcile.Result, error) {
+func (l *Lessor) Reconcile(ctx context.Context, _ looks.Look) (reconcile.Result, error) {
 	if err := l.World.Wait(ctx); err != nil {
 		return reconcile.Result{}, err
 	}

@@ -10,33 +10,23 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
-	"k8s.io/client-go/util/workqueue"
-	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/controller"
-	"sigs.k8s.io/controller-runtime/pkg/event"
-	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
-	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
-	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	v3 "github.com/manul-net/manul/api/v3"
+	"github.com/manul-net/manul/controllers/looks"
 )
 
 // ConfigurationName is the name of the only KubeControllersConfiguration that counts.
 const ConfigurationName = "default"
 
-// look is the one thing on the queue: services compete for addresses, and so are looked at together.
-type look struct{}
-
-// Giver gives addresses. It runs on the leader alone.
+// Giver gives addresses. Services compete for them, and so are looked at together. It runs on the leader alone.
 type Giver struct {
 	Client client.Client
 	Events events.EventRecorder
@@ -49,40 +39,16 @@ type Giver struct {
 
 // Setup registers the giver.
 func Setup(mgr manager.Manager) error {
-	c, err := controller.NewTyped("loadbalancers", mgr, controller.TypedOptions[look]{
-		Reconciler:              &Giver{Client: mgr.GetClient(), Events: mgr.GetEventRecorder("manul-operator")},
-		MaxConcurrentReconciles: 1,
-		RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[look](10*time.Millisecond, 30*time.Second),
-	})
-	if err != nil {
-		return fmt.Errorf("making the giver of load-balancer addresses: %w", err)
-	}
-	for _, s := range []source.TypedSource[look]{
-		watch(mgr.GetCache(), &v3.KubeControllersConfiguration{}), watch(mgr.GetCache(), &v3.IPPool{}), watch(mgr.GetCache(), &v3.IPReservation{}),
-		watch(mgr.GetCache(), &corev1.Service{}, predicate.TypedFuncs[*corev1.Service]{
-			CreateFunc: func(e event.TypedCreateEvent[*corev1.Service]) bool { return balanced(e.Object) },
-			UpdateFunc: func(e event.TypedUpdateEvent[*corev1.Service]) bool {
-				return balanced(e.ObjectOld) || balanced(e.ObjectNew)
-			},
-			DeleteFunc: func(e event.TypedDeleteEvent[*corev1.Service]) bool { return balanced(e.Object) },
-		}),
-	} {
-		if err := c.Watch(s); err != nil {
-			return fmt.Errorf("watching for load-balancer addresses: %w", err)
-		}
-	}
-	return nil
+	g := &Giver{Client: mgr.GetClient(), Events: mgr.GetEventRecorder("manul-operator")}
+	return looks.Setup(mgr, "loadbalancers", g,
+		looks.At(mgr, 0, &v3.KubeControllersConfiguration{}), looks.At(mgr, 0, &v3.IPPool{}), looks.At(mgr, 0, &v3.IPReservation{}),
+		looks.At(mgr, 0, &corev1.Service{}, looks.Of(balanced)))
 }
 
 func balanced(s *corev1.Service) bool { return s.Spec.Type == corev1.ServiceTypeLoadBalancer }
 
-func watch[T client.Object](c cache.Cache, obj T, only ...predicate.TypedPredicate[T]) source.TypedSource[look] {
-	enqueue := handler.TypedEnqueueRequestsFromMapFunc(func(context.Context, T) []look { return []look{{}} })
-	return source.TypedKind(c, obj, enqueue, only...)
-}
-
 // Reconcile gives all services the addresses that they should have.
-func (g *Giver) Reconcile(ctx context.Context, _ look) (reconcile.Result, error) {
+func (g *Giver) Reconcile(ctx context.Context, _ looks.Look) (reconcile.Result, error) {
 	config := &v3.KubeControllersConfiguration{}
 	if err := g.Client.Get(ctx, client.ObjectKey{Name: ConfigurationName}, config); apierrors.IsNotFound(err) {
 		config = nil

@@ -16,20 +16,16 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
-	"k8s.io/client-go/util/workqueue"
-	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/event"
-	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
-	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/manul-net/manul/api/v1alpha1"
 	v3 "github.com/manul-net/manul/api/v3"
+	"github.com/manul-net/manul/controllers/looks"
 	"github.com/manul-net/manul/internal/usage"
 )
 
@@ -39,12 +35,8 @@ const (
 	// interval is the least time between two writes of a pool's status, and of two looks at the cluster.
 	interval = 5 * time.Second
 	// A look goes over all addresses in use. The next one waits rest times as long as the last one took.
-	rest                  = 10
-	firstRetry, lastRetry = 10 * time.Millisecond, 30 * time.Second
+	rest = 10
 )
-
-// look is the one thing on the queue: all pools are looked at together.
-type look struct{}
 
 // Reporter writes the status of pools. It runs on the leader alone.
 type Reporter struct {
@@ -63,31 +55,10 @@ func Setup(mgr manager.Manager) error {
 	if err := r.metrics.register(metrics.Registry); err != nil {
 		return err
 	}
-	c, err := controller.NewTyped("poolstatus", mgr, controller.TypedOptions[look]{
-		Reconciler:              r,
-		MaxConcurrentReconciles: 1,
-		RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[look](firstRetry, lastRetry),
-	})
-	if err != nil {
-		return fmt.Errorf("making the reporter on pools: %w", err)
-	}
-	for _, s := range []source.TypedSource[look]{
-		watch(mgr.GetCache(), &v3.IPPool{}),
-		watch(mgr.GetCache(), &v3.IPAMBlock{}),
-		watch(mgr.GetCache(), &v1alpha1.NodeState{}, predicate.TypedFuncs[*v1alpha1.NodeState]{UpdateFunc: reportsChanged}),
-		watch(mgr.GetCache(), &corev1.Service{}, predicate.TypedFuncs[*corev1.Service]{
-			CreateFunc: func(e event.TypedCreateEvent[*corev1.Service]) bool { return balanced(e.Object) },
-			UpdateFunc: func(e event.TypedUpdateEvent[*corev1.Service]) bool {
-				return balanced(e.ObjectOld) || balanced(e.ObjectNew)
-			},
-			DeleteFunc: func(e event.TypedDeleteEvent[*corev1.Service]) bool { return balanced(e.Object) },
-		}),
-	} {
-		if err := c.Watch(s); err != nil {
-			return fmt.Errorf("watching what pools' status depends on: %w", err)
-		}
-	}
-	return nil
+	mine := predicate.TypedFuncs[*v1alpha1.NodeState]{UpdateFunc: reportsChanged}
+	return looks.Setup(mgr, "poolstatus", r,
+		looks.At(mgr, gather, &v3.IPPool{}), looks.At(mgr, gather, &v3.IPAMBlock{}), looks.At(mgr, gather, &v1alpha1.NodeState{}, mine),
+		looks.At(mgr, gather, &corev1.Service{}, looks.Of(balanced)))
 }
 
 func balanced(s *corev1.Service) bool { return s.Spec.Type == corev1.ServiceTypeLoadBalancer }
@@ -103,18 +74,9 @@ func reportsChanged(e event.TypedUpdateEvent[*v1alpha1.NodeState]) bool {
 		!slices.EqualFunc(before.BGPSessions, now.BGPSessions, func(a, b v1alpha1.BGPSessionStatus) bool { return a.Name == b.Name && a.State == b.State })
 }
 
-func watch[T client.Object](c cache.Cache, obj T, only ...predicate.TypedPredicate[T]) source.TypedSource[look] {
-	type queue = workqueue.TypedRateLimitingInterface[look]
-	return source.TypedKind(c, obj, handler.TypedFuncs[T, look]{
-		CreateFunc: func(_ context.Context, _ event.TypedCreateEvent[T], q queue) { q.AddAfter(look{}, gather) },
-		UpdateFunc: func(_ context.Context, _ event.TypedUpdateEvent[T], q queue) { q.AddAfter(look{}, gather) },
-		DeleteFunc: func(_ context.Context, _ event.TypedDeleteEvent[T], q queue) { q.AddAfter(look{}, gather) },
-	}, only...)
-}
-
 // Reconcile brings the status of all pools up to date, no more often than every interval. The objects of the cache are shared, and
 // not changed.
-func (r *Reporter) Reconcile(ctx context.Context, _ look) (reconcile.Result, error) {
+func (r *Reporter) Reconcile(ctx context.Context, _ looks.Look) (reconcile.Result, error) {
 	started := r.Now()
 	if wait := r.notBefore.Sub(started); wait > 0 {
 		return reconcile.Result{RequeueAfter: wait}, nil

@@ -75,7 +75,7 @@ type Options struct {
 	Tunnels Tunnels
 	// BGP and Learned, which puts into the kernel what BGP learned, go together. Default: neither.
 	BGP     BGP
-	Learned Dataplane[*tables.LearnedRoutes]
+	Learned LearnedRoutes
 	// Bandwidth limits pods' traffic. Default: nothing does.
 	Bandwidth Dataplane[*tables.Bandwidth]
 	// PacketLimits limits pods' packets and connections. Default: nothing does.
@@ -294,6 +294,10 @@ func (a *Agent) loop(ctx context.Context, followed <-chan error) error { //nolin
 			a.timers.switching.fired()
 			a.timers.switching.take()
 			a.putNodeState()
+		case <-a.timers.bridge.C():
+			a.timers.bridge.fired()
+			a.timers.bridge.take()
+			a.speaking.look = true
 		case <-a.timers.inquiry.C():
 			a.timers.inquiry.fired()
 		case <-a.interfaceGone():

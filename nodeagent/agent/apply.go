@@ -72,6 +72,10 @@ func (a *Agent) applyTables(ctx context.Context, both bool) bool {
 	}
 	besideItems := a.applyPeering(ctx, both) // before BGP, which may listen there
 	bgpItems := a.applyBGP(ctx, both)
+	if a.endBridged() { // what BGP has come to route
+		a.Metrics.timed("routes", func() { routeItems, routesErr = split(a.Routes.Apply(ctx, a.state.Routes())) })
+		bgpItems = a.applyBGP(ctx, false)
+	}
 	besideItems = append(besideItems, a.applyLoops(ctx, both)...)
 	limitItems := slices.Concat(a.applyBandwidth(ctx, both), a.applyPacketLimits(ctx, both))
 	a.noteDisturbances()

@@ -29,6 +29,13 @@ type BGP interface {
 	Holding(ctx context.Context) bool
 }
 
+// LearnedRoutes puts what BGP learned into the kernel.
+type LearnedRoutes interface {
+	Dataplane[*tables.LearnedRoutes]
+	// InForce tells whether the kernel has the route to a destination, as of the last Apply.
+	InForce(netip.Prefix) bool
+}
+
 const (
 	// sessionsEvery bounds how often sessions are asked how they stand: counting prefixes takes work.
 	sessionsEvery = time.Second
@@ -36,6 +43,8 @@ const (
 	maxListed = 32
 	// holdingEvery is how often it is asked whether all was learned again.
 	holdingEvery = 500 * time.Millisecond
+	// bridgeTime bounds how long the agent's own routes wait for those of BGP.
+	bridgeTime = 2 * time.Minute
 )
 
 // speaking is what the loop knows of BGP.
@@ -49,6 +58,8 @@ type speaking struct {
 	asked    time.Time
 	sessions []v1alpha1.BGPSessionStatus
 	groups   []v1alpha1.BGPGroupStatus
+	// bridged is since when routes wait for those of BGP; zero: none does.
+	bridged time.Time
 }
 
 // bgpChanged gives a channel that never yields when there is no BGP.
@@ -207,4 +218,24 @@ func (a *Agent) resyncBGP() {
 		a.BGP.Resync()
 		a.Learned.Resync()
 	}
+}
+
+// endBridged gives up the agent's own routes that were to stay until BGP has one that is in force, or has had its time. It tells whether there
+// were any.
+func (a *Agent) endBridged() bool {
+	s := &a.speaking
+	if !a.state.HasBridged() {
+		s.bridged = time.Time{}
+		return false
+	}
+	if s.bridged.IsZero() {
+		s.bridged = time.Now()
+	}
+	wait := bridgeTime - time.Since(s.bridged)
+	over := wait <= 0 || a.Learned == nil
+	ended := a.state.EndBridged(func(p netip.Prefix) bool { return over || a.Learned.InForce(p) })
+	if a.state.HasBridged() {
+		a.timers.bridge.within(wait)
+	}
+	return ended
 }

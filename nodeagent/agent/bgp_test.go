@@ -87,9 +87,10 @@ func (noLearned) Apply(_ context.Context, desired *tables.LearnedRoutes) error {
 	desired.Clean()
 	return nil
 }
-func (noLearned) Resync()                  {}
-func (noLearned) Changed() <-chan struct{} { return nil }
-func (noLearned) Disturbances() int64      { return 0 }
+func (noLearned) Resync()                   {}
+func (noLearned) Changed() <-chan struct{}  { return nil }
+func (noLearned) Disturbances() int64       { return 0 }
+func (noLearned) InForce(netip.Prefix) bool { return false }
 
 // A node whose BGP can't be started has its policy and its routes all the same, and says what is wrong.
 func TestWithoutBGPTheNodeIsReady(t *testing.T) {

@@ -11,6 +11,7 @@ type timers struct {
 	apply, addresses, checkpoint, acknowledge *alarm
 	quiet                                     *alarm // others' changes are long past
 	bgp                                       *alarm // sessions are to be asked how they stand
+	bridge                                    *alarm // routes have waited for BGP long enough
 	inquiry                                   *alarm // the next report is due
 	attachments                               *alarm // journal and kernel are to be compared
 	switching                                 *alarm // what was put off of a change of encapsulation is due
@@ -26,6 +27,7 @@ func newTimers(o Options) timers {
 		checkpoint:  newAlarm(),
 		quiet:       newAlarm(),
 		bgp:         newAlarm(),
+		bridge:      newAlarm(),
 		inquiry:     newAlarm(),
 		attachments: newAlarm(),
 		switching:   newAlarm(),
@@ -33,7 +35,7 @@ func newTimers(o Options) timers {
 }
 
 func (t *timers) stop() {
-	for _, timer := range []*time.Timer{t.grace, t.resync, t.apply.timer, t.addresses.timer, t.checkpoint.timer, t.acknowledge.timer, t.quiet.timer, t.bgp.timer, t.inquiry.timer, t.attachments.timer, t.switching.timer} {
+	for _, timer := range []*time.Timer{t.grace, t.resync, t.apply.timer, t.addresses.timer, t.checkpoint.timer, t.acknowledge.timer, t.quiet.timer, t.bgp.timer, t.bridge.timer, t.inquiry.timer, t.attachments.timer, t.switching.timer} {
 		timer.Stop()
 	}
 }

@@ -11,30 +11,27 @@ import (
 	"github.com/manul-net/manul/nodeagent/dataplane/loops"
 	"github.com/manul-net/manul/nodeagent/dataplane/peering"
 	"github.com/manul-net/manul/nodeagent/dataplane/routes"
+	"github.com/manul-net/manul/nodeagent/dataplane/whole"
 	"github.com/manul-net/manul/nodeagent/source"
 	"github.com/manul-net/manul/nodeagent/tables"
 )
 
-// openLoops makes the driver that keeps packets to unused addresses of services from bouncing. A host that is no node advertises
-// none.
+// openLoops makes the driver that keeps packets to unused addresses of services from bouncing.
 func openLoops(o *options, resources *closers) (agent.Dataplane[*tables.ServiceLoops], error) {
-	if o.standalone {
-		return nil, nil //nolint:nilnil // as the agent wants it
-	}
-	driver, err := loops.New()
-	if err != nil {
-		return nil, err
-	}
-	resources.add(driver.Close)
-	return driver, nil
+	return openWhole(o, resources, loops.New)
 }
 
 // openPeering makes the driver of the addresses at which pods peer with the node.
 func openPeering(o *options, resources *closers) (agent.Dataplane[*tables.PeeringAddresses], error) {
+	return openWhole(o, resources, peering.New)
+}
+
+// openWhole makes a driver of what comes with BGP. A host that is no node advertises nothing and has no pods.
+func openWhole[T whole.Desired](o *options, resources *closers, open func() (*whole.Driver[T], error)) (agent.Dataplane[T], error) {
 	if o.standalone {
 		return nil, nil //nolint:nilnil // as the agent wants it
 	}
-	driver, err := peering.New()
+	driver, err := open()
 	if err != nil {
 		return nil, err
 	}
@@ -57,7 +54,7 @@ func openLister(o *options, resources *closers) (func() ([]tables.KernelRoute, e
 
 // openBGP makes the BGP speaker, which begins when the NodeState says so, and the driver of the routes that it learns. A host
 // that is no node has neither.
-func openBGP(o *options, config *rest.Config, resources *closers, log *slog.Logger) (agent.BGP, agent.Dataplane[*tables.LearnedRoutes], error) {
+func openBGP(o *options, config *rest.Config, resources *closers, log *slog.Logger) (agent.BGP, agent.LearnedRoutes, error) {
 	if o.standalone {
 		return nil, nil, nil
 	}

@@ -78,7 +78,9 @@ func run(ctx context.Context, o *options, log *slog.Logger) (err error) {
 	}
 	policy := openPolicy(o.dataplane, log) //nolint:contextcheck // it works until it is closed
 	resources.add(policy.Close)
-	routing, err := routes.New(routes.Options{WorkloadPrefix: protocol.InterfacePrefix, Protocol: protocol.RouteProtocol, Log: log.With("part", "routes")})
+	routing, err := routes.New(routes.Options{
+		WorkloadPrefix: protocol.InterfacePrefix, Protocol: protocol.RouteProtocol, LearnedProtocol: protocol.LearnedRouteProtocol, Log: log.With("part", "routes"),
+	})
 	if err != nil {
 		return err
 	}

@@ -72,7 +72,9 @@ func (s *State) setBGP(spec *v1alpha1.NodeStateSpec) error {
 func (s *State) takeBGP(spec *v1alpha1.NodeStateSpec) error {
 	b := &s.bgp
 	b.spec = spec.BGP
+	s.bridgePools(poolsByBGP(spec.Pools))
 	b.setPools(spec.Pools)
+	s.bridge.before = slices.DeleteFunc(slices.Clone(b.clusterPools), func(p netip.Prefix) bool { return slices.Contains(b.byBGP, p) })
 	for p, d := range s.dests { // BGP may be in charge of other pools now
 		s.decideRoute(p, d)
 	}
@@ -125,8 +127,19 @@ func (b *bgp) stop() {
 	b.rules.Named, b.peers = nil, nil
 }
 
+// poolsByBGP are those of which BGP is in charge.
+func poolsByBGP(pools []v1alpha1.Pool) []netip.Prefix {
+	var out []netip.Prefix
+	for i := range pools {
+		if cidr, err := netip.ParsePrefix(pools[i].CIDR); err == nil && pools[i].RoutesByBGP {
+			out = append(out, cidr.Masked())
+		}
+	}
+	return out
+}
+
 func (b *bgp) setPools(pools []v1alpha1.Pool) {
-	b.rules.Private, b.byBGP, b.clusterPools = nil, nil, nil
+	b.rules.Private, b.byBGP, b.clusterPools = nil, poolsByBGP(pools), nil
 	for i := range pools {
 		cidr, err := netip.ParsePrefix(pools[i].CIDR)
 		if err != nil {
@@ -136,9 +149,6 @@ func (b *bgp) setPools(pools []v1alpha1.Pool) {
 		b.clusterPools = append(b.clusterPools, cidr)
 		if pools[i].DisableBGPExport {
 			b.rules.Private = append(b.rules.Private, cidr)
-		}
-		if pools[i].RoutesByBGP {
-			b.byBGP = append(b.byBGP, cidr)
 		}
 	}
 }

@@ -152,6 +152,8 @@ func TestWhoseRoutes(t *testing.T) {
 	}
 	check("agent in charge", []string{outside}, true)
 	s.SetNodeState(bgpState(speaking(), v1alpha1.Pool{CIDR: "10.48.0.0/16", RoutesByBGP: true}))
+	check("BGP in charge, its routes not in force yet", []string{far, outside}, true)
+	s.EndBridged(func(netip.Prefix) bool { return true })
 	check("BGP in charge", []string{far, outside}, false)
 	s.SetNodeState(bgpState(speaking(), v1alpha1.Pool{CIDR: "10.48.0.0/16"}))
 	check("agent in charge again", []string{outside}, true)

@@ -41,15 +41,13 @@ func (s *State) SetLearned(p netip.Prefix, paths tables.BGPPaths) {
 	s.decideLearned(p)
 }
 
-// decideLearned makes one learned route what it should be. A route that the agent makes itself wins.
+// decideLearned makes one learned route what it should be. A route that the agent makes itself wins, unless it is there only until this one is.
 func (s *State) decideLearned(p netip.Prefix) {
 	l := &s.learned
 	paths, ok := l.paths[p]
-	own := false
-	if _, ok := s.routes.Get(p); ok {
-		own = true
-	}
-	if !ok || own || !usable(p) || anyContains(l.pools, p) && !anyContains(l.byBGP, p) {
+	_, own := s.routes.Get(p)
+	bridged := own && s.isBridged(p)
+	if !ok || own && !bridged || !usable(p) || anyContains(l.pools, p) && !anyContains(l.byBGP, p) {
 		l.table.Routes.Delete(p)
 		return
 	}
@@ -57,7 +55,11 @@ func (s *State) decideLearned(p netip.Prefix) {
 	if p.Addr().Is6() {
 		metric = l.metric6
 	}
-	l.table.Routes.Set(p, tables.LearnedRoute{NextHops: paths.NextHops, Metric: cmp.Or(paths.Metric, metric), Interface: paths.Interface})
+	metric = cmp.Or(paths.Metric, metric)
+	if bridged && metric == tables.OwnMetricIPv6 && p.Addr().Is6() {
+		metric++ // for as long as the agent's own route has this one: the kernel has room for both only if they differ
+	}
+	l.table.Routes.Set(p, tables.LearnedRoute{NextHops: paths.NextHops, Metric: metric, Interface: paths.Interface})
 }
 
 // usable tells whether packets to the destination may be routed at all.

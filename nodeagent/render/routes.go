@@ -69,7 +69,10 @@ func (s *State) decideRoute(prefix netip.Prefix, d *destination) {
 	if r.Type == tables.Gateway {
 		r = s.encapsulated(prefix, r) // of the ends of tunnels BGP knows nothing
 	}
-	if ok && (r.Type != tables.Gateway || !s.isByBGP(prefix)) {
+	if !ok || r.Type != tables.Gateway || !s.isByBGP(prefix) {
+		delete(s.bridge.over, prefix) // nothing is left to wait for
+	}
+	if ok && (r.Type != tables.Gateway || !s.isByBGP(prefix) || s.isBridged(prefix)) {
 		s.routes.Set(prefix, r)
 	} else {
 		s.routes.Delete(prefix)

@@ -57,6 +57,7 @@ type State struct {
 
 	bgp     bgp
 	learned learned
+	bridge  bridge
 	loops   tables.ServiceLoops
 	peering tables.PeeringAddresses
 	tunnels tunnels
@@ -127,6 +128,7 @@ func New(node string) *State {
 		problems:          map[Item]string{},
 		bgp:               newBGP(),
 		learned:           newLearned(),
+		bridge:            newBridge(),
 		tunnels:           newTunnels(),
 	}
 }

@@ -14,6 +14,10 @@ func NewRoutes() *Routes {
 	return delta.NewTable[netip.Prefix](func(a, b Route) bool { return a == b })
 }
 
+// OwnMetricIPv6 is the metric of the agent's own routes for IPv6: the kernel's for those that are added without one (IP6_RT_PRIO_USER). For
+// IPv4 it is 0.
+const OwnMetricIPv6 = 1024
+
 // RouteType tells where a route leads.
 type RouteType uint8
 

@@ -17,6 +17,7 @@ import (
 
 	v3 "github.com/manul-net/manul/api/v3"
 	"github.com/manul-net/manul/controllers/leases"
+	"github.com/manul-net/manul/controllers/looks"
 	"github.com/manul-net/manul/nodeagent/ipam"
 )
 
@@ -128,7 +129,7 @@ func newLife(t *rapid.T, dir string) *life {
 func (l *life) plan(i, writes int) {
 	op := l.operators[i]
 	op.writes = writes
-	_, err := l.lessors[i].Reconcile(l.Context(), leases.Plan{})
+	_, err := l.lessors[i].Reconcile(l.Context(), looks.Look{})
 	op.writes = -1
 	if err != nil && writes < 0 {
 		l.Fatal(err)

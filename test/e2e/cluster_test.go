@@ -42,6 +42,7 @@ func rest(t *testing.T, c *lab.Cluster) {
 	t.Run("Addresses", func(t *testing.T) { addresses(t, c) })
 	t.Run("Failures", func(t *testing.T) { failures(t, c, kinds()) })
 	t.Run("Nodes", func(t *testing.T) { lostNode(t, c) })
+	t.Run("Power", func(t *testing.T) { power(t, c) })
 	t.Run("Crashes", func(t *testing.T) { crashes(t, c) })
 }
 
@@ -92,6 +93,7 @@ func TestBesideIPTables(t *testing.T) {
 	t.Run("TruthTable", func(t *testing.T) { truthTable(t, c) })
 	t.Run("Changes", func(t *testing.T) { failures(t, c, changesOfDataplane()) })
 	inUse(t, c, "iptables")
+	t.Run("Power", func(t *testing.T) { power(t, c) })
 	t.Run("Crashes", func(t *testing.T) { crashes(t, c) })
 }
 

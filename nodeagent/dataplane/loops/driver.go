@@ -7,16 +7,15 @@
 package loops
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
-	"sync/atomic"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/manul-net/manul/nodeagent/dataplane/whole"
 	"github.com/manul-net/manul/nodeagent/tables"
 )
 
@@ -28,45 +27,15 @@ const (
 	Priority = 17900
 )
 
-// Driver makes the rule and the table what they should be. Its methods may be called from one goroutine at a time, Resync from any.
-type Driver struct {
-	handle *netlink.Handle
-	resync atomic.Bool
-	known  bool
-}
+// Driver makes the rule and the table what they should be.
+type Driver = whole.Driver[*tables.ServiceLoops]
 
 // New opens a connection to the routes of the calling thread's network namespace. It changes nothing.
-func New() (*Driver, error) {
-	handle, err := netlink.NewHandle(unix.NETLINK_ROUTE)
-	if err != nil {
-		return nil, fmt.Errorf("opening routing rules: %w", err)
-	}
-	return &Driver{handle: handle}, nil
-}
+func New() (*Driver, error) { return whole.New("routing rules", compare) }
 
-// Close ends the connection. Rule and table stay.
-func (d *Driver) Close() error {
-	d.handle.Close()
-	return nil
-}
-
-// Resync makes the next Apply compare everything with the kernel.
-func (d *Driver) Resync() { d.resync.Store(true) }
-
-// Changed implements the interface of drivers: changes by others are undone at the next comparison.
-func (d *Driver) Changed() <-chan struct{} { return nil }
-
-// Disturbances implements the interface of drivers.
-func (d *Driver) Disturbances() int64 { return 0 }
-
-// Apply makes the kernel equal to desired. It compares with the kernel each time that something changed: there is little to compare. A
-// range that can't be put into force is reported as a tables.ItemError, while the others are.
-func (d *Driver) Apply(_ context.Context, desired *tables.ServiceLoops) error {
-	if !d.resync.Swap(false) && d.known && !desired.HasDirty() {
-		return nil
-	}
-	d.known = false
-	var problems []error
+// compare gives a range that can't be put into force as a tables.ItemError.
+func compare(kernel *netlink.Handle, desired *tables.ServiceLoops) (refused []error, err error) {
+	k := rules{kernel}
 	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
 		want := map[netip.Prefix]int{}
 		for _, p := range desired.Ranges {
@@ -74,17 +43,18 @@ func (d *Driver) Apply(_ context.Context, desired *tables.ServiceLoops) error {
 				want[p] = routeType(desired.Action)
 			}
 		}
-		if err := d.applyFamily(family, want); err != nil {
+		if err := k.applyFamily(family, want); err != nil {
 			if family == unix.AF_INET6 && len(want) == 0 {
 				continue // the node may have no IPv6
 			}
-			problems = append(problems, &tables.ItemError{Kind: tables.KindServiceRanges, Name: familyName(family), Err: err})
+			refused = append(refused, &tables.ItemError{Kind: tables.KindServiceRanges, Name: familyName(family), Err: err})
 		}
 	}
-	d.known = len(problems) == 0
-	desired.Clean()
-	return errors.Join(problems...)
+	return refused, nil
 }
+
+// rules are those of the kernel, and its tables.
+type rules struct{ *netlink.Handle }
 
 func familyName(family int) string {
 	if family == unix.AF_INET {
@@ -101,17 +71,17 @@ func routeType(a tables.LoopAction) int {
 }
 
 // applyFamily makes one family's table and rule. The table is right before the rule leads to it.
-func (d *Driver) applyFamily(family int, want map[netip.Prefix]int) error {
-	if err := d.applyTable(family, want); err != nil {
+func (k rules) applyFamily(family int, want map[netip.Prefix]int) error {
+	if err := k.applyTable(family, want); err != nil {
 		return err
 	}
-	rules, err := d.handle.RuleList(family)
+	list, err := k.RuleList(family)
 	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
 		return fmt.Errorf("listing routing rules: %w", err)
 	}
 	there := false
-	for i := range rules {
-		r := &rules[i]
+	for i := range list {
+		r := &list[i]
 		if r.Priority != Priority {
 			continue
 		}
@@ -120,14 +90,14 @@ func (d *Driver) applyFamily(family int, want map[netip.Prefix]int) error {
 			continue
 		}
 		r.Family = family
-		if err := d.handle.RuleDel(r); err != nil && !errors.Is(err, unix.ENOENT) {
+		if err := k.RuleDel(r); err != nil && !errors.Is(err, unix.ENOENT) {
 			return fmt.Errorf("removing a routing rule: %w", err)
 		}
 	}
 	if there || len(want) == 0 {
 		return nil
 	}
-	if err := d.handle.RuleAdd(rule(family)); err != nil && !errors.Is(err, unix.EEXIST) {
+	if err := k.RuleAdd(rule(family)); err != nil && !errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("adding the routing rule: %w", err)
 	}
 	return nil
@@ -144,8 +114,8 @@ func isOurs(r *netlink.Rule) bool {
 	return r.Table == Table && r.Invert && r.IifName == "lo" && r.OifName == "" && r.Src == nil && r.Dst == nil && r.Mark == 0
 }
 
-func (d *Driver) applyTable(family int, want map[netip.Prefix]int) error {
-	list, err := d.handle.RouteListFiltered(family, &netlink.Route{Table: Table}, netlink.RT_FILTER_TABLE)
+func (k rules) applyTable(family int, want map[netip.Prefix]int) error {
+	list, err := k.RouteListFiltered(family, &netlink.Route{Table: Table}, netlink.RT_FILTER_TABLE)
 	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
 		return fmt.Errorf("listing the routes of table %d: %w", Table, err)
 	}
@@ -157,7 +127,7 @@ func (d *Driver) applyTable(family int, want map[netip.Prefix]int) error {
 			right[p] = true
 			continue
 		}
-		if err := d.handle.RouteDel(r); err != nil && !errors.Is(err, unix.ESRCH) {
+		if err := k.RouteDel(r); err != nil && !errors.Is(err, unix.ESRCH) {
 			return fmt.Errorf("removing the route to %s: %w", p, err)
 		}
 	}
@@ -169,7 +139,7 @@ func (d *Driver) applyTable(family int, want map[netip.Prefix]int) error {
 			Dst:   &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())},
 			Table: Table, Type: kind, Family: family, Protocol: unix.RTPROT_STATIC,
 		}
-		if err := d.handle.RouteReplace(r); err != nil {
+		if err := k.RouteReplace(r); err != nil {
 			return fmt.Errorf("adding the route to %s: %w", p, err)
 		}
 	}

@@ -6,17 +6,16 @@
 package peering
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"math"
 	"net"
 	"net/netip"
-	"sync/atomic"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/manul-net/manul/nodeagent/dataplane/whole"
 	"github.com/manul-net/manul/nodeagent/tables"
 )
 
@@ -26,57 +25,26 @@ const (
 	label = loopback + ":manul"
 )
 
-// Driver makes the addresses what they should be. Its methods may be called from one goroutine at a time, Resync from any.
-type Driver struct {
-	handle *netlink.Handle
-	resync atomic.Bool
-	known  bool
-}
+// Driver makes the addresses what they should be.
+type Driver = whole.Driver[*tables.PeeringAddresses]
 
 // New opens a connection to the addresses of the calling thread's network namespace. It changes nothing.
-func New() (*Driver, error) {
-	handle, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+func New() (*Driver, error) { return whole.New("addresses", compare) }
+
+// compare gives an address that the node can't have as a tables.ItemError.
+func compare(kernel *netlink.Handle, desired *tables.PeeringAddresses) (refused []error, err error) {
+	lo, err := kernel.LinkByName(loopback)
 	if err != nil {
-		return nil, fmt.Errorf("opening addresses: %w", err)
+		return nil, fmt.Errorf("looking for interface lo: %w", err)
 	}
-	return &Driver{handle: handle}, nil
-}
-
-// Close ends the connection. The addresses stay.
-func (d *Driver) Close() error {
-	d.handle.Close()
-	return nil
-}
-
-// Resync makes the next Apply compare everything with the kernel.
-func (d *Driver) Resync() { d.resync.Store(true) }
-
-// Changed implements the interface of drivers: changes by others are undone at the next comparison.
-func (d *Driver) Changed() <-chan struct{} { return nil }
-
-// Disturbances implements the interface of drivers.
-func (d *Driver) Disturbances() int64 { return 0 }
-
-// Apply makes the kernel equal to desired. It compares with the kernel each time that something changed: there are few. An address that
-// can't be given is reported as a tables.ItemError, while the others are in force.
-func (d *Driver) Apply(_ context.Context, desired *tables.PeeringAddresses) error {
-	if !d.resync.Swap(false) && d.known && !desired.HasDirty() {
-		return nil
-	}
-	d.known = false
-	lo, err := d.handle.LinkByName(loopback)
-	if err != nil {
-		return fmt.Errorf("looking for interface lo: %w", err)
-	}
-	list, err := d.handle.AddrList(lo, netlink.FAMILY_ALL)
+	list, err := kernel.AddrList(lo, netlink.FAMILY_ALL)
 	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
-		return fmt.Errorf("listing the addresses of lo: %w", err)
+		return nil, fmt.Errorf("listing the addresses of lo: %w", err)
 	}
 	wanted := map[netip.Addr]bool{}
 	for _, a := range desired.Addresses {
 		wanted[a] = true
 	}
-	var problems []error
 	for i := range list {
 		a, _ := netip.AddrFromSlice(list[i].IP)
 		a = a.Unmap()
@@ -87,18 +55,16 @@ func (d *Driver) Apply(_ context.Context, desired *tables.PeeringAddresses) erro
 		if !isOurs(&list[i]) {
 			continue
 		}
-		if err := d.handle.AddrDel(lo, &list[i]); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
-			problems = append(problems, &tables.ItemError{Kind: tables.KindPeeringAddress, Name: a.String(), Err: fmt.Errorf("taking it from lo: %w", err)})
+		if err := kernel.AddrDel(lo, &list[i]); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
+			refused = append(refused, &tables.ItemError{Kind: tables.KindPeeringAddress, Name: a.String(), Err: fmt.Errorf("taking it from lo: %w", err)})
 		}
 	}
 	for a := range wanted {
-		if err := d.handle.AddrAdd(lo, address(a)); err != nil && !errors.Is(err, unix.EEXIST) {
-			problems = append(problems, &tables.ItemError{Kind: tables.KindPeeringAddress, Name: a.String(), Err: fmt.Errorf("putting it on lo: %w", err)})
+		if err := kernel.AddrAdd(lo, address(a)); err != nil && !errors.Is(err, unix.EEXIST) {
+			refused = append(refused, &tables.ItemError{Kind: tables.KindPeeringAddress, Name: a.String(), Err: fmt.Errorf("putting it on lo: %w", err)})
 		}
 	}
-	d.known = len(problems) == 0
-	desired.Clean()
-	return errors.Join(problems...)
+	return refused, nil
 }
 
 func address(a netip.Addr) *netlink.Addr {

@@ -32,6 +32,8 @@ type Options struct {
 	WorkloadPrefix string
 	// Protocol marks the driver's routes, 4 to 255. 0: DefaultProtocol.
 	Protocol int
+	// LearnedProtocol marks learned routes, which give way to the driver's own. 0: DefaultLearnedProtocol.
+	LearnedProtocol int
 	// Log takes what an operator of the node may want to know. Nil: nothing is logged.
 	Log *slog.Logger
 }
@@ -62,6 +64,7 @@ type route struct {
 // New opens a lasting connection to the routes of the calling thread's network namespace. It changes nothing.
 func New(options Options) (*Driver, error) {
 	options.Protocol = cmp.Or(options.Protocol, DefaultProtocol)
+	options.LearnedProtocol = cmp.Or(options.LearnedProtocol, DefaultLearnedProtocol)
 	if options.Protocol <= unix.RTPROT_STATIC-1 || options.Protocol > 255 {
 		return nil, fmt.Errorf("opening routes: protocol %d is not in 4..255", options.Protocol)
 	}
@@ -224,8 +227,8 @@ func (d *Driver) applyOne(desired *tables.Routes, p netip.Prefix) (waits bool, e
 	switch {
 	case exists && (errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH)):
 		err = d.changer.set(p, next, false) // it went with its link
-	case !exists && errors.Is(err, unix.EEXIST) && d.isOurs(p):
-		err = d.changer.set(p, next, true) // it did not go with its link
+	case !exists && errors.Is(err, unix.EEXIST) && (d.isOurs(p) || d.isLearned(p)):
+		err = d.changer.set(p, next, true) // it did not go with its link; or it is BGP's with the same metric, and is not to go first
 	}
 	switch {
 	case err == nil:
@@ -246,6 +249,30 @@ func (d *Driver) isOurs(p netip.Prefix) bool {
 	have, _, err := d.list()
 	_, ok := have[p]
 	return err == nil && ok
+}
+
+// isLearned tells whether what the kernel has in the place of the driver's route to p is a learned one.
+func (d *Driver) isLearned(p netip.Prefix) bool {
+	family := unix.AF_INET6
+	if p.Addr().Is4() {
+		family = unix.AF_INET
+	}
+	filter := &netlink.Route{Dst: &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}, Table: unix.RT_TABLE_MAIN}
+	list, err := d.handle.RouteListFiltered(family, filter, netlink.RT_FILTER_DST|netlink.RT_FILTER_TABLE)
+	if err != nil {
+		return false
+	}
+	there := false
+	for i := range list {
+		if list[i].Priority != metric(p) {
+			continue
+		}
+		if int(list[i].Protocol) != d.options.LearnedProtocol {
+			return false
+		}
+		there = true
+	}
+	return there
 }
 
 // errNoInterface says that a route has to wait.
@@ -348,7 +375,7 @@ func metric(p netip.Prefix) int {
 	if p.Addr().Is4() {
 		return 0
 	}
-	return 1024 // IP6_RT_PRIO_USER
+	return tables.OwnMetricIPv6
 }
 
 func prefixOf(n *net.IPNet, family int) (netip.Prefix, bool) {

@@ -100,6 +100,12 @@ func (l *Learned) Changed() <-chan struct{} { return l.watch.Changed() }
 // Disturbances implements the interface of drivers. Changes by others are undone, but not counted.
 func (l *Learned) Disturbances() int64 { return 0 }
 
+// InForce tells whether the kernel has the route to a destination, as of the last Apply.
+func (l *Learned) InForce(p netip.Prefix) bool {
+	have, ok := l.have[p]
+	return ok && have.alive
+}
+
 // Apply makes the kernel's learned routes equal to desired. The first call, and the next one after an error, a change of
 // links or of others' routes, or Resync, compares everything with the kernel. A route without a next hop in reach waits and
 // is no failure. What can't be put into force alone is reported as tables.ItemErrors, joined.

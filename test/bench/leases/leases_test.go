@@ -26,6 +26,7 @@ import (
 	"github.com/manul-net/manul/api/v1alpha1"
 	v3 "github.com/manul-net/manul/api/v3"
 	"github.com/manul-net/manul/controllers/leases"
+	"github.com/manul-net/manul/controllers/looks"
 	"github.com/manul-net/manul/internal/ipam"
 	"github.com/manul-net/manul/internal/live"
 	"github.com/manul-net/manul/test/apiserver"
@@ -126,7 +127,7 @@ func BenchmarkLeases(b *testing.B) {
 		plan := func(want int) time.Duration {
 			ahead += time.Hour
 			began := time.Now()
-			if _, err := lessor.Reconcile(ctx, leases.Plan{}); err != nil {
+			if _, err := lessor.Reconcile(ctx, looks.Look{}); err != nil {
 				b.Fatal(err)
 			}
 			took := time.Since(began)

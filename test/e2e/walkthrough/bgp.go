@@ -102,6 +102,39 @@ func advertisedServices() Lab {
 			Within: soon,
 		},
 		{
+			Say:    "Services of type LoadBalancer get addresses from a pool for them: any of a pool that an annotation names, or just the one that it names.",
+			Run:    `kubectl patch kubecontrollersconfiguration default --type=merge -p '{"spec":{"controllers":{"loadBalancer":{"assignIPs":"RequestedServicesOnly"}}}}' && kubectl apply -f ` + manifests + "bgp-load-balancers.yaml && kubectl get services -n yaobank",
+			Expect: []Expectation{Succeeds(), Matches(`customer-any\s+LoadBalancer\s+\S+\s+10\.51\.0\.\d+`, "an address of the pool"), Matches(`customer-fixed\s+LoadBalancer\s+\S+\s+10\.51\.0\.7\s`, "the address 10.51.0.7")},
+			Within: soon,
+		},
+		{
+			Say:    "They are advertised like the others.",
+			Run:    "on host1 ip route show 10.51.0.0/24 && on host1 curl -s -m 5 http://10.51.0.7 | grep -E '<h1'",
+			Expect: []Expectation{Succeeds(), Matches(overAll, "three next hops"), Shows("Welcome")},
+			Within: soon,
+		},
+		{
+			Say:    "An address can be advertised from one zone only: here by worker2, though the pod is on worker1.",
+			Run:    "kubectl apply -f " + manifests + "bgp-zone.yaml && on host1 ip route show 10.50.0.30/32 && on host1 curl -s -m 5 http://10.50.0.30 | grep -E '<h1'",
+			Expect: []Expectation{Succeeds(), Shows("via 10.0.0.12", "Welcome"), ShowsNot("10.0.0.10", "10.0.0.11")},
+			Within: soon,
+		},
+		{
+			Say: "Why a node advertises it, or does not, and to whom.",
+			Run: "kubectl manul bgp explain yaobank/customer-zone-b",
+			Expect: []Expectation{
+				Matches(`10\.50\.0\.30 from worker2: advertised as 10\.50\.0\.30/32: the service is advertised from nodes that match`, "worker2 advertises it"),
+				Matches(`10\.50\.0\.30 from worker1: advertised as 10\.50\.0\.0/24: .* and this one does not`, "worker1 advertises the range"),
+				Matches(`to zone-b \(10\.0\.0\.21\): not sent: the session is`, "the zone's router, which is not there"),
+			},
+			Within: soon,
+		},
+		{
+			Say:    "There is no router in zone b yet: its peer goes again.",
+			Run:    "kubectl delete bgppeer zone-b && kubectl delete bgpfilter zone-b",
+			Expect: []Expectation{Succeeds()},
+		},
+		{
 			Say:    "All the time Manul's own pods, the operator and an agent on each of three nodes, have run without a restart.",
 			Run:    "kubectl get pods -n manul-system",
 			Expect: []Expectation{Succeeds(), Count(`^manul-\S+\s+1/1\s+Running\s+0\s`, 4, "four pods Running, without a restart")},

@@ -27,10 +27,10 @@ func (t *table) row(name string, took []time.Duration) {
 	fmt.Fprintf(t.out, "| %s | %d | %s | %s |\n", name, len(took), ms(quantile(took, 50)), ms(quantile(took, 99)))
 }
 
-// mean prints an average.
-func (t *table) mean(name string, n int, mean time.Duration) {
+// within prints a distribution of which only the buckets are known.
+func (t *table) within(name string, h buckets) {
 	t.head()
-	fmt.Fprintf(t.out, "| %s | %d | mean %s | |\n", name, n, ms(mean))
+	fmt.Fprintf(t.out, "| %s | %d | within %s | within %s |\n", name, h.count(), ms(h.quantile(50)), ms(h.quantile(99)))
 }
 
 // value prints a single figure.
