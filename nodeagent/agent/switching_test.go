@@ -11,7 +11,7 @@ import (
 func ways(text string) *v1alpha1.NodeStateSpec {
 	encapsulation, ends, _ := strings.Cut(text, ":")
 	s := &v1alpha1.NodeStateSpec{Pools: []v1alpha1.Pool{{CIDR: "10.48.0.0/16", Encapsulation: v1alpha1.TunnelKind(encapsulation)}}}
-	for _, kind := range strings.Fields(ends) {
+	for kind := range strings.FieldsSeq(ends) {
 		s.Tunnels = append(s.Tunnels, v1alpha1.Tunnel{Kind: v1alpha1.TunnelKind(kind)})
 	}
 	return s
