@@ -165,6 +165,12 @@ type BandwidthLimit struct {
 	BitsPerSecond int64 `json:"bitsPerSecond"`
 	// BurstBits that pass at once after a pause.
 	BurstBits int64 `json:"burstBits"`
+	// PeakBitsPerSecond at which even a burst passes. 0: as fast as it comes.
+	// +optional
+	PeakBitsPerSecond int64 `json:"peakBitsPerSecond,omitempty"`
+	// MinBurstBytes that pass at once whatever the peak. 0: a full packet.
+	// +optional
+	MinBurstBytes int64 `json:"minBurstBytes,omitempty"`
 }
 
 // PacketLimits limits the packets and connections of a pod, seen from the pod.

@@ -1,6 +1,8 @@
 package v1alpha1
 
 import (
+	"slices"
+
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 )
@@ -124,13 +126,58 @@ type EndpointStatus struct {
 	// UID of the pod; empty when the runtime asked before the node knew of the pod.
 	// +optional
 	UID types.UID `json:"uid,omitempty"`
-	// Addresses of the pod, IPv4 first, without prefix length.
+	// Addresses of the pod without prefix length: those of its first interface, IPv4 first, and then the others'.
 	// +listType=atomic
 	// +optional
 	Addresses []string `json:"addresses,omitempty"`
 	// External: an IPAM plugin of the network configuration gave the addresses.
 	// +optional
 	External bool `json:"external,omitempty"`
+	// Chained: another plugin of the network configuration made the pod's interface, gave the addresses and sees to routes; here is policy alone.
+	// +optional
+	Chained bool `json:"chained,omitempty"`
+	// Others are the pod's interfaces on this network beside its first, in order of name.
+	// +listType=map
+	// +listMapKey=name
+	// +optional
+	Others []InterfaceStatus `json:"others,omitempty"`
+}
+
+// Interfaces are the pod's first interface, without a name, and its others, each with its own addresses.
+func (e *EndpointStatus) Interfaces() []InterfaceStatus {
+	first := InterfaceStatus{Addresses: e.Addresses, External: e.External, Chained: e.Chained}
+	if len(e.Others) == 0 {
+		return []InterfaceStatus{first}
+	}
+	theirs := map[string]bool{}
+	for i := range e.Others {
+		for _, addr := range e.Others[i].Addresses {
+			theirs[addr] = true
+		}
+	}
+	first.Addresses = slices.DeleteFunc(slices.Clone(e.Addresses), func(addr string) bool { return theirs[addr] })
+	return append([]InterfaceStatus{first}, e.Others...)
+}
+
+// AnyExternal tells whether IPAM plugins gave any of the addresses.
+func (e *EndpointStatus) AnyExternal() bool {
+	return e.External || slices.ContainsFunc(e.Others, func(i InterfaceStatus) bool { return i.External })
+}
+
+// InterfaceStatus is an interface of a pod.
+type InterfaceStatus struct {
+	// Name in the pod.
+	Name string `json:"name"`
+	// Addresses, IPv4 first, without prefix length. They are among the pod's too.
+	// +listType=atomic
+	// +optional
+	Addresses []string `json:"addresses,omitempty"`
+	// External: an IPAM plugin of the network configuration gave the addresses.
+	// +optional
+	External bool `json:"external,omitempty"`
+	// Chained: another plugin of the network configuration made the interface, gave the addresses and sees to routes.
+	// +optional
+	Chained bool `json:"chained,omitempty"`
 }
 
 // NetworkStatus is what a node's network configuration (CNI) says of addresses.

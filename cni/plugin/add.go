@@ -20,12 +20,16 @@ func (p plugin) add(args *skel.CmdArgs) error {
 	if err != nil {
 		return err
 	}
-	if prev, err := c.previous(); err != nil {
+	result, err := c.previous()
+	if err != nil {
 		return err
-	} else if prev != nil {
-		return configError("prevResult: manul makes a pod's main interface and must be the first plugin of the list")
 	}
-	result, err := c.add()
+	giveUp := c.releaseAll
+	if result != nil { // there are plugins before this one in the list
+		err, giveUp = c.addChained(result), c.release
+	} else {
+		result, err = c.add()
+	}
 	if err != nil {
 		err = failure(fmt.Sprintf("adding pod %s/%s to the network", c.pod.namespace, c.pod.name), err)
 		c.log.Error("ADD", "error", err)
@@ -37,7 +41,7 @@ func (p plugin) add(args *skel.CmdArgs) error {
 	}
 	if err != nil {
 		// The runtime did not get the result, so that for it the attachment does not exist.
-		return errors.Join(fmt.Errorf("writing result: %w", err), c.releaseAll())
+		return errors.Join(fmt.Errorf("writing result: %w", err), giveUp())
 	}
 	return nil
 }

@@ -25,6 +25,9 @@ type attachment struct {
 	podMAC   net.HardwareAddr
 	addrs    []netip.Addr
 	mtu      int
+	// apart: the pod has a default route of the family by another interface, so that the routes by this one are for what is sent from its
+	// addresses. By whether the family is IPv6; make finds it out.
+	apart map[bool]bool
 }
 
 func newAttachment(id protocol.Attachment, given protocol.AddResult) attachment {
@@ -37,7 +40,7 @@ func newAttachment(id protocol.Attachment, given protocol.AddResult) attachment 
 	}
 	return attachment{
 		id: id, hostName: given.InterfaceName, hostMAC: hostMAC(), podMAC: podMAC,
-		addrs: given.Addresses, mtu: given.MTU,
+		addrs: given.Addresses, mtu: given.MTU, apart: map[bool]bool{},
 	}
 }
 
@@ -59,10 +62,12 @@ func alias(id protocol.Attachment) string {
 	return protocol.InterfaceMark + id.ContainerID + "/" + id.IfName
 }
 
-func parseAlias(s string) (protocol.Attachment, bool) {
+// parseAlias reads a mark. chained: the interface is another plugin's, and not to be removed.
+func parseAlias(s string) (id protocol.Attachment, chained, ok bool) {
 	rest, ours := strings.CutPrefix(s, protocol.InterfaceMark)
+	rest, chained = strings.CutSuffix(rest, protocol.ChainedMark)
 	container, ifName, ok := strings.Cut(rest, "/")
-	return protocol.Attachment{ContainerID: container, IfName: ifName}, ours && ok
+	return protocol.Attachment{ContainerID: container, IfName: ifName}, chained, ours && ok
 }
 
 // gateway of a family: the pod's next hop.
@@ -87,7 +92,7 @@ func (a attachment) families() []bool {
 
 // make builds the attachment. What an earlier ADD left under the host side's name goes first. After an error
 // nothing is left.
-func (a attachment) make(pod ns.NetNS) (err error) {
+func (a *attachment) make(pod ns.NetNS) (err error) {
 	host, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
 		return fmt.Errorf("opening netlink: %w", err)
@@ -147,6 +152,9 @@ func (a attachment) result(netns string) *types100.Result {
 		})
 	}
 	for _, ipv6 := range a.families() {
+		if a.apart[ipv6] {
+			continue
+		}
 		gw := gateway(ipv6)
 		r.Routes = append(r.Routes, &types.Route{Dst: *ipNet(everywhere(ipv6)), GW: net.IP(gw.AsSlice())})
 	}

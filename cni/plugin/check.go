@@ -50,7 +50,7 @@ func (c *call) check(prev *types100.Result) error {
 		return err
 	}
 	a := newAttachment(c.attachment, given)
-	if err := a.compare(prev); err != nil {
+	if err := a.compare(prev, given.Chained); err != nil {
 		return err
 	}
 	pod, err := openNetns(c.netns)
@@ -58,6 +58,9 @@ func (c *call) check(prev *types100.Result) error {
 		return mismatch("%v", err)
 	}
 	defer pod.Close() // only looked at
+	if given.Chained {
+		return a.verifyChained(pod)
+	}
 	if err := a.verify(pod); err != nil {
 		return err
 	}
@@ -69,8 +72,10 @@ func mismatch(format string, args ...any) error {
 }
 
 // compare the runtime's memory with the agent's. Later plugins of the list may have added to the result.
-func (a attachment) compare(prev *types100.Result) error {
-	known := false
+//
+// Of a chained interface the runtime knows the name that it had at first.
+func (a attachment) compare(prev *types100.Result, chained bool) error {
+	known := chained
 	for _, i := range prev.Interfaces {
 		known = known || i.Name == a.hostName && i.Sandbox == ""
 	}
@@ -104,19 +109,9 @@ func (a attachment) verify(podNS ns.NetNS) error {
 	}
 	defer pod.Close()
 
-	hostLink, err := find(host.LinkByName(a.hostName))
+	hostLink, podLink, err := a.bothEnds(host, pod)
 	if err != nil {
-		return fmt.Errorf("looking for %s: %w", a.hostName, err)
-	}
-	podLink, err := find(pod.LinkByName(a.id.IfName))
-	if err != nil {
-		return fmt.Errorf("looking for %s in the pod: %w", a.id.IfName, err)
-	}
-	if hostLink == nil {
-		return mismatch("interface %s is missing on the host", a.hostName)
-	}
-	if podLink == nil {
-		return mismatch("interface %s is missing in the pod", a.id.IfName)
+		return err
 	}
 	return errors.Join(
 		a.verifyLinks(hostLink.Attrs(), podLink.Attrs()),
@@ -125,14 +120,45 @@ func (a attachment) verify(podNS ns.NetNS) error {
 	)
 }
 
+// bothEnds finds the ends of the pair by their names.
+func (a attachment) bothEnds(host, pod *netlink.Handle) (outer, inner netlink.Link, err error) {
+	outer, err = find(host.LinkByName(a.hostName))
+	if err != nil {
+		return nil, nil, fmt.Errorf("looking for %s: %w", a.hostName, err)
+	}
+	inner, err = find(pod.LinkByName(a.id.IfName))
+	if err != nil {
+		return nil, nil, fmt.Errorf("looking for %s in the pod: %w", a.id.IfName, err)
+	}
+	if outer == nil {
+		return nil, nil, mismatch("interface %s is missing on the host", a.hostName)
+	}
+	if inner == nil {
+		return nil, nil, mismatch("interface %s is missing in the pod", a.id.IfName)
+	}
+	return outer, inner, nil
+}
+
+// verifyPair looks whether two interfaces are the ends of one pair, and up.
+func (a attachment) verifyPair(host, pod *netlink.LinkAttrs) error {
+	var errs []error
+	if host.ParentIndex != pod.Index || pod.ParentIndex != host.Index {
+		errs = append(errs, mismatch("interfaces %s and %s are not the ends of one pair", a.hostName, a.id.IfName))
+	}
+	for _, l := range []*netlink.LinkAttrs{host, pod} {
+		if l.RawFlags&unix.IFF_UP == 0 {
+			errs = append(errs, mismatch("interface %s is down", l.Name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 func (a attachment) verifyLinks(host, pod *netlink.LinkAttrs) error {
 	var errs []error
 	if host.Alias != alias(a.id) {
 		errs = append(errs, mismatch("interface %s belongs to another container (%q)", a.hostName, host.Alias))
 	}
-	if host.ParentIndex != pod.Index || pod.ParentIndex != host.Index {
-		errs = append(errs, mismatch("interfaces %s and %s are not the ends of one pair", a.hostName, a.id.IfName))
-	}
+	errs = append(errs, a.verifyPair(host, pod))
 	if !sameMAC(host.HardwareAddr, a.hostMAC) {
 		errs = append(errs, mismatch("interface %s has hardware address %s, want %s", a.hostName, host.HardwareAddr, a.hostMAC))
 	}
@@ -143,9 +169,6 @@ func (a attachment) verifyLinks(host, pod *netlink.LinkAttrs) error {
 		if l.MTU != a.mtu {
 			errs = append(errs, mismatch("interface %s has MTU %d, want %d", l.Name, l.MTU, a.mtu))
 		}
-		if l.RawFlags&unix.IFF_UP == 0 {
-			errs = append(errs, mismatch("interface %s is down", l.Name))
-		}
 	}
 	return errors.Join(errs...)
 }
@@ -155,7 +178,7 @@ func (a attachment) verifyHost(host *netlink.Handle, link netlink.Link) error {
 	for _, addr := range a.addrs {
 		want = append(want, hostRoute(link.Attrs().Index, addr))
 	}
-	return verifyRoutes(host, link, a.families(), want, "on the host")
+	return verifyRoutes(host, link, unix.RT_TABLE_MAIN, want, "on the host")
 }
 
 func (a attachment) verifyPod(pod *netlink.Handle, link netlink.Link) error {
@@ -173,12 +196,11 @@ func (a attachment) verifyPod(pod *netlink.Handle, link netlink.Link) error {
 			errs = append(errs, mismatch("address %s is missing in the pod", addr))
 		}
 	}
-	var want []*netlink.Route
 	for _, ipv6 := range a.families() {
-		want = append(want, podRoutes(link.Attrs().Index, ipv6)...)
 		errs = append(errs, verifyNeigh(pod, gatewayNeigh(link.Attrs().Index, ipv6, a.hostMAC)))
+		errs = append(errs, a.verifyWay(pod, link, ipv6))
 	}
-	return errors.Join(append(errs, verifyRoutes(pod, link, a.families(), want, "in the pod"))...)
+	return errors.Join(errs...)
 }
 
 func verifyNeigh(pod *netlink.Handle, want *netlink.Neigh) error {
@@ -194,11 +216,11 @@ func verifyNeigh(pod *netlink.Handle, want *netlink.Neigh) error {
 	return mismatch("the permanent neighbour entry of gateway %s is missing in the pod", want.IP)
 }
 
-func verifyRoutes(h *netlink.Handle, link netlink.Link, families []bool, want []*netlink.Route, where string) error {
+func verifyRoutes(h *netlink.Handle, link netlink.Link, table int, want []*netlink.Route, where string) error {
 	var errs []error
 	have := make(map[string]bool)
-	for _, ipv6 := range families {
-		routes, err := dump(func() ([]netlink.Route, error) { return h.RouteList(link, family(ipv6)) })
+	for _, ipv6 := range []bool{false, true} {
+		routes, err := routesBy(h, link, table, ipv6)
 		if err != nil {
 			return fmt.Errorf("listing routes %s: %w", where, err)
 		}

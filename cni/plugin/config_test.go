@@ -64,7 +64,7 @@ func FuzzParseConfig(f *testing.F) {
 			return
 		}
 		if prev, err := c.previous(); err == nil && prev != nil {
-			_ = attachment{}.compare(prev)
+			_ = attachment{}.compare(prev, false)
 		}
 	})
 }

@@ -79,9 +79,9 @@ func removeLeftover(host *netlink.Handle, name string, id protocol.Attachment) e
 	if link == nil {
 		return nil
 	}
-	if other, ok := parseAlias(link.Attrs().Alias); ok && other.ContainerID == id.ContainerID && other.IfName != id.IfName {
+	if other, _, ok := parseAlias(link.Attrs().Alias); ok && other.ContainerID == id.ContainerID && other.IfName != id.IfName {
 		return protocol.Errorf(protocol.CodeInvalidRequest,
-			"interface %s: the pod has %s on this network already; a second interface must be of another network", id.IfName, other.IfName)
+			"interface %s: the pod has %s under the name %s, of which the node agent does not know; delete the pod, so that it is made again", id.IfName, other.IfName, name)
 	}
 	if link.Type() != "veth" {
 		return fmt.Errorf("making interface %s: the name is taken by an interface of type %s; remove it", name, link.Type())
@@ -97,6 +97,9 @@ func removeInterface(id protocol.Attachment, netns, hostName string) error {
 		return fmt.Errorf("opening netlink: %w", err)
 	}
 	defer host.Close()
+	if err := removeRules(netns, id.IfName); err != nil {
+		return err
+	}
 	mark := alias(id)
 
 	if hostName != "" {
@@ -146,8 +149,8 @@ func removeMarked(host *netlink.Handle, gone func(protocol.Attachment) bool) (in
 	removed := 0
 	for _, link := range links {
 		attrs := link.Attrs()
-		a, marked := parseAlias(attrs.Alias)
-		if !marked || link.Type() != "veth" || !isOurName(attrs.Name) || !gone(a) {
+		a, chained, marked := parseAlias(attrs.Alias)
+		if !marked || chained || link.Type() != "veth" || !isOurName(attrs.Name) || !gone(a) {
 			continue
 		}
 		if err := deleteLink(host, attrs.Index, attrs.Name); err != nil {

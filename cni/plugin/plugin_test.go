@@ -337,11 +337,11 @@ func TestFailedAddLeavesNothing(t *testing.T) {
 		wantCode(t, err, types.ErrInvalidNetNS, "host's own")
 		w.wantNothing()
 	})
-	t.Run("not the first plugin", func(t *testing.T) {
+	t.Run("not the first plugin, and nobody made an interface", func(t *testing.T) {
 		w := newWorld(t)
 		w.serve()
 		_, err := w.call("ADD", w.pod("c1", "web").env(), w.config("1.1.0", "prevResult", json.RawMessage(`{"cniVersion":"1.1.0","interfaces":[]}`)))
-		wantCode(t, err, types.ErrInvalidNetworkConfig, "must be the first plugin")
+		wantCode(t, err, types.ErrInvalidNetworkConfig, "prevResult.interfaces: no interface eth0 with a sandbox")
 		w.wantNothing()
 	})
 }
@@ -406,14 +406,15 @@ func TestDelIsIdempotent(t *testing.T) {
 
 // A meta-plugin may give a pod interfaces of several networks, of which this one is one. It gives a pod one interface; asked for
 // another of the same container it says so, and the pod keeps the first.
-func TestSecondInterfaceOfAContainer(t *testing.T) {
+// An agent that gives a container's second interface the name of the first would cost the pod that one.
+func TestNameOfAnotherInterfaceOfTheContainer(t *testing.T) {
 	w := newWorld(t)
 	w.serve()
 	p := w.pod("c1", "web")
 	p.mustAdd()
 	env := append(p.env(), "CNI_IFNAME=net1")
 	_, err := w.call("ADD", env, w.config("1.1.0"))
-	wantCode(t, err, protocol.CodeInvalidRequest, "the pod has eth0 on this network already; a second interface must be of another network")
+	wantCode(t, err, protocol.CodeInvalidRequest, "the pod has eth0 under the name "+p.hostName()+", of which the node agent does not know")
 	w.ok(p.check())
 	_, err = w.call("DEL", env, w.config("1.1.0"))
 	w.ok(err)

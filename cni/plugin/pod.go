@@ -68,7 +68,7 @@ func peerOf(netnsPath, ifName string) (int, error) {
 }
 
 // configurePod gives the pod its addresses and the way out.
-func (a attachment) configurePod(pod ns.NetNS) error {
+func (a *attachment) configurePod(pod ns.NetNS) error {
 	h, err := podHandle(pod)
 	if err != nil {
 		return err
@@ -107,14 +107,15 @@ func (a attachment) configurePod(pod ns.NetNS) error {
 	if err := h.LinkSetUp(link); err != nil {
 		return fmt.Errorf("setting %s up in the pod: %w", a.id.IfName, err)
 	}
+	if err := sweepRules(h, a.id.IfName); err != nil {
+		return err
+	}
 	for _, ipv6 := range a.families() {
 		if err := h.NeighSet(gatewayNeigh(link.Attrs().Index, ipv6, a.hostMAC)); err != nil {
 			return fmt.Errorf("adding neighbour %s in the pod: %w", gateway(ipv6), err)
 		}
-		for _, r := range podRoutes(link.Attrs().Index, ipv6) {
-			if err := h.RouteReplace(r); err != nil {
-				return fmt.Errorf("adding route to %s in the pod: %w", r.Dst, err)
-			}
+		if err := a.routePod(h, link, ipv6); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -21,10 +21,12 @@ const (
 	// MaxAttachments bounds the attachments that one GC may list.
 	MaxAttachments = 8192
 
-	// InterfacePrefix begins the name of every host-side interface that the plugin makes.
+	// InterfacePrefix begins the name of every host-side interface of a pod.
 	InterfacePrefix = "cali"
 	// InterfaceMark begins the alias of every host-side interface that the plugin makes; container and interface follow: "manul:c1/eth0".
 	InterfaceMark = "manul:"
+	// ChainedMark ends the alias of one that another plugin made: "manul:c1/eth0/chained".
+	ChainedMark = "/chained"
 )
 
 // How a pod reaches its node, the same for every pod.
@@ -85,8 +87,10 @@ type AddRequest struct {
 	MTU int `json:"mtu,omitempty"`
 	// Pools that the network configuration has pods take addresses from. Absent: it says nothing of that.
 	Pools *Pools `json:"pools,omitempty"`
-	// Given are the addresses that an IPAM plugin gave to the attachment. None: the agent gives addresses.
+	// Given are the addresses that another plugin gave to the attachment. None: the agent gives addresses.
 	Given []netip.Addr `json:"given,omitempty"`
+	// Chained: the interface is another plugin's too, and so are its routes; policy is all that is wanted.
+	Chained bool `json:"chained,omitempty"`
 }
 
 // Pools are those that a network configuration names for the pods of a node. What a pod or its namespace names counts before.
@@ -150,4 +154,6 @@ type AddResult struct {
 	MTU int `json:"mtu"`
 	// HardwareAddress of the pod's end: the MAC address. Empty: the plugin chooses one that is always the same for the attachment.
 	HardwareAddress string `json:"hardwareAddress,omitempty"`
+	// Chained: another plugin made the interface.
+	Chained bool `json:"chained,omitempty"`
 }

@@ -74,6 +74,9 @@ func (r *AddRequest) Validate() error {
 	if err := usable("given", CodeInvalidRequest, r.Given); err != nil {
 		return err
 	}
+	if r.Chained && len(r.Given) == 0 {
+		return Errorf(CodeInvalidRequest, "given: no address, and chained is set: another plugin gives the addresses")
+	}
 	if r.Pools != nil {
 		if err := r.Pools.Validate(); err != nil {
 			return err

@@ -29,12 +29,14 @@ func FuzzAnnotations(f *testing.F) {
 		if mac == "" && text != "" && !strings.HasPrefix(problem, "annotation "+annotationMAC+": ") {
 			t.Errorf("%q: no address, and no problem but %q", text, problem)
 		}
-		limits, problem := bandwidthWishes{ingress: text, ingressBurst: text}.render()
+		limits, problem := bandwidthWishes{ingress: limitWish{rate: text, burst: text}, egress: limitWish{rate: "1k", peak: text, minBurst: text}}.render()
 		switch {
 		case problem != "" && (limits != nil || !strings.HasPrefix(problem, "annotation ")):
 			t.Errorf("%q: %v, %s", text, limits, problem)
-		case limits != nil && (limits.Ingress.BitsPerSecond < minRate || limits.Ingress.BitsPerSecond > maxRate || limits.Ingress.BurstBits < minBurst || limits.Ingress.BurstBits > maxBurst):
+		case limits != nil && text != "" && (limits.Ingress.BitsPerSecond < minRate || limits.Ingress.BitsPerSecond > maxRate || limits.Ingress.BurstBits < minBurst || limits.Ingress.BurstBits > maxBurst):
 			t.Errorf("%q: %+v", text, limits.Ingress)
+		case limits != nil && text != "" && (limits.Egress.PeakBitsPerSecond <= 1000 || limits.Egress.MinBurstBytes < minMinBurst || limits.Egress.MinBurstBytes > maxMinBurst):
+			t.Errorf("%q: %+v", text, limits.Egress)
 		}
 	})
 }

@@ -66,6 +66,14 @@ spec: {cidr: 10.1.0.0/26, affinity: "host:x", allocations: [], attributes: [], u
 		{v1alpha1.EndpointStatus{Addresses: []string{"10.50.7.2"}, External: true}, v1alpha1.EndpointStatus{Addresses: []string{"192.0.2.7"}, External: true}, []string{"10.50.7.0/24"}, []string{"192.0.2.7"}},
 		{v1alpha1.EndpointStatus{Addresses: []string{"10.50.7.2"}}, v1alpha1.EndpointStatus{Addresses: []string{"192.0.2.7"}, External: true}, nil, []string{"192.0.2.7"}},
 		{v1alpha1.EndpointStatus{}, v1alpha1.EndpointStatus{Addresses: []string{"192.0.2.7"}}, nil, nil},
+		// Routes to what another plugin connected are that plugin's.
+		{v1alpha1.EndpointStatus{Addresses: []string{"192.0.2.7"}, Chained: true}, v1alpha1.EndpointStatus{}, nil, nil},
+		{v1alpha1.EndpointStatus{
+			Addresses: []string{"10.1.0.3", "192.0.2.8", "192.0.2.9"},
+			Others: []v1alpha1.InterfaceStatus{
+				{Name: "net1", Addresses: []string{"192.0.2.8"}, External: true}, {Name: "net2", Addresses: []string{"192.0.2.9"}, Chained: true},
+			},
+		}, v1alpha1.EndpointStatus{}, nil, []string{"192.0.2.8"}},
 	} {
 		o := &v1alpha1.NodeState{ObjectMeta: metav1.ObjectMeta{Name: "x", Generation: 1}}
 		test.p.ID, test.q.ID = "a/p", "a/q"

@@ -149,7 +149,6 @@ func (c *Cluster) nodeCounts(n *node) {
 	}
 	c.pending.nodes[n] = struct{}{}
 	c.countAcknowledgement(n)
-	c.transition.acknowledged = true
 	c.demandChanged = true
 }
 
@@ -237,7 +236,9 @@ func (c *Cluster) observeNodeState(o *v1alpha1.NodeState) {
 		holds[s.ID] = s
 	}
 	if !maps.EqualFunc(holds, n.holds, func(a, b v1alpha1.EndpointStatus) bool {
-		return a.UID == b.UID && slices.Equal(a.Addresses, b.Addresses) && a.External == b.External
+		return a.UID == b.UID && slices.Equal(a.Addresses, b.Addresses) && a.External == b.External && slices.EqualFunc(a.Others, b.Others, func(x, y v1alpha1.InterfaceStatus) bool {
+			return x.External == y.External && slices.Equal(x.Addresses, y.Addresses)
+		})
 	}) {
 		c.touch(KindNodeEndpoints, n.name)
 		if anyExternal(holds) || anyExternal(n.holds) {
@@ -262,7 +263,6 @@ func (c *Cluster) observeNodeState(o *v1alpha1.NodeState) {
 	}
 	if before == nil || !maps.Equal(before.Status.Applied, o.Status.Applied) {
 		c.countAcknowledgement(n)
-		c.transition.acknowledged = true
 	}
 	c.pending.nodes[n] = struct{}{}
 }
@@ -314,7 +314,7 @@ func (n *node) addressesOf(e *endpoint) []string {
 
 func anyExternal(holds map[string]v1alpha1.EndpointStatus) bool {
 	for _, held := range holds {
-		if held.External {
+		if held.AnyExternal() {
 			return true
 		}
 	}
@@ -331,10 +331,16 @@ func (n *node) externalAddresses() (cidrs []netip.Prefix, others []netip.Addr) {
 		}
 	}
 	for _, held := range n.holds {
-		if !held.External {
+		if !held.AnyExternal() {
 			continue
 		}
-		for _, addr := range parseAddresses(held.Addresses) {
+		var given []netip.Addr
+		for _, iface := range held.Interfaces() {
+			if iface.External {
+				given = append(given, parseAddresses(iface.Addresses)...)
+			}
+		}
+		for _, addr := range given {
 			i := slices.IndexFunc(allotted, func(p netip.Prefix) bool { return p.Contains(addr) })
 			switch {
 			case i < 0:

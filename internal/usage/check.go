@@ -271,29 +271,21 @@ func (k *check) rendered() {
 
 // addresses looks at each address in use.
 func (k *check) addresses() {
-	mine := map[string]map[netip.Addr]bool{}
-	for i := range k.NodeStates {
-		s := &k.NodeStates[i]
-		mine[s.Name] = map[netip.Addr]bool{}
-		for _, b := range s.Spec.Borrowed {
-			if addr, err := netip.ParseAddr(b.Address); err == nil {
-				mine[s.Name][addr.Unmap()] = true
-			}
-		}
-	}
+	given, mine := k.givenByPlugins(), k.borrowed()
 	for i, u := range k.account.Uses {
 		if i > 0 && k.account.Uses[i-1].Address == u.Address {
 			k.find(AddressTwice, u.Address.String(), nil, "%s and %s have it: delete one of them, so that it is made again with another address", k.account.Uses[i-1].Holder, u.Holder)
 		}
 		block := k.account.BlockAt(u.Address)
-		if k.account.PoolAt(u.Address) == nil && u.Kind != HolderService && (block == nil || block.Name != "") {
+		foreign := u.Kind == HolderPod && given[onNode{u.Node, u.Address}]
+		if !foreign && k.account.PoolAt(u.Address) == nil && u.Kind != HolderService && (block == nil || block.Name != "") {
 			k.find(AddressOutsidePools, u.Address.String(), nil, "%s has it, and it lies in no IPPool: make a pool that holds it, or replace the pod", u.Holder)
 			continue
 		}
 		if u.Kind != HolderPod {
 			continue
 		}
-		if !mine[u.Node][u.Address] && (block == nil || block.Node != u.Node) {
+		if !mine[onNode{u.Node, u.Address}] && (block == nil && !foreign || block != nil && block.Node != u.Node) {
 			has := "nobody has a block with it"
 			if block != nil {
 				has = "its block " + block.CIDR.String() + " is of " + owner(block)
@@ -304,6 +296,47 @@ func (k *check) addresses() {
 			k.find(AddressOfNoPod, u.Address.String(), nil, "%s does not exist (UID %q): the node gives the address back when the container is gone; see whether the runtime still has it", u.Holder, u.UID)
 		}
 	}
+}
+
+type onNode struct {
+	node    string
+	address netip.Addr
+}
+
+// borrowed are the addresses that nodes borrow.
+func (k *check) borrowed() map[onNode]bool {
+	out := map[onNode]bool{}
+	for i := range k.NodeStates {
+		s := &k.NodeStates[i]
+		for _, b := range s.Spec.Borrowed {
+			if addr, err := netip.ParseAddr(b.Address); err == nil {
+				out[onNode{s.Name, addr.Unmap()}] = true
+			}
+		}
+	}
+	return out
+}
+
+// givenByPlugins are the addresses of pods that other plugins of the network configuration gave. Those need lie in no pool and in no
+// block, but not in another node's either.
+func (k *check) givenByPlugins() map[onNode]bool {
+	given := map[onNode]bool{}
+	for i := range k.NodeStates {
+		s := &k.NodeStates[i]
+		for j := range s.Status.Endpoints {
+			for _, iface := range s.Status.Endpoints[j].Interfaces() {
+				if !iface.External && !iface.Chained {
+					continue
+				}
+				for _, text := range iface.Addresses {
+					if addr, err := netip.ParseAddr(text); err == nil {
+						given[onNode{s.Name, addr.Unmap()}] = true
+					}
+				}
+			}
+		}
+	}
+	return given
 }
 
 // podAddresses compares what the kubelets say of pods with what the nodes gave them.

@@ -69,6 +69,12 @@ func (c *Cluster) run(id, address string, node int) {
 	published.Endpoints = append(published.Endpoints, v1alpha1.RemoteEndpoint{ID: id, Addresses: []string{address}})
 }
 
+// last is the endpoint that the node reported last.
+func (c *Cluster) last(node int) *v1alpha1.EndpointStatus {
+	list := c.NodeStates[node].Status.Endpoints
+	return &list[len(list)-1]
+}
+
 // lend lends an address of the first block of a node to another, and tells both.
 func (c *Cluster) lend(owner int, address, to string, state ipam.LoanState) {
 	for i := range c.Blocks {
@@ -181,6 +187,25 @@ func TestCheck(t *testing.T) {
 			c.run("shop/guest", "10.48.0.70", 0)
 			c.lend(1, "10.48.0.70", "node1", ipam.LoanGiven)
 		}, nil},
+		"an IPAM plugin gave an address of no pool": {func(c *Cluster) {
+			c.run("shop/given", "10.60.0.2", 0)
+			c.last(0).External = true
+		}, nil},
+		"another plugin made the interface and gave an address of no pool": {func(c *Cluster) {
+			c.run("shop/given", "10.60.0.2", 0)
+			c.last(0).Chained = true
+		}, nil},
+		"an IPAM plugin gave a second interface an address of no pool": {func(c *Cluster) {
+			c.run("shop/given", "10.48.0.9", 0)
+			e := c.last(0)
+			e.Addresses = append(e.Addresses, "10.60.0.2")
+			e.Others = []v1alpha1.InterfaceStatus{{Name: "net1", Addresses: []string{"10.60.0.2"}, External: true}}
+			c.Endpoints[0].Spec.Endpoints[len(c.Endpoints[0].Spec.Endpoints)-1].Addresses = e.Addresses
+		}, nil},
+		"an IPAM plugin gave an address of another node's block": {func(c *Cluster) {
+			c.run("shop/given", "10.48.0.70", 0)
+			c.last(0).External = true
+		}, []string{"AddressOutsideBlocks 10.48.0.70"}},
 		"the pool is gone": {func(c *Cluster) { c.Pools = nil }, []string{
 			"AddressOutsidePools 10.48.0.0", "AddressOutsidePools 10.48.0.64", "AddressOutsidePools 10.48.0.65",
 			"BlockOutsidePools IPAMBlock 10-48-0-0-26", "BlockOutsidePools IPAMBlock 10-48-0-64-26",

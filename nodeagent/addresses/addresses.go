@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/manul-net/manul/api/v1alpha1"
+	"github.com/manul-net/manul/nodeagent/attachments"
 	"github.com/manul-net/manul/nodeagent/ipam"
 )
 
@@ -58,15 +60,33 @@ func (a Given) Leases() (list []v1alpha1.LeaseStatus, cooling bool) {
 func (a Given) Adopt(before []v1alpha1.EndpointStatus) error {
 	found := make([]ipam.Allocation, 0, len(before))
 	for i := range before {
-		x := ipam.Allocation{Owner: ipam.Owner{Endpoint: before[i].ID, UID: string(before[i].UID)}}
-		for _, text := range before[i].Addresses {
-			if addr, err := netip.ParseAddr(text); err == nil {
-				x.Addresses = append(x.Addresses, addr)
-			}
+		e := &before[i]
+		first := ipam.Allocation{
+			Owner: ipam.Owner{Endpoint: e.ID, UID: string(e.UID)}, Addresses: readAddresses(e.Addresses), External: e.External || e.Chained, Chained: e.Chained,
 		}
-		found = append(found, x)
+		for j := range e.Others {
+			o := &e.Others[j]
+			other := ipam.Allocation{
+				Owner:     ipam.Owner{Endpoint: e.ID, UID: string(e.UID), Interface: o.Name},
+				Addresses: readAddresses(o.Addresses), External: o.External || o.Chained, Chained: o.Chained,
+			}
+			first.Addresses = slices.DeleteFunc(first.Addresses, func(addr netip.Addr) bool { return slices.Contains(other.Addresses, addr) })
+			found = append(found, other)
+		}
+		found = append(found, first)
 	}
 	return a.Allocator.Adopt(found)
+}
+
+// readAddresses reads those that can be read.
+func readAddresses(texts []string) []netip.Addr {
+	var out []netip.Addr
+	for _, text := range texts {
+		if addr, err := netip.ParseAddr(text); err == nil {
+			out = append(out, addr)
+		}
+	}
+	return out
 }
 
 func readBorrowed(l *v1alpha1.BorrowedAddress) (ipam.Block, error) {
@@ -119,32 +139,61 @@ func readPrefix(s string) (netip.Prefix, error) {
 
 // Allocate is part of agent.Addresses.
 func (a Given) Allocate(endpoint, uid string, request v1alpha1.AddressRequest) ([]netip.Addr, error) {
+	r, err := readRequest(&request)
+	if err != nil {
+		return nil, err
+	}
+	return a.Allocator.Allocate(ipam.Owner{Endpoint: endpoint, UID: uid}, r)
+}
+
+// AllocateAttached is part of agent.Addresses.
+func (a Given) AllocateAttached(o attachments.Owner, request v1alpha1.AddressRequest, attachment string) error {
+	r, err := readRequest(&request)
+	if err != nil {
+		return err
+	}
+	_, err = a.Allocator.AllocateAttached(ipamOwner(o), r, attachment)
+	return err
+}
+
+func readRequest(request *v1alpha1.AddressRequest) (ipam.Request, error) {
 	r := ipam.Request{Unmanaged: request.Unmanaged}
 	for _, s := range request.Pools {
 		p, err := netip.ParsePrefix(s)
 		if err != nil {
-			return nil, fmt.Errorf("reading pools asked for: %w", err)
+			return r, fmt.Errorf("reading pools asked for: %w", err)
 		}
 		r.Pools = append(r.Pools, p.Masked())
 	}
 	for _, s := range request.Fixed {
 		addr, err := netip.ParseAddr(s)
 		if err != nil {
-			return nil, fmt.Errorf("reading addresses asked for: %w", err)
+			return r, fmt.Errorf("reading addresses asked for: %w", err)
 		}
 		r.Fixed = append(r.Fixed, addr.Unmap())
 	}
-	return a.Allocator.Allocate(ipam.Owner{Endpoint: endpoint, UID: uid}, r)
+	return r, nil
+}
+
+func ipamOwner(o attachments.Owner) ipam.Owner {
+	return ipam.Owner{Endpoint: o.Endpoint, UID: o.UID, Interface: o.Interface}
+}
+
+func held(x *ipam.Allocation) attachments.Held {
+	return attachments.Held{
+		Owner:     attachments.Owner{Endpoint: x.Owner.Endpoint, UID: x.Owner.UID, Interface: x.Owner.Interface},
+		Addresses: x.Addresses, External: x.External, Chained: x.Chained,
+	}
 }
 
 // Take is part of agent.Addresses.
-func (a Given) Take(endpoint, uid string, addrs []netip.Addr, attachment string) error {
-	return a.Allocator.Take(ipam.Owner{Endpoint: endpoint, UID: uid}, addrs, attachment)
+func (a Given) Take(o attachments.Owner, addrs []netip.Addr, attachment string, chained bool) error {
+	return a.Allocator.Take(ipamOwner(o), addrs, attachment, chained)
 }
 
-// External is part of agent.Addresses.
-func (a Given) External(endpoint, uid string) bool {
-	return a.Allocator.External(ipam.Owner{Endpoint: endpoint, UID: uid})
+// AttachmentsOf is part of agent.Addresses.
+func (a Given) AttachmentsOf(o attachments.Owner) []string {
+	return a.Allocator.AttachmentsOf(ipamOwner(o))
 }
 
 // Drop is part of agent.Addresses.
@@ -166,8 +215,8 @@ func (a Given) AllocateTunnel(owner, pool string) (netip.Addr, error) {
 }
 
 // Attach is part of agent.Addresses.
-func (a Given) Attach(endpoint, uid, attachment string) error {
-	return a.Allocator.Attach(ipam.Owner{Endpoint: endpoint, UID: uid}, attachment)
+func (a Given) Attach(o attachments.Owner, attachment string) error {
+	return a.Allocator.Attach(ipamOwner(o), attachment)
 }
 
 // Detach is part of agent.Addresses.
@@ -183,24 +232,26 @@ func (a Given) Retain(uids []string) error { return a.SetLive(uids) }
 func (a Given) KeepAttachments(attachments []string) error { return a.GC(attachments) }
 
 // Attached is part of agent.Addresses.
-func (a Given) Attached(attachment string) (endpoint, uid string, ok bool) {
+func (a Given) Attached(attachment string) (attachments.Owner, bool) {
 	o, ok := a.Allocator.Attached(attachment)
-	return o.Endpoint, o.UID, ok
+	return attachments.Owner{Endpoint: o.Endpoint, UID: o.UID, Interface: o.Interface}, ok
 }
 
 // Held is part of agent.Addresses.
-func (a Given) Held(each func(endpoint, uid string, addrs []netip.Addr)) error {
-	for _, x := range a.Allocations() {
-		each(x.Owner.Endpoint, x.Owner.UID, x.Addresses)
+func (a Given) Held(each func(attachments.Held)) error {
+	list := a.Allocations()
+	for i := range list {
+		each(held(&list[i]))
 	}
 	return nil
 }
 
 // EachAttachment is part of agent.Addresses.
-func (a Given) EachAttachment(each func(attachment, endpoint, uid string, addrs []netip.Addr)) error {
-	for _, x := range a.Allocations() {
-		for _, name := range x.Attachments {
-			each(name, x.Owner.Endpoint, x.Owner.UID, x.Addresses)
+func (a Given) EachAttachment(each func(attachment string, of attachments.Held)) error {
+	list := a.Allocations()
+	for i := range list {
+		for _, name := range list[i].Attachments {
+			each(name, held(&list[i]))
 		}
 	}
 	return nil
@@ -231,10 +282,15 @@ func (None) Allocate(string, string, v1alpha1.AddressRequest) ([]netip.Addr, err
 }
 
 // Take is part of agent.Addresses.
-func (None) Take(string, string, []netip.Addr, string) error { return errNoPods }
+func (None) Take(attachments.Owner, []netip.Addr, string, bool) error { return errNoPods }
 
-// External is part of agent.Addresses.
-func (None) External(string, string) bool { return false }
+// AllocateAttached is part of agent.Addresses.
+func (None) AllocateAttached(attachments.Owner, v1alpha1.AddressRequest, string) error {
+	return errNoPods
+}
+
+// AttachmentsOf is part of agent.Addresses.
+func (None) AttachmentsOf(attachments.Owner) []string { return nil }
 
 // Drop is part of agent.Addresses.
 func (None) Drop(string, string) (bool, error) { return false, nil }
@@ -243,7 +299,7 @@ func (None) Drop(string, string) (bool, error) { return false, nil }
 func (None) AllocateTunnel(string, string) (netip.Addr, error) { return netip.Addr{}, errNoPods }
 
 // Attach is part of agent.Addresses.
-func (None) Attach(string, string, string) error { return errNoPods }
+func (None) Attach(attachments.Owner, string) error { return errNoPods }
 
 // Detach is part of agent.Addresses.
 func (None) Detach(string) error { return nil }
@@ -255,12 +311,10 @@ func (None) Retain([]string) error { return nil }
 func (None) KeepAttachments([]string) error { return nil }
 
 // Attached is part of agent.Addresses.
-func (None) Attached(string) (endpoint, uid string, ok bool) { return "", "", false }
+func (None) Attached(string) (attachments.Owner, bool) { return attachments.Owner{}, false }
 
 // Held is part of agent.Addresses.
-func (None) Held(func(endpoint, uid string, addrs []netip.Addr)) error { return nil }
+func (None) Held(func(attachments.Held)) error { return nil }
 
 // EachAttachment is part of agent.Addresses.
-func (None) EachAttachment(func(attachment, endpoint, uid string, addrs []netip.Addr)) error {
-	return nil
-}
+func (None) EachAttachment(func(attachment string, of attachments.Held)) error { return nil }

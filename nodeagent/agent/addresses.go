@@ -5,9 +5,12 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/manul-net/manul/api/v1alpha1"
+	"github.com/manul-net/manul/nodeagent/attachments"
+	"github.com/manul-net/manul/nodeagent/render"
 	"github.com/manul-net/manul/nodeagent/source"
 )
 
@@ -24,17 +27,20 @@ type Addresses interface {
 	Adopt(before []v1alpha1.EndpointStatus) error
 	// Allocate gives a pod its addresses: the same for the same UID.
 	Allocate(endpoint, uid string, request v1alpha1.AddressRequest) ([]netip.Addr, error)
-	// Take notes that the pod has the addresses that an IPAM plugin gave to an attachment, in place of those that it had.
-	Take(endpoint, uid string, addrs []netip.Addr, attachment string) error
-	// External tells whether an IPAM plugin gave the pod's addresses.
-	External(endpoint, uid string) bool
+	// AllocateAttached gives an interface beside a pod's first its addresses, for as long as it has attachments.
+	AllocateAttached(o attachments.Owner, request v1alpha1.AddressRequest, attachment string) error
+	// Take notes that the owner has the addresses that another plugin gave to an attachment, in place of those that it had. chained: the
+	// interface is that plugin's too.
+	Take(o attachments.Owner, addrs []netip.Addr, attachment string, chained bool) error
 	// Drop lets go of the addresses of a pod without attachments, and tells whether it did.
 	Drop(endpoint, uid string) (bool, error)
 	// AllocateTunnel gives an end of a tunnel its address out of the blocks of one pool: the same for the same owner, which no pod
 	// is named like.
 	AllocateTunnel(owner, pool string) (netip.Addr, error)
-	// Attach notes that an attachment uses the pod's addresses.
-	Attach(endpoint, uid, attachment string) error
+	// Attach notes that an attachment uses the owner's addresses.
+	Attach(o attachments.Owner, attachment string) error
+	// AttachmentsOf lists the attachments that use the owner's addresses.
+	AttachmentsOf(o attachments.Owner) []string
 	// Detach notes that an attachment is no more. One that is not known is no error.
 	Detach(attachment string) error
 	// Retain lets go of the addresses of all pods but these and those with attachments.
@@ -42,15 +48,17 @@ type Addresses interface {
 	// KeepAttachments is Detach for all attachments but these.
 	KeepAttachments(attachments []string) error
 	// EachAttachment calls each for every attachment.
-	EachAttachment(each func(attachment, endpoint, uid string, addrs []netip.Addr)) error
-	// Attached gives the pod of an attachment.
-	Attached(attachment string) (endpoint, uid string, ok bool)
-	// Held calls each for every pod that holds addresses.
-	Held(each func(endpoint, uid string, addrs []netip.Addr)) error
+	EachAttachment(each func(attachment string, of attachments.Held)) error
+	// Attached gives the owner of an attachment's addresses.
+	Attached(attachment string) (attachments.Owner, bool)
+	// Held calls each for every owner of addresses.
+	Held(each func(attachments.Held)) error
 }
 
-// owner of addresses.
-type owner struct{ endpoint, uid string }
+type owner = attachments.Owner
+
+// first is the owner that a pod's first interface is.
+func first(endpoint, uid string) owner { return owner{Endpoint: endpoint, UID: uid} }
 
 const addressRetry = time.Second
 
@@ -72,7 +80,7 @@ func (a *Agent) giveAddresses() {
 	for i := range spec.Endpoints {
 		e := &spec.Endpoints[i]
 		uids = append(uids, string(e.UID))
-		_, has := a.held[owner{e.ID, string(e.UID)}]
+		_, has := a.held[first(e.ID, string(e.UID))]
 		w := given[e.ID]
 		if w == nil && has {
 			asks.add(a, e, has)
@@ -89,6 +97,7 @@ func (a *Agent) giveAddresses() {
 		}
 		a.pending.urgent = a.pending.urgent || gave
 	}
+	a.giveSecond(asks)
 	a.network.asks = asks.list()
 	a.forgetPools(spec)
 	uids = a.giveTunnelAddresses(uids)
@@ -99,7 +108,7 @@ func (a *Agent) giveAddresses() {
 		}
 	}
 	a.addressErrors = problems
-	if len(problems) > 0 {
+	if len(problems)+len(a.second.errors) > 0 {
 		a.timers.addresses.within(addressRetry)
 	}
 	if err := a.lookAtAddresses(); err != nil {
@@ -164,7 +173,7 @@ func (a *Agent) give(e *v1alpha1.Endpoint, w *waiter) (bool, error) {
 	case request.Impossible != "" && (!external || !request.Unserved):
 		return false, impossibleError(request.Impossible)
 	case w != nil:
-		err = a.Addresses.Take(e.ID, string(e.UID), w.request.Given, attachmentName(w.request.Attachment))
+		err = a.Addresses.Take(first(e.ID, string(e.UID)), w.request.Given, attachmentName(w.request.Attachment), w.request.Chained)
 	case external:
 		return false, nil // its ADD brings them
 	default:
@@ -180,22 +189,22 @@ func (e impossibleError) Error() string { return string(e) }
 
 // lookAtAddresses brings the addresses that pods hold into the tables.
 func (a *Agent) lookAtAddresses() error {
-	held, ends, external := map[owner][]netip.Addr{}, map[string]netip.Addr{}, map[owner]bool{}
-	err := a.Addresses.Held(func(endpoint, uid string, addrs []netip.Addr) {
-		if isTunnelOwner(endpoint) {
-			ends[endpoint] = addrs[0]
+	held, ends, manner := map[owner][]netip.Addr{}, map[string]netip.Addr{}, map[owner]manner{}
+	err := a.Addresses.Held(func(h attachments.Held) {
+		if isTunnelOwner(h.Endpoint) {
+			ends[h.Endpoint] = h.Addresses[0]
 			return
 		}
-		addrs = slices.Clone(addrs)
+		addrs := slices.Clone(h.Addresses)
 		slices.SortFunc(addrs, func(x, y netip.Addr) int {
 			if x.BitLen() != y.BitLen() {
 				return x.BitLen() - y.BitLen()
 			}
 			return x.Compare(y)
 		})
-		held[owner{endpoint, uid}] = addrs
-		if a.Addresses.External(endpoint, uid) {
-			external[owner{endpoint, uid}] = true
+		held[h.Owner] = addrs
+		if h.External || h.Chained {
+			manner[h.Owner] = mannerOf(h)
 		}
 	})
 	if err != nil {
@@ -203,15 +212,15 @@ func (a *Agent) lookAtAddresses() error {
 	}
 	for o := range a.held {
 		if _, ok := held[o]; !ok {
-			a.state.DeleteLocal(o.endpoint, o.uid)
+			a.state.DeleteInterface(o.Endpoint, o.UID, o.Interface)
 		}
 	}
 	for o, addrs := range held {
-		if old, ok := a.held[o]; !ok || !slices.Equal(old, addrs) {
-			a.state.SetLocal(o.endpoint, o.uid, addrs)
+		if old, ok := a.held[o]; !ok || !slices.Equal(old, addrs) || a.network.manner[o] != manner[o] {
+			a.state.SetInterface(o.Endpoint, render.Local{UID: o.UID, Interface: o.Interface, Addresses: addrs, Unrouted: manner[o].chained})
 		}
 	}
-	a.held, a.network.external = held, external
+	a.held, a.network.manner = held, manner
 	for o := range held {
 		if !a.isNamed(o) { // a container holds it, which somebody should end
 			a.compareSoon()
@@ -222,29 +231,54 @@ func (a *Agent) lookAtAddresses() error {
 	return nil
 }
 
+// manner is how an owner came by its addresses.
+type manner struct{ external, chained bool }
+
+func mannerOf(h attachments.Held) manner {
+	return manner{external: h.External && !h.Chained, chained: h.Chained}
+}
+
 // endpointStatus lists the addresses that pods hold, in order of ID. While two pods bear one name, the one that the
 // operator knows counts.
 func (a *Agent) endpointStatus() []v1alpha1.EndpointStatus {
 	byID := map[string]owner{}
+	others := map[owner][]owner{}
 	for o := range a.held {
-		if first, ok := byID[o.endpoint]; !ok || a.isNamed(o) || !a.isNamed(first) && o.uid < first.uid {
-			byID[o.endpoint] = o
+		pod := first(o.Endpoint, o.UID)
+		if o.Interface != "" {
+			others[pod] = append(others[pod], o)
+		}
+		if other, ok := byID[o.Endpoint]; !ok || a.isNamed(pod) || !a.isNamed(other) && o.UID < other.UID {
+			byID[o.Endpoint] = pod
 		}
 	}
 	var out []v1alpha1.EndpointStatus
 	for _, id := range slices.Sorted(maps.Keys(byID)) {
 		o := byID[id]
-		s := v1alpha1.EndpointStatus{ID: id, External: a.network.external[o]}
-		s.UID = uidType(o.uid)
-		for _, addr := range a.held[o] {
-			s.Addresses = append(s.Addresses, addr.String())
+		how := a.network.manner[o]
+		s := v1alpha1.EndpointStatus{ID: id, External: how.external, Chained: how.chained, Addresses: texts(a.held[o])}
+		s.UID = uidType(o.UID)
+		list := others[o]
+		slices.SortFunc(list, func(x, y owner) int { return strings.Compare(x.Interface, y.Interface) })
+		for _, other := range list {
+			how, addrs := a.network.manner[other], texts(a.held[other])
+			s.Others = append(s.Others, v1alpha1.InterfaceStatus{Name: other.Interface, Addresses: addrs, External: how.external, Chained: how.chained})
+			s.Addresses = append(s.Addresses, addrs...)
 		}
 		out = append(out, s)
 	}
 	return out
 }
 
+func texts(addrs []netip.Addr) []string {
+	var out []string
+	for _, addr := range addrs {
+		out = append(out, addr.String())
+	}
+	return out
+}
+
 func (a *Agent) isNamed(o owner) bool {
-	e := a.namedEndpoint(o.endpoint)
-	return e != nil && string(e.UID) == o.uid
+	e := a.namedEndpoint(o.Endpoint)
+	return e != nil && string(e.UID) == o.UID
 }

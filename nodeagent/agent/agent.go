@@ -158,6 +158,7 @@ type Agent struct {
 	held          map[owner][]netip.Addr // addresses that pods hold, as last seen
 	addressErrors map[string]error       // endpoint -> why it got none
 	network       network
+	second        second
 	tunnelEnds    tunnelEnds
 	switching     switching
 	waiters       map[*waiter]struct{}

@@ -211,7 +211,7 @@ func (a *Agent) setFailures(items []*tables.ItemError) {
 	interfaces := map[string]string{}
 	if len(items) > 0 {
 		for o := range a.held {
-			interfaces[render.InterfaceName(o.endpoint)] = o.endpoint
+			interfaces[render.HostInterface(o.Endpoint, o.Interface)] = o.Endpoint
 		}
 		if a.nodeState != nil {
 			for i := range a.nodeState.Spec.Endpoints {

@@ -78,21 +78,21 @@ func (a *Agent) Del(ctx context.Context, r protocol.DelRequest) error {
 func (a *Agent) Check(ctx context.Context, r protocol.CheckRequest) (protocol.AddResult, error) {
 	var result protocol.AddResult
 	err := a.do(ctx, func() error {
-		endpoint, uid, ok := a.Addresses.Attached(attachmentName(r.Attachment))
+		o, ok := a.Addresses.Attached(attachmentName(r.Attachment))
 		if !ok {
 			return protocol.Errorf(protocol.CodeUnknownAttachment, "checking pod %s/%s: attachment %s is not known",
 				r.PodNamespace, r.PodName, attachmentName(r.Attachment))
 		}
-		w := &waiter{request: protocol.AddRequest{Attachment: r.Attachment, PodNamespace: r.PodNamespace, PodName: r.PodName, PodUID: uid}}
-		if w.endpoint() != endpoint {
+		w := &waiter{request: protocol.AddRequest{Attachment: r.Attachment, PodNamespace: r.PodNamespace, PodName: r.PodName, PodUID: o.UID}}
+		if w.endpoint() != o.Endpoint {
 			return protocol.Errorf(protocol.CodeMismatch, "checking pod %s: attachment %s belongs to pod %s",
-				w.endpoint(), attachmentName(r.Attachment), endpoint)
+				w.endpoint(), attachmentName(r.Attachment), o.Endpoint)
 		}
 		if reason := a.unready(w); reason != "" {
-			return protocol.Errorf(protocol.CodeMismatch, "checking pod %s: %s", endpoint, reason)
+			return protocol.Errorf(protocol.CodeMismatch, "checking pod %s: %s", o.Endpoint, reason)
 		}
 		var err error
-		result, err = a.result(w, uid)
+		result, err = a.result(w, o)
 		return err
 	})
 	return result, err
@@ -172,10 +172,10 @@ func (a *Agent) settle() {
 		if a.unready(w) != "" {
 			continue
 		}
-		uid := a.uidOf(w)
-		result, err := a.result(w, uid)
+		o := a.ownerOf(w)
+		result, err := a.result(w, o)
 		if err == nil {
-			err = a.Addresses.Attach(w.endpoint(), uid, attachmentName(w.request.Attachment))
+			err = a.Addresses.Attach(o, attachmentName(w.request.Attachment))
 			a.forgotten.watch.Spare(attachmentName(w.request.Attachment))
 		}
 		if err != nil {
@@ -213,25 +213,29 @@ func (a *Agent) unready(w *waiter) string {
 	if err := a.addressErrors[w.endpoint()]; err != nil {
 		return "no address: " + err.Error()
 	}
-	held, ok := a.held[owner{w.endpoint(), a.uidOf(w)}]
+	o := a.ownerOf(w)
+	if err := a.second.errors[o]; err != nil {
+		return "no address: " + err.Error()
+	}
+	held, ok := a.held[o]
 	if !ok {
 		return "it has no address yet"
 	}
 	if given := w.request.Given; len(given) > 0 && !sameAddresses(given, held) {
-		return "the addresses that the IPAM plugin gave are not noted yet"
+		return "the addresses that another plugin gave are not noted yet"
 	}
 	if a.state.Policy().HasDirty() {
 		return "its policies are not in the kernel yet"
 	}
-	return a.refusedFor(w.endpoint())
+	return a.refusedFor(o)
 }
 
-// refusedFor tells which item that the endpoint needs the kernel refused.
-func (a *Agent) refusedFor(id string) string {
+// refusedFor tells which item that the interface needs the kernel refused.
+func (a *Agent) refusedFor(o owner) string {
 	if len(a.items) == 0 {
 		return ""
 	}
-	iface := render.InterfaceName(id)
+	iface := render.HostInterface(o.Endpoint, o.Interface)
 	e, _ := a.state.Policy().Endpoints.Get(iface)
 	named := map[string]bool{}
 	for _, tiers := range [...][]string{programNames(e.Ingress), programNames(e.Egress)} {
@@ -247,7 +251,7 @@ func (a *Agent) refusedFor(id string) string {
 	return ""
 }
 
-func (a *Agent) result(w *waiter, uid string) (protocol.AddResult, error) {
+func (a *Agent) result(w *waiter, o owner) (protocol.AddResult, error) {
 	mtu := w.request.MTU
 	if mtu == 0 {
 		var err error
@@ -255,17 +259,20 @@ func (a *Agent) result(w *waiter, uid string) (protocol.AddResult, error) {
 			return protocol.AddResult{}, err
 		}
 	}
-	addrs := a.held[owner{w.endpoint(), uid}]
+	addrs := a.held[o]
 	if len(addrs) == 0 {
 		return protocol.AddResult{}, errors.New("it has no address")
 	}
-	return protocol.AddResult{
-		InterfaceName: render.InterfaceName(w.endpoint()),
+	result := protocol.AddResult{
+		InterfaceName: render.HostInterface(o.Endpoint, o.Interface),
 		Addresses:     append([]netip.Addr(nil), addrs...),
 		MTU:           mtu,
-
-		HardwareAddress: a.hardwareAddress(w.endpoint()),
-	}, nil
+		Chained:       a.network.manner[o].chained,
+	}
+	if o.Interface == "" { // it asks for the hardware address of one interface
+		result.HardwareAddress = a.hardwareAddress(o.Endpoint)
+	}
+	return result, nil
 }
 
 // hardwareAddress is the MAC address that a pod asks for; empty: it does not matter.

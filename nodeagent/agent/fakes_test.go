@@ -19,6 +19,7 @@ import (
 
 	"github.com/manul-net/manul/api/v1alpha1"
 	"github.com/manul-net/manul/cni/protocol"
+	"github.com/manul-net/manul/nodeagent/attachments"
 	"github.com/manul-net/manul/nodeagent/source"
 	"github.com/manul-net/manul/nodeagent/tables"
 )
@@ -188,7 +189,7 @@ func (f *fakeAddresses) Adopt(before []v1alpha1.EndpointStatus) error {
 	f.lost = false
 	for _, e := range before {
 		for _, addr := range e.Addresses {
-			o := owner{e.ID, string(e.UID)}
+			o := first(e.ID, string(e.UID))
 			f.held[o] = append(f.held[o], netip.MustParseAddr(addr))
 		}
 	}
@@ -204,7 +205,7 @@ func (f *fakeAddresses) AllocateTunnel(owner, _ string) (netip.Addr, error) {
 }
 
 func (f *fakeAddresses) Allocate(endpoint, uid string, _ v1alpha1.AddressRequest) ([]netip.Addr, error) {
-	o := owner{endpoint, uid}
+	o := first(endpoint, uid)
 	if addrs, ok := f.held[o]; ok {
 		return addrs, nil
 	}
@@ -216,9 +217,28 @@ func (f *fakeAddresses) Allocate(endpoint, uid string, _ v1alpha1.AddressRequest
 	return f.held[o], nil
 }
 
-func (f *fakeAddresses) Attach(endpoint, uid, attachment string) error {
-	f.attached[attachment] = owner{endpoint, uid}
+func (f *fakeAddresses) AllocateAttached(o owner, _ v1alpha1.AddressRequest, attachment string) error {
+	if len(f.blocks) == 0 {
+		return errors.New("the node has no block")
+	}
+	f.held[o] = []netip.Addr{f.next}
+	f.next = f.next.Next()
+	return f.Attach(o, attachment)
+}
+
+func (f *fakeAddresses) Attach(o owner, attachment string) error {
+	f.attached[attachment] = o
 	return nil
+}
+
+func (f *fakeAddresses) AttachmentsOf(o owner) []string {
+	var names []string
+	for name, of := range f.attached {
+		if of == o {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 func (f *fakeAddresses) Detach(attachment string) error {
@@ -228,30 +248,28 @@ func (f *fakeAddresses) Detach(attachment string) error {
 
 func (f *fakeAddresses) Retain(uids []string) error {
 	maps.DeleteFunc(f.held, func(o owner, _ []netip.Addr) bool {
-		return !slices.Contains(uids, o.uid) && !slices.Contains(slices.Collect(maps.Values(f.attached)), o)
+		return (!slices.Contains(uids, o.UID) || o.Interface != "") && !slices.Contains(slices.Collect(maps.Values(f.attached)), o)
 	})
 	return nil
 }
 
-func (f *fakeAddresses) KeepAttachments(attachments []string) error {
-	maps.DeleteFunc(f.attached, func(a string, _ owner) bool { return !slices.Contains(attachments, a) })
+func (f *fakeAddresses) KeepAttachments(keep []string) error {
+	maps.DeleteFunc(f.attached, func(a string, _ owner) bool { return !slices.Contains(keep, a) })
 	return nil
 }
 
-func (f *fakeAddresses) Attached(attachment string) (endpoint, uid string, ok bool) {
+func (f *fakeAddresses) Attached(attachment string) (owner, bool) {
 	o, ok := f.attached[attachment]
-	return o.endpoint, o.uid, ok
+	return o, ok
 }
 
-func (f *fakeAddresses) Take(endpoint, uid string, addrs []netip.Addr, attachment string) error {
-	f.held[owner{endpoint, uid}] = addrs
-	return f.Attach(endpoint, uid, attachment)
+func (f *fakeAddresses) Take(o owner, addrs []netip.Addr, attachment string, _ bool) error {
+	f.held[o] = addrs
+	return f.Attach(o, attachment)
 }
-
-func (f *fakeAddresses) External(string, string) bool { return false }
 
 func (f *fakeAddresses) Drop(endpoint, uid string) (bool, error) {
-	o := owner{endpoint, uid}
+	o := first(endpoint, uid)
 	if slices.Contains(slices.Collect(maps.Values(f.attached)), o) {
 		return false, nil
 	}
@@ -259,16 +277,16 @@ func (f *fakeAddresses) Drop(endpoint, uid string) (bool, error) {
 	return true, nil
 }
 
-func (f *fakeAddresses) EachAttachment(each func(attachment, endpoint, uid string, addrs []netip.Addr)) error {
+func (f *fakeAddresses) EachAttachment(each func(attachment string, of attachments.Held)) error {
 	for name, o := range f.attached {
-		each(name, o.endpoint, o.uid, f.held[o])
+		each(name, attachments.Held{Owner: o, Addresses: f.held[o]})
 	}
 	return nil
 }
 
-func (f *fakeAddresses) Held(each func(endpoint, uid string, addrs []netip.Addr)) error {
+func (f *fakeAddresses) Held(each func(attachments.Held)) error {
 	for o, addrs := range f.held {
-		each(o.endpoint, o.uid, addrs)
+		each(attachments.Held{Owner: o, Addresses: addrs})
 	}
 	return nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
 	"time"
 
@@ -80,10 +79,8 @@ func (a *Agent) lookForForgotten(ctx context.Context) {
 func (a *Agent) compareAttachments(marked map[string]string) error {
 	_, there := a.known[source.NodeState][a.Node]
 	look := attachments.Look{At: time.Now(), Marked: marked, Certain: there && a.synced[source.NodeState]}
-	err := a.Addresses.EachAttachment(func(name, endpoint, uid string, addrs []netip.Addr) {
-		look.Held = append(look.Held, attachments.Holding{
-			Name: name, Endpoint: endpoint, UID: uid, Addresses: addrs, Live: a.isNamed(owner{endpoint, uid}),
-		})
+	err := a.Addresses.EachAttachment(func(name string, h attachments.Held) {
+		look.Held = append(look.Held, attachments.Holding{Name: name, Owner: h.Owner, Addresses: h.Addresses, Live: a.isNamed(h.Owner)})
 	})
 	if err != nil {
 		return fmt.Errorf("reading attachments: %w", err)
@@ -139,23 +136,24 @@ func (a *Agent) releaseForgotten(look *attachments.Look, release []string) error
 func (a *Agent) reattach(marked map[string]string, done map[string]bool) error {
 	held := map[string]owner{}
 	for o := range a.held {
-		if _, twice := held[render.InterfaceName(o.endpoint)]; !twice || a.isNamed(o) {
-			held[render.InterfaceName(o.endpoint)] = o
+		name := render.HostInterface(o.Endpoint, o.Interface)
+		if _, twice := held[name]; !twice || a.isNamed(o) {
+			held[name] = o
 		}
 	}
 	for name, iface := range marked {
-		if _, _, known := a.Addresses.Attached(name); known {
+		if _, known := a.Addresses.Attached(name); known {
 			continue
 		}
 		o, ok := held[iface]
 		if !ok {
 			continue
 		}
-		if err := a.Addresses.Attach(o.endpoint, o.uid, name); err != nil {
+		if err := a.Addresses.Attach(o, name); err != nil {
 			return fmt.Errorf("noting the attachment of interface %s: %w", iface, err)
 		}
 		done[name] = true
-		a.Log.Warn("an attachment was missing in the journal of addresses", "attachment", name, "pod", o.endpoint, "interface", iface)
+		a.Log.Warn("an attachment was missing in the journal of addresses", "attachment", name, "pod", o.Endpoint, "interface", iface)
 	}
 	return nil
 }

@@ -235,7 +235,7 @@ func TestCutOffNodeGivesUpNothing(t *testing.T) {
 		f.run("a/db", "c3")
 		pause(10 * time.Minute)
 		f.holds("a/db")
-		if got := fmt.Sprint(addresses.attached); got != "map[c3/eth0:{a/db uid-a/db}]" {
+		if got := fmt.Sprint(addresses.attached); got != "map[c3/eth0:{a/db uid-a/db }]" {
 			t.Errorf("attached are %s", got)
 		}
 		f.stop()

@@ -14,8 +14,8 @@ import (
 type network struct {
 	// pools that the ADDs of pods brought, by endpoint; Options.Pools counts for the others.
 	pools map[string]*protocol.Pools
-	// external are the owners whose addresses an IPAM plugin gave.
-	external map[owner]bool
+	// manner of those owners whose addresses another plugin gave.
+	manner map[owner]manner
 	// asks are the pools that pods take addresses from because of it.
 	asks []v1alpha1.PoolsAsk
 }
@@ -24,7 +24,7 @@ type network struct {
 // gets others.
 func (a *Agent) heedNetwork(w *waiter) {
 	id := w.endpoint()
-	if len(w.request.Given) > 0 {
+	if len(w.request.Given) > 0 || a.interfaceOf(w) != "" {
 		a.pending.addresses = true
 		return
 	}
@@ -35,7 +35,7 @@ func (a *Agent) heedNetwork(w *waiter) {
 	if e == nil {
 		return
 	}
-	held, ok := a.held[owner{id, string(e.UID)}]
+	held, ok := a.held[first(id, string(e.UID))]
 	if !ok {
 		a.pending.addresses = true
 		return
@@ -96,8 +96,12 @@ func (a *Agent) poolsOf(id string) *protocol.Pools {
 // requestFor says which addresses an endpoint may get: what it, or its namespace, names by annotations, then what the network
 // configuration names, then the pools that serve every pod. changed: the network configuration makes a difference.
 func (a *Agent) requestFor(e *v1alpha1.Endpoint) (request v1alpha1.AddressRequest, changed bool, err error) {
-	request = e.Addresses
-	p := a.poolsOf(e.ID)
+	return a.requestWith(e.Addresses, a.poolsOf(e.ID))
+}
+
+// requestWith is requestFor with a network configuration that says p.
+func (a *Agent) requestWith(wanted v1alpha1.AddressRequest, p *protocol.Pools) (request v1alpha1.AddressRequest, changed bool, err error) {
+	request = wanted
 	if p.Silent() || len(request.Fixed) > 0 || request.Impossible != "" && !request.Unserved {
 		return request, false, nil
 	}
@@ -176,11 +180,11 @@ func (a *Agent) poolsNamed(member string, names []string, is4 bool) ([]string, e
 	return cidrs, nil
 }
 
-// givenByPlugins are the ADDs that wait with addresses of an IPAM plugin, by endpoint.
+// givenByPlugins are the ADDs of first interfaces that wait with addresses of another plugin, by endpoint.
 func (a *Agent) givenByPlugins() map[string]*waiter {
 	var out map[string]*waiter
 	for w := range a.waiters {
-		if len(w.request.Given) == 0 {
+		if len(w.request.Given) == 0 || a.interfaceOf(w) != "" {
 			continue
 		}
 		e := a.namedEndpoint(w.endpoint())
@@ -229,6 +233,11 @@ func (x asks) add(a *Agent, e *v1alpha1.Endpoint, has bool) {
 	if !changed || err != nil {
 		return
 	}
+	x.count(p, &request, !has)
+}
+
+// count takes in that a pod is to have addresses as the network configuration says. lacks: it has none yet.
+func (x asks) count(p *protocol.Pools, request *v1alpha1.AddressRequest, lacks bool) {
 	for _, f := range []struct{ asked, is4 bool }{{len(p.IPv4) > 0 && !request.NamedIPv4, true}, {len(p.IPv6) > 0 && !request.NamedIPv6, false}} {
 		if !f.asked {
 			continue
@@ -246,7 +255,7 @@ func (x asks) add(a *Agent, e *v1alpha1.Endpoint, has bool) {
 			}
 			x[key] = &v1alpha1.PoolsAsk{Pools: pools}
 		}
-		if !has {
+		if lacks {
 			x[key].Endpoints++
 		}
 	}

@@ -11,13 +11,28 @@ import (
 	"time"
 )
 
+// Owner of addresses: a pod, or one of its further interfaces.
+type Owner struct {
+	// Endpoint is the pod, "namespace/name"; UID is its own.
+	Endpoint, UID string
+	// Interface is the name in the pod of an interface beside the pod's first; empty: the first.
+	Interface string
+}
+
+// Held is what an owner holds.
+type Held struct {
+	Owner
+	Addresses []netip.Addr
+	// External: an IPAM plugin gave the addresses. Chained: another plugin made the interface and gave the addresses.
+	External, Chained bool
+}
+
 // Holding is an attachment in the journal.
 type Holding struct {
 	// Name of the attachment: container and interface, "c1/eth0".
 	Name string
-	// Endpoint is the pod, "namespace/name"; UID is its own.
-	Endpoint, UID string
-	Addresses     []netip.Addr
+	Owner
+	Addresses []netip.Addr
 	// Live: the pod is one of the node's, as the node's state says.
 	Live bool
 }
@@ -117,7 +132,7 @@ func (w *Watch) Observe(l Look) Outcome {
 		}
 	}
 	held := make(map[string]bool, len(l.Held))
-	connected := map[string]bool{} // pods with an attachment that has its interface
+	connected := map[string]bool{} // pods' interfaces that an attachment has
 	for i := range l.Held {
 		held[l.Held[i].Name] = true
 		if l.Marked[l.Held[i].Name] != "" {
@@ -181,5 +196,8 @@ func (o *Outcome) tell(f Finding, now time.Time, settle time.Duration, again fun
 	o.Findings = append(o.Findings, f)
 }
 
-// pod names the pod of an attachment, also apart from another of the same name.
-func (h *Holding) pod() string { return h.Endpoint + " " + h.UID }
+// pod names the pod of an attachment and the interface in it, also apart from another pod of the same name.
+func (h *Holding) pod() string {
+	_, ifName, _ := strings.Cut(h.Name, "/")
+	return h.Endpoint + " " + h.UID + " " + ifName
+}

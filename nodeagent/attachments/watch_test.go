@@ -76,7 +76,7 @@ func read(text string, at time.Time) Look {
 	for word := range strings.FieldsSeq(held) {
 		word, live := strings.CutSuffix(word, "+")
 		pod, container, _ := strings.Cut(word, "/")
-		l.Held = append(l.Held, Holding{Name: container, Endpoint: pod, UID: pod, Live: live, Addresses: []netip.Addr{netip.MustParseAddr("10.48.0.1")}})
+		l.Held = append(l.Held, Holding{Name: container, Owner: Owner{Endpoint: pod, UID: pod}, Live: live, Addresses: []netip.Addr{netip.MustParseAddr("10.48.0.1")}})
 	}
 	for container := range strings.FieldsSeq(marked) {
 		l.Marked[container] = "cali-" + container
@@ -121,7 +121,7 @@ func TestPropertyNothingInUseIsReleased(t *testing.T) {
 					l.Marked[name] = name
 				}
 				if rapid.Bool().Draw(t, "held") {
-					l.Held = append(l.Held, Holding{Name: name, Endpoint: pod, UID: pod, Live: live[i/2]})
+					l.Held = append(l.Held, Holding{Name: name, Owner: Owner{Endpoint: pod, UID: pod}, Live: live[i/2]})
 				}
 			}
 			released := w.Observe(l).Release

@@ -8,7 +8,7 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// Marked lists the interfaces whose alias begins with the mark, by what follows it. The kernel is asked anew each time.
+// Marked lists the interfaces whose alias begins with the mark, by the two words that follow it: container and interface. The kernel is asked anew each time.
 func (f *Follower) Marked() (map[string]string, error) {
 	var list []netlink.Link
 	var err error
@@ -23,7 +23,11 @@ func (f *Follower) Marked() (map[string]string, error) {
 	marked := map[string]string{}
 	for _, link := range list {
 		attrs := link.Attrs()
-		if name, ok := strings.CutPrefix(attrs.Alias, f.options.Mark); ok && f.options.Mark != "" && isWorkload(attrs.Name, f.options.WorkloadPrefix) {
+		name, ok := strings.CutPrefix(attrs.Alias, f.options.Mark)
+		if parts := strings.SplitN(name, "/", 3); len(parts) > 2 {
+			name = parts[0] + "/" + parts[1] // what follows says who made it
+		}
+		if ok && f.options.Mark != "" && isWorkload(attrs.Name, f.options.WorkloadPrefix) {
 			marked[name] = attrs.Name
 		}
 	}

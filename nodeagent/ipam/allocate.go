@@ -20,17 +20,38 @@ func (a *Allocator) Allocate(owner Owner, request Request) ([]netip.Addr, error)
 	return slices.Clone(addrs), nil
 }
 
-func (a *Allocator) allocate(owner Owner, request Request) ([]netip.Addr, error) {
+// AllocateAttached is Allocate and Attach in one step.
+func (a *Allocator) AllocateAttached(owner Owner, request Request, containerID string) ([]netip.Addr, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	err := checkName("container ID", containerID)
+	if of, ok := a.attached[containerID]; ok && of != keyOf(owner) {
+		err = fmt.Errorf("container %s is attached to %s", containerID, a.owners[of].Owner.Endpoint)
+	}
+	var addrs []netip.Addr
+	if err == nil {
+		addrs, err = a.allocate(owner, request, containerID)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("allocating addresses for interface %s of %s: %w", owner.Interface, owner.Endpoint, err)
+	}
+	return slices.Clone(addrs), nil
+}
+
+func (a *Allocator) allocate(owner Owner, request Request, attachments ...string) ([]netip.Addr, error) {
 	if a.broken != nil {
 		return nil, a.broken
 	}
 	if key, ok := a.find(owner); ok {
+		if len(attachments) > 0 {
+			return a.owners[key].Addresses, a.attach(owner, attachments[0])
+		}
 		return a.owners[key].Addresses, nil
 	}
 	if err := checkOwner(owner); err != nil {
 		return nil, err
 	}
-	if nameless, ok := a.owners[keyOf(Owner{Endpoint: owner.Endpoint})]; ok {
+	if nameless, ok := a.owners[keyOf(Owner{Endpoint: owner.Endpoint, Interface: owner.Interface})]; ok {
 		return nameless.Addresses, a.takeOver(nameless, owner)
 	}
 	// Pods that waited in vain for their state may have what this one needs.
@@ -44,7 +65,7 @@ func (a *Allocator) allocate(owner Owner, request Request) ([]netip.Addr, error)
 	if err != nil {
 		return nil, err
 	}
-	r := &record{Owner: owner, Addresses: addrs, since: a.now()}
+	r := &record{Owner: owner, Addresses: addrs, Attachments: attachments, since: a.now()}
 	c := change{owners: map[ownerKey]*record{keyOf(owner): r}, freed: map[netip.Addr]int64{}}
 	for _, addr := range addrs {
 		c.freed[addr] = neverUsed

@@ -8,6 +8,7 @@
 package ipam
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -24,8 +25,11 @@ const (
 	maxFixed       = 16
 )
 
-// Owner is a pod.
+// Owner is a pod, or one of its further interfaces.
 type Owner struct {
+	// Interface is the name in the pod of an interface beside the pod's first; empty: the first. What such an owner holds it holds as
+	// long as a container is attached, and no longer.
+	Interface string
 	// Endpoint is "namespace/name".
 	Endpoint string
 	// UID of the pod; empty if the runtime did not say it. The owner is then known by its name until a request with a UID
@@ -67,8 +71,8 @@ type Allocation struct {
 	Addresses []netip.Addr
 	// Attachments are the containers that use the addresses, sorted.
 	Attachments []string
-	// External: somebody else gave the addresses, see Take.
-	External bool
+	// External: somebody else gave the addresses, see Take. Chained: and made the interface.
+	External, Chained bool
 	// Live: SetLive has named the owner, or has not been called yet since Open.
 	Live bool
 }
@@ -243,7 +247,7 @@ func (a *Allocator) release(c *change) {
 		}
 		r.since = min(r.since, now) // in case the clock was set back
 		waiting := !r.named && now-r.since < int64(a.grace)
-		if after == nil || (r.live || waiting) && !after.External || len(after.Attachments) > 0 {
+		if after == nil || (r.live || waiting) && !after.attachedOnly() || len(after.Attachments) > 0 {
 			continue
 		}
 		c.owners[key] = nil
@@ -278,6 +282,17 @@ func (a *Allocator) Attached(containerID string) (Owner, bool) {
 	return a.owners[key].Owner, true
 }
 
+// AttachmentsOf lists the containers that use the owner's addresses, in order.
+func (a *Allocator) AttachmentsOf(owner Owner) []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	key, ok := a.find(owner)
+	if !ok {
+		return nil
+	}
+	return slices.Clone(a.owners[key].Attachments)
+}
+
 // Attachments lists all attachments in order of container ID.
 func (a *Allocator) Attachments() []Attachment {
 	a.mu.Lock()
@@ -298,14 +313,12 @@ func (a *Allocator) Allocations() []Allocation {
 	for _, r := range a.owners {
 		list = append(list, Allocation{
 			Owner: r.Owner, Addresses: slices.Clone(r.Addresses), Attachments: slices.Clone(r.Attachments), Live: r.live || !a.liveKnown,
-			External: r.External,
+			External: r.External, Chained: r.Chained,
 		})
 	}
 	slices.SortFunc(list, func(a, b Allocation) int {
-		if c := strings.Compare(a.Owner.Endpoint, b.Owner.Endpoint); c != 0 {
-			return c
-		}
-		return strings.Compare(a.Owner.UID, b.Owner.UID)
+		return cmp.Or(strings.Compare(a.Owner.Endpoint, b.Owner.Endpoint), strings.Compare(a.Owner.UID, b.Owner.UID),
+			strings.Compare(a.Owner.Interface, b.Owner.Interface))
 	})
 	return list
 }
@@ -320,7 +333,7 @@ func (a *Allocator) find(owner Owner) (ownerKey, bool) {
 		return "", false
 	}
 	for key, r := range a.owners {
-		if r.Owner.Endpoint == owner.Endpoint && (r.live || !a.liveKnown) {
+		if r.Owner.Endpoint == owner.Endpoint && r.Owner.Interface == owner.Interface && (r.live || !a.liveKnown) {
 			return key, true
 		}
 	}

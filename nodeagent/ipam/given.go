@@ -9,17 +9,17 @@ import (
 
 // Take notes that an owner has the addresses which somebody else gave to one of its containers, in place of those that it had. They need
 // not lie in a block. They are the owner's as long as a container is attached, and no longer: whoever gave them may then give them to another.
-// *InUseError: another owner has one of them; nothing changes.
-func (a *Allocator) Take(owner Owner, addrs []netip.Addr, containerID string) error {
+// chained: the interface is somebody else's too. *InUseError: another owner has one of them; nothing changes.
+func (a *Allocator) Take(owner Owner, addrs []netip.Addr, containerID string, chained bool) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if err := a.take(owner, addrs, containerID); err != nil {
+	if err := a.take(owner, addrs, containerID, chained); err != nil {
 		return fmt.Errorf("noting the addresses given to %s: %w", owner.Endpoint, err)
 	}
 	return nil
 }
 
-func (a *Allocator) take(owner Owner, addrs []netip.Addr, containerID string) error {
+func (a *Allocator) take(owner Owner, addrs []netip.Addr, containerID string, chained bool) error {
 	if err := errors.Join(a.broken, checkOwner(owner), checkName("container ID", containerID)); err != nil {
 		return err
 	}
@@ -42,7 +42,7 @@ func (a *Allocator) take(owner Owner, addrs []netip.Addr, containerID string) er
 	r := &record{Owner: owner, since: a.now()}
 	c := change{freed: map[netip.Addr]int64{}}
 	if old := a.owners[key]; old != nil {
-		if old.External && slices.Equal(old.Addresses, addrs) && slices.Contains(old.Attachments, containerID) {
+		if old.External && old.Chained == chained && slices.Equal(old.Addresses, addrs) && slices.Contains(old.Attachments, containerID) {
 			return nil
 		}
 		r = old.clone()
@@ -53,7 +53,7 @@ func (a *Allocator) take(owner Owner, addrs []netip.Addr, containerID string) er
 	for _, addr := range addrs {
 		c.freed[addr] = neverUsed
 	}
-	r.Addresses, r.External = addrs, true
+	r.Addresses, r.External, r.Chained = addrs, true, chained
 	if !slices.Contains(r.Attachments, containerID) {
 		if len(r.Attachments) >= maxAttachments {
 			return errTooManyAttachments
@@ -63,14 +63,6 @@ func (a *Allocator) take(owner Owner, addrs []netip.Addr, containerID string) er
 	}
 	c.owners = map[ownerKey]*record{key: r}
 	return a.commit(c)
-}
-
-// External tells whether somebody else gave the addresses of an owner.
-func (a *Allocator) External(owner Owner) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	key, ok := a.find(owner)
-	return ok && a.owners[key].External
 }
 
 // Drop frees the addresses of an owner that has no container, and tells whether it did.

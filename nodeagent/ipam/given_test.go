@@ -26,13 +26,13 @@ func TestAddressesThatSomebodyElseGave(t *testing.T) {
 	a, b := pod("a"), pod("b")
 	h.expect(a, Request{}, "10.48.0.64") // ahead of its ADD
 	h.ok(h.SetLive([]string{a.UID, b.UID}))
-	h.ok(h.Take(a, addrs("192.0.2.7", "10.48.0.65"), "c1"))
-	h.ok(h.Take(a, addrs("192.0.2.7", "10.48.0.65"), "c1"))
+	h.ok(h.Take(a, addrs("192.0.2.7", "10.48.0.65"), "c1", false))
+	h.ok(h.Take(a, addrs("192.0.2.7", "10.48.0.65"), "c1", false))
 	expect(a, "10.48.0.65", "192.0.2.7")
 	h.reopen(small())
 	h.ok(h.SetLive([]string{a.UID, b.UID}))
 	expect(a, "10.48.0.65", "192.0.2.7")
-	err := h.Take(b, addrs("192.0.2.7"), "c2")
+	err := h.Take(b, addrs("192.0.2.7"), "c2", false)
 	if _, ok := errors.AsType[*InUseError](err); !ok {
 		t.Errorf("taken twice: %v", err)
 	}
@@ -40,14 +40,14 @@ func TestAddressesThatSomebodyElseGave(t *testing.T) {
 	// One inside a block is not given to somebody else; the one that it had before rests.
 	h.expect(b, Request{}, "10.48.0.66")
 
-	h.ok(h.Take(a, addrs("192.0.2.8"), "c1-again")) // another sandbox
+	h.ok(h.Take(a, addrs("192.0.2.8"), "c1-again", false)) // another sandbox
 	expect(a, "192.0.2.8")
 	for _, container := range []string{"c1", "c1-again"} {
 		_, err := h.Detach(container)
 		h.ok(err)
 	}
 	expect(a)
-	h.ok(h.Take(b, addrs("192.0.2.7"), "c2"))
+	h.ok(h.Take(b, addrs("192.0.2.7"), "c2", false))
 	expect(b, "192.0.2.7")
 	if got := h.Allocations(); len(got) != 1 || !got[0].External {
 		t.Errorf("allocations %+v", got)
@@ -57,7 +57,7 @@ func TestAddressesThatSomebodyElseGave(t *testing.T) {
 		addrs     []netip.Addr
 		container string
 	}{{a, nil, "c3"}, {a, addrs("192.0.2.9"), ""}, {a, addrs("192.0.2.9"), "c2"}, {Owner{}, addrs("192.0.2.9"), "c3"}} {
-		if err := h.Take(test.owner, test.addrs, test.container); err == nil {
+		if err := h.Take(test.owner, test.addrs, test.container, false); err == nil {
 			t.Errorf("%+v is accepted", test)
 		}
 	}

@@ -39,6 +39,8 @@ type entry struct {
 	Addresses   []netip.Addr `json:"addresses"`
 	Attachments []string     `json:"attachments,omitempty"`
 	External    bool         `json:"external,omitempty"`
+	Interface   string       `json:"interface,omitempty"`
+	Chained     bool         `json:"chained,omitempty"`
 }
 
 func bucketMeta() []byte   { return []byte("meta") }
@@ -97,7 +99,10 @@ func (j *journal) read() (change, error) {
 				}
 				used[addr] = string(key)
 			}
-			c.owners[ownerKey(key)] = &record{Owner: Owner{Endpoint: e.Endpoint, UID: e.UID}, Addresses: e.Addresses, Attachments: e.Attachments, External: e.External}
+			c.owners[ownerKey(key)] = &record{
+				Owner: Owner{Endpoint: e.Endpoint, UID: e.UID, Interface: e.Interface}, Addresses: e.Addresses, Attachments: e.Attachments,
+				External: e.External, Chained: e.Chained,
+			}
 			return nil
 		})
 		if err != nil {
@@ -165,7 +170,10 @@ func putOwner(bucket *bbolt.Bucket, key ownerKey, r *record) error {
 	if r == nil {
 		return bucket.Delete([]byte(key))
 	}
-	value, err := json.Marshal(entry{Endpoint: r.Owner.Endpoint, UID: r.Owner.UID, Addresses: r.Addresses, Attachments: slices.Clone(r.Attachments), External: r.External})
+	value, err := json.Marshal(entry{
+		Endpoint: r.Owner.Endpoint, UID: r.Owner.UID, Interface: r.Owner.Interface, Addresses: r.Addresses,
+		Attachments: slices.Clone(r.Attachments), External: r.External, Chained: r.Chained,
+	})
 	if err != nil {
 		return err
 	}

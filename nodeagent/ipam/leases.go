@@ -148,7 +148,7 @@ func (a *Allocator) Adopt(found []Allocation) error {
 		if _, ok := a.owners[key]; ok || checkOwner(x.Owner) != nil || c.owners[key] != nil {
 			continue
 		}
-		r := &record{Owner: x.Owner, since: a.now()}
+		r := &record{Owner: x.Owner, External: x.External, Chained: x.Chained, since: a.now()}
 		for _, addr := range x.Addresses {
 			if _, ok := a.used[addr]; !ok && !taken[addr] {
 				taken[addr] = true

@@ -10,10 +10,14 @@ import (
 type ownerKey string
 
 func keyOf(owner Owner) ownerKey {
-	if owner.UID != "" {
-		return ownerKey("uid:" + owner.UID)
+	more := ""
+	if owner.Interface != "" {
+		more = "/" + owner.Interface // no UID and no pod's name has a slash
 	}
-	return ownerKey("name:" + owner.Endpoint)
+	if owner.UID != "" {
+		return ownerKey("uid:" + owner.UID + more)
+	}
+	return ownerKey("name:" + owner.Endpoint + more)
 }
 
 // record is what an owner holds. Records are replaced, never changed, but for live and named.
@@ -21,14 +25,17 @@ type record struct {
 	Owner       Owner
 	Addresses   []netip.Addr
 	Attachments []string
-	// External: somebody else gave the addresses, to containers that are attached.
-	External bool
+	// External: somebody else gave the addresses, to containers that are attached. Chained: and made the interface.
+	External, Chained bool
 
 	// since is when the owner was first seen by this process.
 	since int64
 	// live: the newest SetLive named the owner. named: any did.
 	live, named bool
 }
+
+// attachedOnly: the addresses are the owner's as long as a container is attached.
+func (r *record) attachedOnly() bool { return r.External || r.Owner.Interface != "" }
 
 func (r *record) clone() *record {
 	c := *r

@@ -414,8 +414,10 @@ func (s *State) peerEndpoint(id, address string, out *tables.BGPSession) {
 	if e == nil {
 		return
 	}
-	for _, uid := range slices.Sorted(maps.Keys(e.locals)) {
-		for _, addr := range e.locals[uid] {
+	for _, key := range slices.SortedFunc(maps.Keys(e.locals), func(a, b localKey) int {
+		return cmp.Or(strings.Compare(a.iface, b.iface), strings.Compare(a.uid, b.uid)) // the first interface's before the others'
+	}) {
+		for _, addr := range e.locals[key].Addresses {
 			if addr.Is6() == v6 {
 				out.Address, out.WaitsFor = addr, ""
 				return

@@ -88,7 +88,10 @@ func limits(in *v1alpha1.Bandwidth) tables.Limits {
 	}
 	set := func(l *v1alpha1.BandwidthLimit, to *tables.Limit) {
 		if l != nil && l.BitsPerSecond > 0 {
-			*to = tables.Limit{BitsPerSecond: uint64(l.BitsPerSecond), BurstBits: uint64(max(l.BurstBits, 0))}
+			*to = tables.Limit{
+				BitsPerSecond: uint64(l.BitsPerSecond), BurstBits: uint64(max(l.BurstBits, 0)),
+				PeakBitsPerSecond: uint64(max(l.PeakBitsPerSecond, 0)), MinBurstBytes: uint32(min(max(l.MinBurstBytes, 0), math.MaxUint32)),
+			}
 		}
 	}
 	set(in.Ingress, &out.Ingress)

@@ -17,12 +17,35 @@ type endpoint struct {
 	wanted *list
 	// current is the list in force: wanted, or an earlier one of the same pod while wanted waits; nil: none.
 	current *list
-	// locals are the addresses held under the endpoint's name, by UID of the pod: for a moment two pods may bear it.
-	locals map[string][]netip.Addr
+	// locals are what is held under the endpoint's name, by UID of the pod and interface: for a moment two pods may bear it.
+	locals map[localKey]Local
+	// others are the host-side interfaces beside the first that are in the tables.
+	others []string
 	// waits names the programs that wanted waits for.
 	waits []string
 	// floating are the addresses that are translated to the endpoint's.
 	floating []netip.Addr
+}
+
+// Local is an interface of a pod and the addresses that it holds.
+type Local struct {
+	// UID of the pod.
+	UID string
+	// Interface is its name in the pod if it is one beside the pod's first.
+	Interface string
+	Addresses []netip.Addr
+	// Unrouted: another plugin of the network configuration sees to routes.
+	Unrouted bool
+}
+
+type localKey struct{ uid, iface string }
+
+// routed are the addresses to which the node has routes of ours.
+func (l Local) routed() []netip.Addr {
+	if l.Unrouted {
+		return nil
+	}
+	return l.Addresses
 }
 
 // list is what applies to an endpoint.
@@ -114,26 +137,36 @@ func (s *State) setPools(pools []v1alpha1.Pool) error {
 	return problem
 }
 
-// SetLocal takes the news that the pod holds the addresses, whether the operator knows of it or not.
+// SetLocal takes the news that the pod's first interface holds the addresses, whether the operator knows of it or not.
 func (s *State) SetLocal(id, uid string, addrs []netip.Addr) {
+	s.SetInterface(id, Local{UID: uid, Addresses: addrs})
+}
+
+// DeleteLocal takes the news that the pod's first interface holds no addresses any more.
+func (s *State) DeleteLocal(id, uid string) { s.DeleteInterface(id, uid, "") }
+
+// SetInterface takes the news that an interface of the pod holds addresses, whether the operator knows of it or not.
+func (s *State) SetInterface(id string, l Local) {
 	e := s.endpoint(id)
-	addrs = slices.Clone(addrs)
-	slices.SortFunc(addrs, compareAddrs)
-	old := e.locals[uid]
-	e.locals[uid] = addrs
-	s.moveRoutes(InterfaceName(id), old, addrs)
+	l.Addresses = slices.Clone(l.Addresses)
+	slices.SortFunc(l.Addresses, compareAddrs)
+	key := localKey{l.UID, l.Interface}
+	old := e.locals[key]
+	e.locals[key] = l
+	s.moveRoutes(HostInterface(id, l.Interface), old.routed(), l.routed())
 	s.peersChanged(id)
 	s.resolve(id)
 }
 
-// DeleteLocal takes the news that the pod holds no addresses any more.
-func (s *State) DeleteLocal(id, uid string) {
+// DeleteInterface takes the news that an interface of the pod holds no addresses any more.
+func (s *State) DeleteInterface(id, uid, iface string) {
 	e := s.endpoints[id]
 	if e == nil {
 		return
 	}
-	s.moveRoutes(InterfaceName(id), e.locals[uid], nil)
-	delete(e.locals, uid)
+	key := localKey{uid, iface}
+	s.moveRoutes(HostInterface(id, iface), e.locals[key].routed(), nil)
+	delete(e.locals, key)
 	s.peersChanged(id)
 	s.resolve(id)
 }
@@ -157,7 +190,7 @@ func (s *State) Unready(id, uid string) string {
 func (s *State) endpoint(id string) *endpoint {
 	e := s.endpoints[id]
 	if e == nil {
-		e = &endpoint{locals: map[string][]netip.Addr{}}
+		e = &endpoint{locals: map[localKey]Local{}}
 		s.endpoints[id] = e
 	}
 	return e
@@ -174,8 +207,8 @@ func (s *State) resolve(id string) {
 		s.replaceList(e, nil)
 		s.policy.Endpoints.Delete(InterfaceName(id))
 		s.setFloating(id, e, nil)
-		s.bandwidth.Delete(InterfaceName(id))
-		s.packetLimits.Delete(InterfaceName(id))
+		s.setLimits(InterfaceName(id), nil)
+		s.setOthers(id, e, tables.Endpoint{})
 		s.contributeLocal(id, nil, nil)
 		delete(s.endpoints, id)
 		return
@@ -195,7 +228,7 @@ func (s *State) resolve(id string) {
 	case next != nil && next.uid != e.wanted.uid:
 		next = nil // what applied to another pod of that name says nothing of this one
 	}
-	addrs := e.addresses()
+	addrs := e.addresses("")
 	desired := tables.Endpoint{Addresses: addrs, Unknown: next == nil}
 	if next != nil {
 		desired.Ingress, desired.Egress = next.ingress, next.egress
@@ -207,27 +240,70 @@ func (s *State) resolve(id string) {
 	e.current = next
 	s.unuseList(old)
 	s.setFloating(id, e, addrs)
-	if e.wanted != nil && e.wanted.limits != (tables.Limits{}) {
-		s.bandwidth.Set(InterfaceName(id), e.wanted.limits)
-	} else {
-		s.bandwidth.Delete(InterfaceName(id))
+	s.setLimits(InterfaceName(id), e.wanted)
+	s.setOthers(id, e, desired)
+	all := addrs
+	for _, iface := range e.otherInterfaces() {
+		all = append(slices.Clip(all), e.addresses(iface)...)
 	}
-	if e.wanted != nil && e.wanted.packets != (tables.PacketLimits{}) {
-		s.packetLimits.Set(InterfaceName(id), e.wanted.packets)
-	} else {
-		s.packetLimits.Delete(InterfaceName(id))
-	}
-	s.contributeLocal(id, e.wanted, addrs)
+	s.contributeLocal(id, e.wanted, all)
 }
 
-// addresses are those that the endpoint may send from.
-func (e *endpoint) addresses() []netip.Addr {
+// setLimits puts the limits of a list into the tables for an interface; nil: there are none.
+func (s *State) setLimits(iface string, l *list) {
+	if l != nil && l.limits != (tables.Limits{}) {
+		s.bandwidth.Set(iface, l.limits)
+	} else {
+		s.bandwidth.Delete(iface)
+	}
+	if l != nil && l.packets != (tables.PacketLimits{}) {
+		s.packetLimits.Set(iface, l.packets)
+	} else {
+		s.packetLimits.Delete(iface)
+	}
+}
+
+// setOthers puts into the tables the endpoint's interfaces beside its first: with addresses of their own, and otherwise like it.
+func (s *State) setOthers(id string, e *endpoint, like tables.Endpoint) {
+	var names []string
+	for _, iface := range e.otherInterfaces() {
+		name := HostInterface(id, iface)
+		names = append(names, name)
+		like.Addresses = e.addresses(iface)
+		s.policy.Endpoints.Set(name, like)
+		s.setLimits(name, e.wanted)
+	}
+	for _, name := range e.others {
+		if !slices.Contains(names, name) {
+			s.policy.Endpoints.Delete(name)
+			s.setLimits(name, nil)
+		}
+	}
+	e.others = names
+}
+
+// otherInterfaces are the names in the pod of the interfaces beside the first, in order.
+func (e *endpoint) otherInterfaces() []string {
+	var names []string
+	for key := range e.locals {
+		if key.iface != "" && (e.wanted == nil || e.wanted.uid == key.uid) {
+			names = append(names, key.iface)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// addresses are those that the endpoint may send from by an interface.
+func (e *endpoint) addresses(iface string) []netip.Addr {
 	if e.wanted != nil {
-		return e.locals[e.wanted.uid]
+		return e.locals[localKey{e.wanted.uid, iface}].Addresses
 	}
 	var all []netip.Addr
-	for _, addrs := range e.locals {
-		all = append(all, addrs...)
+	for key, l := range e.locals {
+		if key.iface == iface {
+			all = append(all, l.Addresses...)
+		}
 	}
 	slices.SortFunc(all, compareAddrs)
 	return slices.Compact(all)

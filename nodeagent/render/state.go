@@ -226,6 +226,15 @@ func InterfaceName(id string) string {
 	return interfacePrefix + hex.EncodeToString(sum[:])[:11]
 }
 
+// HostInterface is the name of the host-side interface of a pod's interface: [InterfaceName] for its first, for which iface is empty,
+// and for another one the same of "namespace.name/interface".
+func HostInterface(id, iface string) string {
+	if iface == "" {
+		return InterfaceName(id)
+	}
+	return InterfaceName(id + "/" + iface)
+}
+
 func compareAddrs(a, b netip.Addr) int {
 	return cmp.Or(cmp.Compare(a.BitLen(), b.BitLen()), a.Compare(b))
 }

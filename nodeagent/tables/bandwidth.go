@@ -19,4 +19,8 @@ type Limit struct {
 	BitsPerSecond uint64
 	// BurstBits that pass at once after a pause.
 	BurstBits uint64
+	// PeakBitsPerSecond at which even a burst passes; 0: as fast as it comes.
+	PeakBitsPerSecond uint64
+	// MinBurstBytes that pass at once whatever the peak; 0: a full packet.
+	MinBurstBytes uint32
 }

@@ -2,7 +2,6 @@ package addresses
 
 import (
 	"fmt"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"time"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/manul-net/manul/api/v1alpha1"
 	"github.com/manul-net/manul/nodeagent/addresses"
+	"github.com/manul-net/manul/nodeagent/attachments"
 	"github.com/manul-net/manul/nodeagent/ipam"
 )
 
@@ -79,7 +79,7 @@ func (n *node) follow(state *v1alpha1.NodeState, synced bool) error {
 		e := &state.Spec.Endpoints[i]
 		uids = append(uids, string(e.UID))
 		if _, err := n.given.Allocate(e.ID, string(e.UID), e.Addresses); err == nil && !n.sandboxes[string(e.UID)] {
-			if err := n.given.Attach(e.ID, string(e.UID), string(e.UID)); err != nil {
+			if err := n.given.Attach(attachments.Owner{Endpoint: e.ID, UID: string(e.UID)}, string(e.UID)); err != nil {
 				return err
 			}
 			n.sandboxes[string(e.UID)] = true
@@ -98,9 +98,9 @@ func (n *node) say() error {
 		return nil
 	}
 	state.Status.Endpoints, state.Status.Leases = nil, nil
-	err := n.given.Held(func(endpoint, uid string, addrs []netip.Addr) {
-		s := v1alpha1.EndpointStatus{ID: endpoint, UID: types.UID(uid)}
-		for _, addr := range addrs {
+	err := n.given.Held(func(h attachments.Held) {
+		s := v1alpha1.EndpointStatus{ID: h.Endpoint, UID: types.UID(h.UID)}
+		for _, addr := range h.Addresses {
 			s.Addresses = append(s.Addresses, addr.String())
 		}
 		state.Status.Endpoints = append(state.Status.Endpoints, s)

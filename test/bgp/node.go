@@ -18,6 +18,7 @@ import (
 
 	"github.com/manul-net/manul/api/v1alpha1"
 	"github.com/manul-net/manul/nodeagent/agent"
+	"github.com/manul-net/manul/nodeagent/attachments"
 	"github.com/manul-net/manul/nodeagent/dataplane/bgp"
 	"github.com/manul-net/manul/nodeagent/dataplane/loops"
 	"github.com/manul-net/manul/nodeagent/dataplane/peering"
@@ -158,7 +159,7 @@ func (n *told) Password(name, key string) (string, bool) {
 func (n *told) Changed() <-chan struct{} { return n.changed }
 
 // Held implements agent.Addresses.
-func (n *told) Held(each func(endpoint, uid string, addrs []netip.Addr)) error {
+func (n *told) Held(each func(attachments.Held)) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for id, list := range n.last.Pods {
@@ -166,7 +167,7 @@ func (n *told) Held(each func(endpoint, uid string, addrs []netip.Addr)) error {
 		for _, s := range list {
 			addrs = append(addrs, netip.MustParseAddr(s))
 		}
-		each(id, "u", addrs)
+		each(attachments.Held{Owner: attachments.Owner{Endpoint: id, UID: "u"}, Addresses: addrs})
 	}
 	return nil
 }
@@ -196,7 +197,15 @@ func (*told) Allocate(string, string, v1alpha1.AddressRequest) ([]netip.Addr, er
 func (*told) AllocateTunnel(string, string) (netip.Addr, error) { return netip.Addr{}, errNone }
 
 // Attach implements agent.Addresses.
-func (*told) Attach(string, string, string) error { return errNone }
+func (*told) Attach(attachments.Owner, string) error { return errNone }
+
+// AllocateAttached implements agent.Addresses.
+func (*told) AllocateAttached(attachments.Owner, v1alpha1.AddressRequest, string) error {
+	return errNone
+}
+
+// AttachmentsOf implements agent.Addresses.
+func (*told) AttachmentsOf(attachments.Owner) []string { return nil }
 
 // Detach implements agent.Addresses.
 func (*told) Detach(string) error { return nil }
@@ -208,18 +217,13 @@ func (*told) Retain([]string) error { return nil }
 func (*told) KeepAttachments([]string) error { return nil }
 
 // EachAttachment implements agent.Addresses.
-func (*told) EachAttachment(func(attachment, endpoint, uid string, addrs []netip.Addr)) error {
-	return nil
-}
+func (*told) EachAttachment(func(attachment string, of attachments.Held)) error { return nil }
 
 // Take implements agent.Addresses.
-func (*told) Take(string, string, []netip.Addr, string) error { return errNone }
-
-// External implements agent.Addresses.
-func (*told) External(string, string) bool { return false }
+func (*told) Take(attachments.Owner, []netip.Addr, string, bool) error { return errNone }
 
 // Attached implements agent.Addresses.
-func (*told) Attached(string) (endpoint, uid string, ok bool) { return "", "", false }
+func (*told) Attached(string) (attachments.Owner, bool) { return attachments.Owner{}, false }
 
 // Drop implements agent.Addresses.
 func (*told) Drop(string, string) (bool, error) { return false, nil }

@@ -23,7 +23,9 @@ import (
 	"github.com/manul-net/manul/nodeagent/checkpoint"
 	"github.com/manul-net/manul/nodeagent/cniserver"
 	"github.com/manul-net/manul/nodeagent/daemon"
+	"github.com/manul-net/manul/nodeagent/dataplane/bandwidth"
 	"github.com/manul-net/manul/nodeagent/dataplane/nftables"
+	"github.com/manul-net/manul/nodeagent/dataplane/packetlimits"
 	"github.com/manul-net/manul/nodeagent/dataplane/routes"
 	"github.com/manul-net/manul/nodeagent/interfaces"
 )
@@ -82,7 +84,9 @@ func (n *Node) boot() error {
 			return err
 		}
 		// Any node has an uplink. Here it also keeps the numbers of both ends of a pair apart.
-		return errors.Join(netlink.LinkSetUp(lo), netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "uplink0"}}))
+		// The node's own setting: IPv6 has no forwarding by interface.
+		forwarding := os.WriteFile("/proc/sys/net/ipv6/conf/all/forwarding", []byte("1"), 0)
+		return errors.Join(forwarding, netlink.LinkSetUp(lo), netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "uplink0"}}))
 	})
 }
 
@@ -118,7 +122,20 @@ func (n *Node) Start(ctx context.Context) error {
 			return err
 		}
 		closers = append(closers, own.Close)
-		o = agent.Options{Policy: policy, Routes: routing, Interfaces: own, Attachments: own, ForgottenAfter: n.ForgottenAfter}
+		limits, err := bandwidth.New(bandwidth.Options{WorkloadPrefix: protocol.InterfacePrefix, Log: n.Log})
+		if err != nil {
+			return err
+		}
+		closers = append(closers, limits.Close)
+		packets, err := packetlimits.New(packetlimits.Options{WorkloadPrefix: protocol.InterfacePrefix})
+		if err != nil {
+			return err
+		}
+		closers = append(closers, packets.Close)
+		o = agent.Options{
+			Policy: policy, Routes: routing, Interfaces: own, Attachments: own, ForgottenAfter: n.ForgottenAfter,
+			Bandwidth: limits, PacketLimits: packets,
+		}
 		return nil
 	})
 	if err == nil {
@@ -197,6 +214,9 @@ func (n *Node) Stop() error {
 func (n *Node) Reboot() error {
 	return errors.Join(n.Stop(), removeNamespace(n.host), n.boot())
 }
+
+// LoseJournal removes the journal of addresses. The agent must not run.
+func (n *Node) LoseJournal() error { return os.Remove(filepath.Join(n.Dir, "addresses.db")) }
 
 // Close ends the agent and removes the node.
 func (n *Node) Close() error { return errors.Join(n.Stop(), removeNamespace(n.host)) }

@@ -82,6 +82,7 @@ func (o *Operator) state() *v1alpha1.NodeState {
 	if o.change != nil {
 		o.change(&s.Spec)
 	}
+	o.status.DeepCopyInto(&s.Status)
 	return s
 }
 

@@ -23,6 +23,10 @@ type Sandbox struct {
 	Node *Node
 	// Pod is "namespace/name", ID the container's.
 	Pod, ID string
+	// IfName is the interface's name in the pod; empty: eth0. Network is the network's name; empty: manul.
+	IfName, Network string
+	// IPAM is the section of the network configuration in place of the node's.
+	IPAM string
 	// Result of the last ADD that succeeded; nil: none.
 	Result *types100.Result
 	netns  ns.NetNS
@@ -35,6 +39,21 @@ func (n *Node) Sandbox(pod, id string) (*Sandbox, error) {
 		return nil, fmt.Errorf("making a network namespace: %w", err)
 	}
 	return &Sandbox{Node: n, Pod: pod, ID: id, netns: netns}, nil
+}
+
+// Another is a further interface of the sandbox's container, on another network. What it has is the sandbox's to remove.
+func (s *Sandbox) Another(ifName, network, ipam string) *Sandbox {
+	return &Sandbox{Node: s.Node, Pod: s.Pod, ID: s.ID, netns: s.netns, IfName: ifName, Network: network, IPAM: ipam}
+}
+
+func (s *Sandbox) ifName() string { return cmp.Or(s.IfName, "eth0") }
+
+// Netns is the path of the sandbox's network namespace.
+func (s *Sandbox) Netns() string { return s.netns.Path() }
+
+// In runs f in the sandbox's network namespace.
+func (s *Sandbox) In(f func() error) error {
+	return s.netns.Do(func(ns.NetNS) error { return f() })
 }
 
 // Remove removes the sandbox's network namespace.
@@ -70,7 +89,7 @@ func (s *Sandbox) Check() error {
 func (n *Node) GC(valid ...*Sandbox) error {
 	attachments := []types.GCAttachment{}
 	for _, s := range valid {
-		attachments = append(attachments, types.GCAttachment{ContainerID: s.ID, IfName: "eth0"})
+		attachments = append(attachments, types.GCAttachment{ContainerID: s.ID, IfName: s.ifName()})
 	}
 	_, _, err := n.run("GC", nil, map[string]any{"cni.dev/valid-attachments": attachments})
 	return err
@@ -78,12 +97,15 @@ func (n *Node) GC(valid ...*Sandbox) error {
 
 func (s *Sandbox) call(command string) ([]byte, time.Duration, error) {
 	namespace, name, _ := strings.Cut(s.Pod, "/")
-	more := map[string]any{}
+	more := map[string]any{"name": cmp.Or(s.Network, "manul")}
+	if s.IPAM != "" {
+		more["ipam"] = json.RawMessage(s.IPAM)
+	}
 	if s.Result != nil && command != "ADD" {
 		more["prevResult"] = s.Result
 	}
 	return s.Node.run(command, []string{
-		"CNI_CONTAINERID=" + s.ID, "CNI_IFNAME=eth0", "CNI_NETNS=" + s.netns.Path(),
+		"CNI_CONTAINERID=" + s.ID, "CNI_IFNAME=" + s.ifName(), "CNI_NETNS=" + s.netns.Path(),
 		fmt.Sprintf("CNI_ARGS=IgnoreUnknown=1;K8S_POD_NAMESPACE=%s;K8S_POD_NAME=%s;K8S_POD_UID=%s", namespace, name, UID(s.Pod)),
 	}, more)
 }

@@ -87,7 +87,7 @@ func rooms() []room {
 		{path: "nodeagent/cniserver", project: []string{"cni/protocol"}, never: cluster()},
 		{path: "nodeagent/checkpoint", project: []string{"nodeagent/source"}, never: kernel()},
 		{path: "nodeagent/attachments", never: noIO()},
-		{path: "nodeagent/addresses", project: []string{"api/v1alpha1", "nodeagent/ipam"}, never: both()},
+		{path: "nodeagent/addresses", project: []string{"api/v1alpha1", "nodeagent/ipam", "nodeagent/attachments"}, never: both()},
 		{
 			path:    "nodeagent/agent",
 			project: []string{"api/v1alpha1", "cni/protocol", "nodeagent/cniserver", "nodeagent/render", "nodeagent/source", "nodeagent/tables", "nodeagent/connections", "nodeagent/verdict", "nodeagent/attachments"},

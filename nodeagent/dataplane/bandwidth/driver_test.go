@@ -154,6 +154,49 @@ func TestLimitsAreInForce(t *testing.T) {
 	}
 }
 
+// A burst passes no faster than the peak rate, in either direction. tc tells what the kernel has, and shows
+// the least burst in ticks.
+func TestPeakRates(t *testing.T) {
+	n := newNode(t)
+	const bytes, peak, most = 1 << 20, 20_000_000, 1.15
+	whole := tables.Limit{BitsPerSecond: 1_000_000, BurstBits: 16 * bytes} // all of it passes at once
+	peaked := whole
+	peaked.PeakBitsPerSecond = peak
+	desired := tables.NewBandwidth()
+	for _, test := range []struct {
+		name            string
+		ingress, egress tables.Limit
+		tc              string
+	}{
+		{"none", whole, whole, "rate 1Mbit burst 2Mb lat 25ms"},
+		{"both", peaked, peaked, "rate 1Mbit burst 2Mb peakrate 20Mbit minburst 151"},
+		{"none again", whole, whole, "rate 1Mbit burst 2Mb lat 25ms"},
+	} {
+		desired.Set("caliweb", tables.Limits{Ingress: test.ingress, Egress: test.egress})
+		n.apply(desired)
+		if got := n.limits(); strings.Count(got, test.tc) != 2 {
+			t.Errorf("%s: the kernel has\n%s\nwant %q twice", test.name, got, test.tc)
+		}
+		for _, way := range []struct {
+			name     string
+			from, to *netns.NS
+			at       string
+		}{{"to the pod", n.NS, n.pod, podAddr}, {"from the pod", n.pod, n.NS, nodeAddr}} {
+			got := n.pace(way.from, way.to, way.at, bytes)
+			if limited := test.ingress == peaked; limited && got > peak*most || !limited && got < 2*peak {
+				t.Errorf("%s: %s pass %.0f bit/s", test.name, way.name, got)
+			}
+		}
+		desired.Delete("caliweb")
+		n.apply(desired)
+	}
+	desired.Set("caliweb", tables.Limits{Ingress: tables.Limit{BitsPerSecond: 1_000_000, BurstBits: 800_000, PeakBitsPerSecond: 8_000_000, MinBurstBytes: 9000}})
+	n.apply(desired)
+	if got := n.limits(); !strings.Contains(got, "peakrate 8Mbit minburst 9000b") {
+		t.Errorf("the kernel has %s", got)
+	}
+}
+
 func TestLimitsFollowTheTables(t *testing.T) {
 	n := newNode(t)
 	desired := tables.NewBandwidth()

@@ -33,12 +33,17 @@ func bucket(link netlink.Link, limit tables.Limit) *netlink.Tbf {
 	rate := max(limit.BitsPerSecond/bits, 1)
 	burst := max(float64(limit.BurstBits/bits), 2*float64(link.Attrs().MTU+header))
 	micros := burst / float64(rate) * 1e6
-	return &netlink.Tbf{
+	out := &netlink.Tbf{
 		QdiscAttrs: netlink.QdiscAttrs{LinkIndex: link.Attrs().Index, Handle: ourHandle, Parent: netlink.HANDLE_ROOT},
 		Rate:       rate,
 		Buffer:     clamp(micros * netlink.TickInUsec()),
 		Limit:      clamp(float64(rate)*latency + burst),
 	}
+	if limit.PeakBitsPerSecond > 0 {
+		out.Peakrate = max(limit.PeakBitsPerSecond/bits, rate+1) // the kernel wants more than the rate
+		out.Minburst = max(limit.MinBurstBytes, uint32(link.Attrs().MTU+header))
+	}
+	return out
 }
 
 func clamp(v float64) uint32 { return uint32(min(v, math.MaxUint32)) }
