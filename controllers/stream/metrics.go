@@ -29,7 +29,7 @@ type Metrics struct {
 
 // NewMetrics makes metrics that nobody has registered.
 func NewMetrics() *Metrics {
-	const fastest, factor, buckets = 0.0001, 2, 18 // to 13 s
+	const fastest, factor, buckets = 0.0001, 1.5, 30 // to 13 s
 	m := &Metrics{
 		agents:   prometheus.NewGauge(prometheus.GaugeOpts{Name: "manul_stream_agents", Help: "Agents that follow this replica."}),
 		begun:    prometheus.NewCounterVec(prometheus.CounterOpts{Name: "manul_stream_begun_total", Help: "Streams begun: snapshot, or resumed at a cursor."}, []string{"how"}),

@@ -28,6 +28,8 @@ const (
 	// Versions of news that concerns no pod of the node go along with other news, or alone after a time that grows with the number of
 	// nodes: share for each of them, within the bounds.
 	share, soonest, latest = 60 * time.Millisecond, 10 * time.Second, 10 * time.Minute
+	// A node's word that no policy waits for is asked for at once, and then not again for a time that grows with the number of nodes.
+	restShare, restLongest = 2 * time.Millisecond, 10 * time.Second
 )
 
 // Server speaks to the agents.
@@ -42,6 +44,8 @@ type Server struct {
 	Elected <-chan struct{}
 	Metrics *Metrics
 	Log     logr.Logger
+
+	load load
 }
 
 // follow serves one agent until either side ends the call.
@@ -94,31 +98,7 @@ func (s *Server) follow(stream grpc.ServerStream) error {
 	listened := make(chan error, 1)
 	go func() { listened <- s.listen(ctx, node, sub, received) }()
 	t := &talk{Server: s, stream: stream, sub: sub, attachment: attachment, first: true}
-	due := time.NewTimer(s.quiet())
-	defer due.Stop()
-	elected := s.Elected
-	for {
-		if err := t.send(); err != nil {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return status.FromContextError(ctx.Err()).Err()
-		case err := <-ended:
-			return s.over(log, err)
-		case err := <-listened:
-			if err == nil { // the agent went away
-				return status.FromContextError(ctx.Err()).Err()
-			}
-			return s.refuse(log, codes.Internal, reasonMalformed, err.Error())
-		case <-sub.Wake():
-		case <-due.C:
-			t.versions = true
-			due.Reset(s.quiet())
-		case <-elected:
-			elected = nil // once is enough
-		}
-	}
+	return t.talk(ctx, log, ended, listened)
 }
 
 // receive hands on what the agent says until the stream ends.

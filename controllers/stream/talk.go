@@ -1,10 +1,12 @@
 package stream
 
 import (
+	"context"
 	"math/rand/v2"
 	"slices"
 	"time"
 
+	"github.com/go-logr/logr"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -24,6 +26,86 @@ type talk struct {
 	writes     bool
 	// versions are due even if there is no other news.
 	versions bool
+
+	// due is when versions are; rested when the node may be asked again for the word that can wait; gathered when news that is gathered
+	// goes out.
+	due, rested, gathered *time.Timer
+	restsUntil            time.Time
+	// sent is when the node was last told something, notBefore when the next is to go out at the soonest.
+	sent, notBefore time.Time
+}
+
+func (t *talk) begin() {
+	t.due, t.rested, t.gathered = time.NewTimer(t.quiet()), time.NewTimer(0), time.NewTimer(0)
+	t.rested.Stop()
+	t.gathered.Stop()
+}
+
+func (t *talk) end() {
+	t.due.Stop()
+	t.rested.Stop()
+	t.gathered.Stop()
+}
+
+// talk tells the node what there is to tell until ctx or the stream ends.
+func (t *talk) talk(ctx context.Context, log logr.Logger, ended, listened <-chan error) error {
+	t.begin()
+	defer t.end()
+	elected := t.Elected
+	for wake := t.sub.Wake(); ; {
+		if wake != nil { // else news is gathered
+			if err := t.send(); err != nil {
+				return err
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return status.FromContextError(ctx.Err()).Err()
+		case err := <-ended:
+			return t.over(log, err)
+		case err := <-listened:
+			if err == nil { // the agent went away
+				return status.FromContextError(ctx.Err()).Err()
+			}
+			return t.refuse(log, codes.Internal, reasonMalformed, err.Error())
+		case <-wake:
+			if t.gathers() {
+				wake = nil
+				continue
+			}
+		case <-t.sub.Hurry():
+		case <-t.gathered.C:
+		case <-t.rested.C:
+		case <-t.due.C:
+			t.versions = true
+			t.due.Reset(t.quiet())
+		case <-elected:
+			elected = nil // once is enough
+		}
+		wake = t.sub.Wake()
+	}
+}
+
+// gathers tells whether there is news that has to wait for more: the operator is busy, and the node has just been told something.
+func (t *talk) gathers() bool {
+	now := time.Now()
+	spacing := t.load.spacing(now)
+	if spacing == 0 {
+		return false
+	}
+	// Not all nodes at once.
+	t.notBefore = t.sent.Add(spacing/2 + rand.N(spacing)) //nolint:gosec // jitter
+	wait := t.notBefore.Sub(now)
+	if wait <= 0 {
+		return false
+	}
+	t.gathered.Reset(wait)
+	return true
+}
+
+// rest is how long a node is not asked for its word again when that can wait.
+func (s *Server) rest() time.Duration {
+	return min(time.Duration(s.Board.Nodes())*restShare, restLongest)
 }
 
 // quiet is how long versions may wait for other news.
@@ -34,9 +116,15 @@ func (s *Server) quiet() time.Duration {
 
 // send says all that there is to say.
 func (t *talk) send() error {
-	batch, current := t.sub.Take(t.attachment, t.versions || t.first)
+	now := time.Now()
+	batch, current := t.sub.Take(t.attachment, board.Also{Versions: t.versions || t.first, Leisurely: !now.Before(t.restsUntil)})
 	if !current {
 		return status.Error(codes.Aborted, "the node has come on another stream")
+	}
+	if batch.Rests {
+		rest := t.rest()
+		t.restsUntil = now.Add(rest)
+		t.rested.Reset(rest)
 	}
 	if t.versions {
 		// So that no acknowledgement is missing for long, whatever it was that nobody thought to ask for.
@@ -76,10 +164,21 @@ func (t *talk) send() error {
 	if err := t.parts(head, &batch); err != nil {
 		return err
 	}
-	if !batch.Since.IsZero() && len(batch.Items)+len(batch.Gone) > 0 && !batch.Reset {
-		t.Metrics.push.Observe(time.Since(batch.Since).Seconds())
-	}
+	t.measure(&batch)
 	return nil
+}
+
+// measure notes how long a change took until it was sent, and how late that was.
+func (t *talk) measure(batch *board.Batch) {
+	t.sent = time.Now()
+	if !batch.Since.IsZero() && len(batch.Items)+len(batch.Gone) > 0 && !batch.Reset {
+		t.Metrics.push.Observe(t.sent.Sub(batch.Since).Seconds())
+		ready := batch.Since
+		if t.notBefore.After(ready) {
+			ready = t.notBefore
+		}
+		t.load.note(max(0, t.sent.Sub(ready)), t.sent)
+	}
 }
 
 // parts sends a batch in messages of bounded size. What is said beside items is in the last one.

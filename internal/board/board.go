@@ -50,6 +50,8 @@ type object struct {
 	// moved are nodes that were told of endpoints under another identity, or learned of them before the API had them so: the operator waits
 	// for their word.
 	moved map[*Subscription]struct{}
+	// fresh and refilled are sets of a SetCatalog that came, or whose content changed, and that have not been seen in the API yet.
+	fresh, refilled map[string]struct{}
 }
 
 // maxFormer bounds how many former contents of an object are remembered. An object of which more have passed before one was written
@@ -126,7 +128,7 @@ func (b *Board) put(key render.Key, obj runtime.Object, woken map[*Subscription]
 	}
 	o := b.objects[key]
 	if o == nil {
-		o = &object{moved: map[*Subscription]struct{}{}}
+		o = &object{moved: map[*Subscription]struct{}{}, fresh: map[string]struct{}{}, refilled: map[string]struct{}{}}
 		b.objects[key] = o
 	}
 	for id, old := range o.items {
@@ -176,6 +178,7 @@ func (b *Board) changed(o *object, old, now *Item, woken map[*Subscription]struc
 	tell := func(to map[*Subscription]struct{}) {
 		for s := range to {
 			s.mark(item.ItemKey)
+			s.hurries = s.hurries || item.Kind == render.KindNodeState || item.Kind == render.KindPolicyProgram
 			woken[s] = struct{}{}
 		}
 	}
@@ -202,6 +205,11 @@ func (b *Board) changed(o *object, old, now *Item, woken map[*Subscription]struc
 		}
 	case render.KindSetCatalog:
 		tell(b.bySet[item.ID])
+		if old == nil {
+			o.fresh[item.ID] = struct{}{}
+		} else {
+			o.refilled[item.ID] = struct{}{}
+		}
 		b.changeSet(item.ID, old, now)
 	case render.KindNodeEndpoints:
 		concerned := map[*Subscription]struct{}{}

@@ -117,7 +117,7 @@ func text(key ItemKey) string { return fmt.Sprintf("%s %s %s", key.Kind, key.Nam
 // take takes the next batch and gives the items in it.
 func (f *follower) take() []string {
 	f.t.Helper()
-	b, current := f.sub.Take(f.attachment, true)
+	b, current := f.sub.Take(f.attachment, Also{Versions: true, Leisurely: true})
 	if !current {
 		f.t.Fatal("the subscription has passed to another")
 	}
@@ -288,7 +288,7 @@ func TestTheNewerStreamOfANodeCounts(t *testing.T) {
 	c := newCluster(t)
 	first := c.follow("n1")
 	c.follow("n1")
-	if _, current := first.sub.Take(first.attachment, true); current {
+	if _, current := first.sub.Take(first.attachment, Also{Versions: true}); current {
 		t.Error("two streams of one node get news")
 	}
 	first.sub.Leave(first.attachment, func() { t.Error("the newer stream was forgotten") })
@@ -456,3 +456,94 @@ func TestANodeKnowsWhatAnybodyWouldWhoBeginsNow(t *testing.T) {
 }
 
 func pick2(r *rand.Rand, from ...render.Kind) render.Kind { return from[r.IntN(len(from))] }
+
+// TestWhoIsAskedForItsWord: a node is asked at once when a policy may wait for it; for what only endpoints wait that change identity, at
+// once too, but then not again before it has rested. What does not concern it, it is not asked for.
+func TestWhoIsAskedForItsWord(t *testing.T) {
+	c := newCluster(t)
+	c.put(catalog("sets-aa", set("aa", "red"), set("ab", "blue")), program("p", "aa"), stateOf("n1", []string{"p"}))
+	f := c.follow("n1")
+	version := 100
+	write := func(o interface {
+		runtime.Object
+		metav1.Object
+	},
+	) {
+		c.put(o)
+		version++
+		c.board.Written(in(o, fmt.Sprint(version), int64(version)), false)
+	}
+	awake := func() bool {
+		select {
+		case <-f.sub.Wake():
+			return true
+		default:
+			return false
+		}
+	}
+	for _, step := range []struct {
+		what       string
+		do         func()
+		leisurely  bool
+		wakes      bool
+		asked      bool
+		restsAfter bool
+	}{
+		{"a set of the node comes to the API", func() { write(catalog("sets-aa", set("aa", "red"), set("ab", "blue"))) }, true, true, true, false},
+		{"a set of another node changes", func() { write(catalog("sets-aa", set("aa", "red"), set("ab", "blue", "green"))) }, true, false, false, false},
+		{"a set of the node changes", func() { write(catalog("sets-aa", set("aa", "red", "pink"), set("ab", "blue", "green"))) }, true, true, true, true},
+		{"and again, while it rests", func() {
+			o := catalog("sets-aa", set("aa", "red"), set("ab", "blue", "green"))
+			c.put(o)
+			awake()
+			f.sub.Take(f.attachment, Also{})
+			version++
+			c.board.Written(in(o, fmt.Sprint(version), int64(version)), false)
+		}, false, false, false, false},
+		{"it has rested", func() {}, true, false, true, true},
+		{"nothing more has come", func() {}, true, false, false, false},
+		{"the next is asked for at once", func() { write(catalog("sets-aa", set("aa", "red", "pink"), set("ab", "blue", "green"))) }, true, true, true, true},
+		{"a program is written, while it rests", func() { write(program("p", "aa", "ab")) }, false, true, true, false},
+	} {
+		awake()
+		step.do()
+		if got := awake(); got != step.wakes {
+			t.Errorf("%s: its stream is woken: %t", step.what, got)
+		}
+		batch, _ := f.sub.Take(f.attachment, Also{Leisurely: step.leisurely})
+		if got := len(batch.Asked) > 0; got != step.asked || batch.Rests != step.restsAfter {
+			t.Errorf("%s: asked for %v, rests then: %t", step.what, batch.Asked, batch.Rests)
+		}
+	}
+}
+
+// TestWhatWaitsForNoOtherNews: a node's own pods and policies do not wait until there is more to tell.
+func TestWhatWaitsForNoOtherNews(t *testing.T) {
+	c := newCluster(t)
+	c.put(catalog("sets-aa", set("aa", "red")), program("p", "aa"), stateOf("n1", []string{"p"}))
+	f := c.follow("n1")
+	for _, step := range []struct {
+		what    string
+		o       runtime.Object
+		hurries bool
+	}{
+		{"a pod of another node", endpoints("n2", pod("ns/a", "red", "10.0.0.1")), false},
+		{"a set", catalog("sets-aa", set("aa", "red", "pink")), false},
+		{"a program", program("p", "aa", "ab"), true},
+		{"a pod of its own", stateOf("n1", []string{"p"}, []string{"p"}), true},
+		{"a pod of another node again", endpoints("n2", pod("ns/a", "red", "10.0.0.2")), false},
+	} {
+		c.put(step.o)
+		select {
+		case <-f.sub.Hurry():
+			if !step.hurries {
+				t.Errorf("%s should wait for other news when the operator is busy", step.what)
+			}
+		default:
+			if step.hurries {
+				t.Errorf("%s should not wait for other news", step.what)
+			}
+		}
+		f.take()
+	}
+}

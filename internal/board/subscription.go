@@ -11,7 +11,8 @@ import (
 type Subscription struct {
 	board *Board
 	node  string
-	wake  chan struct{}
+	// wake when there is news, hurry when some of it should wait for nothing.
+	wake, hurry chan struct{}
 
 	// programs that the node's state names; sets and ports: how many of the programs name each.
 	programs    map[string]struct{}
@@ -20,6 +21,8 @@ type Subscription struct {
 	// pending are the items that the node may lack, since when.
 	pending map[ItemKey]struct{}
 	since   time.Time
+	// hurries: some of them are to wait for nothing.
+	hurries bool
 	// reset: the node is told everything, and forgets what it is not told.
 	reset bool
 	// sent are batches that the node has not acknowledged.
@@ -29,6 +32,9 @@ type Subscription struct {
 
 	// versions that the node was told of, and asked: those of which the operator waits for word. A version is asked for once it counts.
 	versions, asked map[render.Kind]uint64
+	// later are those that it may be asked for with others. resting: it was, not long ago; who sends will look by itself.
+	later   map[render.Kind]uint64
+	resting bool
 	// state: the node's own object has been written.
 	state   *Meta
 	newMeta bool
@@ -70,9 +76,9 @@ func (b *Board) Subscribe(node, epoch string, cursor uint64) (s *Subscription, a
 			b.drop(s)
 		}
 		s = &Subscription{
-			board: b, node: node, wake: make(chan struct{}, 1), attached: attached,
+			board: b, node: node, wake: make(chan struct{}, 1), hurry: make(chan struct{}, 1), attached: attached,
 			programs: map[string]struct{}{}, sets: map[string]int{}, ports: map[string]int{},
-			versions: map[render.Kind]uint64{}, asked: map[render.Kind]uint64{},
+			versions: map[render.Kind]uint64{}, asked: map[render.Kind]uint64{}, later: map[render.Kind]uint64{},
 		}
 		b.nodes[node] = s
 		s.everything()
@@ -80,6 +86,7 @@ func (b *Board) Subscribe(node, epoch string, cursor uint64) (s *Subscription, a
 	s.attached++
 	// What it was told of versions, and asked for, may not have reached it.
 	clear(s.versions)
+	s.resting = false
 	for kind := range b.written.reached {
 		s.asked[kind] = max(s.asked[kind], b.written.upTo(kind))
 	}
@@ -177,10 +184,20 @@ func (s *Subscription) wakeUp(since time.Time) {
 	case s.wake <- struct{}{}:
 	default:
 	}
+	if !s.hurries {
+		return
+	}
+	select {
+	case s.hurry <- struct{}{}:
+	default:
+	}
 }
 
 // Wake yields a value when Take has something that should not wait.
 func (s *Subscription) Wake() <-chan struct{} { return s.wake }
+
+// Hurry yields a value when some of that is about the node's own pods or about policies: it waits for no other news.
+func (s *Subscription) Hurry() <-chan struct{} { return s.hurry }
 
 // Acknowledge notes that the node has received everything up to a cursor.
 func (s *Subscription) Acknowledge(cursor uint64) {
@@ -212,6 +229,17 @@ type Batch struct {
 	State *Meta
 	// Since is when the first of it became known.
 	Since time.Time
+	// Rests: the node is asked for a word that could have waited. The next of that kind wakes nobody: Take is to be called with Leisurely
+	// after a rest.
+	Rests bool
+}
+
+// Also says what is to go out beside what should not wait.
+type Also struct {
+	// Versions, even if there is no other news.
+	Versions bool
+	// Leisurely: the node is asked for words that can wait.
+	Leisurely bool
 }
 
 // Empty tells whether there is nothing to say but perhaps versions.
@@ -219,9 +247,9 @@ func (b *Batch) Empty() bool {
 	return !b.Reset && len(b.Gone) == 0 && len(b.Items) == 0 && b.State == nil && len(b.Asked) == 0
 }
 
-// Take gives all that the node lacks, in its newest form. Versions go along with other news; versionsToo: also alone. current is false
+// Take gives all that the node lacks, in its newest form. Versions go along with other news. current is false
 // when another attachment has taken over.
-func (s *Subscription) Take(attachment uint64, versionsToo bool) (batch Batch, current bool) {
+func (s *Subscription) Take(attachment uint64, also Also) (batch Batch, current bool) {
 	b := s.board
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -247,18 +275,16 @@ func (s *Subscription) Take(attachment uint64, versionsToo bool) (batch Batch, c
 		s.sentItems += len(keys)
 	}
 	s.pending, s.since, s.reset = map[ItemKey]struct{}{}, time.Time{}, false
-	for kind, version := range s.asked {
-		if b.written.upTo(kind) < version {
-			b.waiting[s] = struct{}{}
-			continue
-		}
-		batch.Asked = append(batch.Asked, kind)
-		delete(s.asked, kind)
+	s.hurries = false
+	select {
+	case <-s.hurry:
+	default:
 	}
+	s.ask(&batch, also.Leisurely)
 	if s.newMeta {
 		batch.State, s.newMeta = s.state, false
 	}
-	if batch.Empty() && !versionsToo {
+	if batch.Empty() && !also.Versions {
 		return batch, true
 	}
 	for kind := range b.written.reached {
@@ -270,4 +296,26 @@ func (s *Subscription) Take(attachment uint64, versionsToo bool) (batch Batch, c
 		}
 	}
 	return batch, true
+}
+
+// ask has a batch ask for the words that count by now. The lock is held.
+func (s *Subscription) ask(batch *Batch, leisurely bool) {
+	b := s.board
+	if leisurely {
+		s.resting, batch.Rests = len(s.later) > 0, len(s.later) > 0
+	}
+	if leisurely || len(s.asked) > 0 { // it will speak anyway
+		for kind, version := range s.later {
+			s.asked[kind] = max(s.asked[kind], version)
+		}
+		clear(s.later)
+	}
+	for kind, version := range s.asked {
+		if b.written.upTo(kind) < version {
+			b.waiting[s] = struct{}{}
+			continue
+		}
+		batch.Asked = append(batch.Asked, kind)
+		delete(s.asked, kind)
+	}
 }

@@ -174,15 +174,23 @@ func (b *Board) settle(key render.Key) {
 	clear(b.waiting)
 }
 
-// ask has the nodes that an object concerns say when they have everything up to the version that it was written with.
+// ask has the nodes that an object concerns say when they have everything up to the version that it was written with. Policies wait for
+// programs, for sets that came, and for what nodes are told of their own; what else waits are endpoints that change identity, which nobody sees.
 func (b *Board) ask(key render.Key, o *object, version uint64) {
-	asked := func(to map[*Subscription]struct{}) {
+	asked := func(to map[*Subscription]struct{}, leisurely bool) {
 		for s := range to {
 			if b.nodes[s.node] != s {
 				continue // it has gone since
 			}
-			s.asked[key.Kind] = max(s.asked[key.Kind], version)
-			s.wakeUp(time.Now())
+			if !leisurely {
+				s.asked[key.Kind] = max(s.asked[key.Kind], version)
+				s.wakeUp(time.Now())
+				continue
+			}
+			s.later[key.Kind] = max(s.later[key.Kind], version)
+			if !s.resting {
+				s.wakeUp(time.Now())
+			}
 		}
 	}
 	switch key.Kind {
@@ -192,14 +200,23 @@ func (b *Board) ask(key render.Key, o *object, version uint64) {
 			s.wakeUp(time.Now())
 		}
 	case render.KindPolicyProgram:
-		asked(b.byProgram[key.Name])
+		asked(b.byProgram[key.Name], false)
 	case render.KindSetCatalog:
-		for id := range o.items {
-			asked(b.bySet[id])
+		for id := range o.fresh {
+			asked(b.bySet[id], false)
+		}
+		for id := range o.refilled {
+			asked(b.bySet[id], true)
+		}
+		if !o.unwritten {
+			clear(o.fresh)
+			clear(o.refilled)
 		}
 	case render.KindNodeEndpoints:
-		asked(o.moved)
-		clear(o.moved)
+		asked(o.moved, true)
+		if !o.unwritten {
+			clear(o.moved)
+		}
 	case render.KindNodeNetwork:
 	}
 }

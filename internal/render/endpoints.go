@@ -49,6 +49,8 @@ type endpoint struct {
 	identity *identity
 	// former identities that the endpoint bears beside it for a while, in order.
 	former []*identity
+	// bridged are the IDs of the identities that it has or that nodes may know it by, when these are not one.
+	bridged []string
 }
 
 // annotationSourcePrefixes on a pod is a JSON list of CIDRs that the pod wants to send from beside its own addresses.

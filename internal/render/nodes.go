@@ -151,7 +151,6 @@ func (c *Cluster) nodeCounts(n *node) {
 	}
 	c.pending.nodes[n] = struct{}{}
 	c.countAcknowledgement(n)
-	c.transition.acknowledged = true
 	c.demandChanged = true
 }
 
@@ -245,7 +244,6 @@ func (c *Cluster) observeNodeState(o *v1alpha1.NodeState) {
 	}
 	if before == nil || !maps.Equal(before.Status.Applied, o.Status.Applied) {
 		c.countAcknowledgement(n)
-		c.transition.acknowledged = true
 	}
 	c.pending.nodes[n] = struct{}{}
 }

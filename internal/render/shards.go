@@ -37,6 +37,7 @@ func (c *Cluster) dropShard(s *shard) {
 	}
 	for i := range s.waiting {
 		delete(i.bearing.waiting, s)
+		c.checkFormer(i)
 	}
 	clear(s.waiting)
 	if s.object == nil {

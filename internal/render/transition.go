@@ -38,6 +38,9 @@ type transition struct {
 	// changed are endpoints whose former identities may have changed, bridging those that bear any or may.
 	changed  map[*endpoint]struct{}
 	bridging map[*endpoint]struct{}
+	// bearing are those that bridge, by the IDs of the identities that they have or may be known by; carrying those that bear former ones.
+	bearing  map[string]map[*endpoint]struct{}
+	carrying map[*endpoint]struct{}
 	// unpublished are endpoints that nodes know, but not by their identity of now.
 	unpublished map[*endpoint]struct{}
 	// retired are identities that may have lost their last endpoint, retiring those that nodes may still know.
@@ -45,16 +48,23 @@ type transition struct {
 	retiring map[*identity]struct{}
 	// shards whose content in the API, or whose members, changed.
 	shards map[*shard]struct{}
-	// acknowledged: what nodes acknowledge may have changed.
-	acknowledged bool
+	// seen is what all nodes had acknowledged when steps were taken last.
+	seen acknowledgedByAll
 	// catalogs and endpoints: up to where all nodes have put SetCatalogs and NodeEndpoints into effect.
 	catalogs, endpoints acknowledged
+}
+
+// acknowledgedByAll are the versions up to which all nodes have put SetCatalogs and NodeEndpoints into effect, if there are any nodes.
+type acknowledgedByAll struct {
+	anybody             bool
+	catalogs, endpoints string
 }
 
 func newTransition() transition {
 	return transition{
 		bearers: map[string]int{}, appeared: map[string]struct{}{},
 		changed: map[*endpoint]struct{}{}, bridging: map[*endpoint]struct{}{},
+		bearing: map[string]map[*endpoint]struct{}{}, carrying: map[*endpoint]struct{}{},
 		unpublished: map[*endpoint]struct{}{}, retired: map[*identity]struct{}{}, retiring: map[*identity]struct{}{}, shards: map[*shard]struct{}{},
 	}
 }
@@ -78,8 +88,31 @@ type offered struct {
 
 func (t *transition) forget(e *endpoint) {
 	delete(t.changed, e)
-	delete(t.bridging, e)
+	t.bridge(e, nil)
 	delete(t.unpublished, e)
+}
+
+// bridge notes by which identities, beside that of now, nodes may know an endpoint.
+func (t *transition) bridge(e *endpoint, borne []string) {
+	for _, id := range e.bridged {
+		delete(t.bearing[id], e)
+		if len(t.bearing[id]) == 0 {
+			delete(t.bearing, id)
+		}
+	}
+	e.bridged = borne
+	if len(borne) == 0 {
+		delete(t.bridging, e)
+		delete(t.carrying, e)
+		return
+	}
+	t.bridging[e] = struct{}{}
+	for _, id := range borne {
+		if t.bearing[id] == nil {
+			t.bearing[id] = map[*endpoint]struct{}{}
+		}
+		t.bearing[id][e] = struct{}{}
+	}
 }
 
 // check has the former identities of an endpoint looked at again.
@@ -95,11 +128,10 @@ func (t *transition) listed(i *identity, s *shard) {
 	t.shards[s] = struct{}{}
 }
 
-// checkFormer has all endpoints that bear former identities looked at again after i joined or left a set.
+// checkFormer has the endpoints that bear an identity, or may, looked at again: it joined or left a set, or is now listed wherever it
+// belongs.
 func (c *Cluster) checkFormer(i *identity) {
-	if len(c.transition.bridging) > 0 && i.known {
-		c.transition.acknowledged = true
-	}
+	maps.Copy(c.transition.changed, c.transition.bearing[i.id])
 }
 
 // retire notes that an identity may have lost its last endpoint.
@@ -244,21 +276,18 @@ func overlap(a, b []string) bool {
 func (c *Cluster) updateTransition() {
 	t := &c.transition
 	c.meetStrangers()
-	if progress := c.confirmShards(); progress || t.acknowledged {
-		maps.Copy(t.changed, t.bridging)
-		maps.Copy(t.retired, t.retiring)
-	}
-	t.acknowledged = false
+	c.confirmShards()
+	catalogs, anybody := c.acknowledgedBy(KindSetCatalog)
+	endpoints, _ := c.acknowledgedBy(KindNodeEndpoints)
+	c.lookAtAcknowledged(acknowledgedByAll{anybody: anybody, catalogs: catalogs, endpoints: endpoints})
 	if len(t.changed) == 0 && len(t.retired) == 0 {
 		return
 	}
-	catalogs, anybody := c.acknowledgedBy(KindSetCatalog)
 	for e := range t.changed {
 		c.bridge(e, catalogs, anybody)
 		c.publish(e)
 	}
 	t.changed = emptied(t.changed)
-	endpoints, _ := c.acknowledgedBy(KindNodeEndpoints)
 	for i := range t.retired {
 		switch {
 		case i.endpoints > 0:
@@ -272,6 +301,29 @@ func (c *Cluster) updateTransition() {
 	}
 	t.retired = emptied(t.retired)
 	c.boundRetiring()
+}
+
+// lookAtAcknowledged has those looked at again that wait for what all nodes have now acknowledged. A node that comes with less than the
+// others takes back what they acknowledged.
+func (c *Cluster) lookAtAcknowledged(now acknowledgedByAll) {
+	t := &c.transition
+	if now == t.seen {
+		return
+	}
+	switch {
+	case now.anybody != t.seen.anybody, versionLess(now.catalogs, t.seen.catalogs):
+		maps.Copy(t.changed, t.bridging)
+	case now.catalogs != t.seen.catalogs:
+		for e := range t.carrying {
+			if e.identity.settled(now.catalogs) {
+				t.changed[e] = struct{}{}
+			}
+		}
+	}
+	if now.anybody != t.seen.anybody || now.endpoints != t.seen.endpoints {
+		maps.Copy(t.retired, t.retiring)
+	}
+	t.seen = now
 }
 
 // boundRetiring lets go of the identities that have been retiring longest when a node that never acknowledges has let
@@ -302,26 +354,30 @@ func (c *Cluster) boundRetiring() {
 // bridge decides which former identities an endpoint bears.
 func (c *Cluster) bridge(e *endpoint, catalogs string, anybody bool) {
 	var former []*identity
-	foreign := false
+	var foreign []string
 	borne := e.node.borne(e)
 	settled := !anybody || e.identity.settled(catalogs)
 	for _, id := range borne {
 		if id == e.identity.id {
 			continue
 		}
-		foreign = true
+		foreign = append(foreign, id)
 		if i := c.identities[id]; i != nil && !settled && !slices.Contains(former, i) && subset(i.sets, e.identity.sets) {
 			former = append(former, i)
 		}
 	}
-	if foreign {
-		c.transition.bridging[e] = struct{}{}
-	} else {
-		delete(c.transition.bridging, e)
+	if len(foreign) > 0 {
+		foreign = append(foreign, e.identity.id)
 	}
+	c.transition.bridge(e, foreign)
 	slices.SortFunc(former, func(a, b *identity) int { return strings.Compare(a.id, b.id) })
 	if len(former) > maxFormer {
 		former = former[:maxFormer]
+	}
+	if len(former) > 0 {
+		c.transition.carrying[e] = struct{}{}
+	} else {
+		delete(c.transition.carrying, e)
 	}
 	if !slices.Equal(former, e.former) {
 		e.former = former
@@ -378,10 +434,8 @@ func subset(a, b map[*set]struct{}) bool {
 	return true
 }
 
-// confirmShards notes which shards are in the API as they should be. It tells whether an identity is now listed wherever it
-// belongs.
-func (c *Cluster) confirmShards() bool {
-	progress := false
+// confirmShards notes which shards are in the API as they should be.
+func (c *Cluster) confirmShards() {
 	for s := range c.transition.shards {
 		if len(s.waiting) == 0 || s.object == nil || s.offered != nil {
 			continue
@@ -392,12 +446,13 @@ func (c *Cluster) confirmShards() bool {
 		for i := range s.waiting {
 			delete(i.bearing.waiting, s)
 			i.bearing.listed = laterVersion(i.bearing.listed, s.object.ResourceVersion)
-			progress = progress || len(i.bearing.waiting) == 0
+			if len(i.bearing.waiting) == 0 {
+				c.checkFormer(i)
+			}
 		}
 		clear(s.waiting)
 	}
 	c.transition.shards = emptied(c.transition.shards)
-	return progress
 }
 
 // meetStrangers makes room for identities that objects in the API name and nobody here has: they date from before this

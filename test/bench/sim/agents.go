@@ -42,6 +42,8 @@ const (
 
 // agents are all node agents, in a process of their own. Its exported methods are for the parent.
 type agents struct {
+	profile
+
 	parent *rpc.Client
 	fleet  *hollow.Fleet
 	probes probes

@@ -36,6 +36,8 @@ type options struct {
 	sample int
 	// patience bounds the wait for each condition.
 	patience time.Duration
+	// profiles is the folder for profiles of the processor's time while pods change; none without one.
+	profiles string
 }
 
 func main() {
@@ -54,6 +56,7 @@ func main() {
 	flag.BoolVar(&o.leader, "leader-change", true, "in the end another operator takes over under churn, and the first is killed")
 	flag.IntVar(&o.sample, "sample", 20, "nodes whose state is compared with the oracle")
 	flag.DurationVar(&o.patience, "patience", 10*time.Minute, "how long to wait for each condition")
+	flag.StringVar(&o.profiles, "profiles", "", "folder for profiles of the processor's time, of operator and agents, while pods change")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, &o, os.Stdout)

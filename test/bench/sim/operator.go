@@ -28,6 +28,8 @@ import (
 
 // operator is a replica of the operator, in a process of its own. Its exported methods are for the parent.
 type operator struct {
+	profile
+
 	parent *rpc.Client
 	world  *live.World
 	board  *board.Board

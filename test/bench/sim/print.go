@@ -35,7 +35,7 @@ func (t *table) figure(f Figure) {
 
 func (t *table) memory(name string, m Memory) {
 	mib := func(n uint64) string { return fmt.Sprintf("%d MiB", n>>20) }
-	t.row(name, mib(m.Heap), mib(m.Resident), mib(m.Peak), fmt.Sprint(m.Goroutines))
+	t.row(name, mib(m.Heap), mib(m.Resident), mib(m.Peak), fmt.Sprint(m.Goroutines), fmt.Sprintf("%.1f s", m.CPU.Seconds()))
 }
 
 // spread prints what changes cost against how many nodes they concern.

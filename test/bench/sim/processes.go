@@ -171,6 +171,8 @@ type Memory struct {
 	// Heap after a collection; Resident as the kernel counts; Peak of that.
 	Heap, Resident, Peak uint64
 	Goroutines           int
+	// CPU is the processor time used since the process began, in the kernel too.
+	CPU time.Duration
 }
 
 // memory of this process.
@@ -180,6 +182,10 @@ func memory() (Memory, error) {
 	var s runtime.MemStats
 	runtime.ReadMemStats(&s)
 	m := Memory{Heap: s.HeapAlloc, Goroutines: runtime.NumGoroutine()}
+	var err error
+	if m.CPU, err = processorTime(); err != nil {
+		return m, err
+	}
 	status, err := os.ReadFile("/proc/self/status")
 	if err != nil {
 		return m, fmt.Errorf("reading what the kernel counts: %w", err)

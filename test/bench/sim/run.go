@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -130,7 +131,7 @@ func (r *sim) phases(ctx context.Context) error {
 		return err
 	}
 	m := &table{out: r.out}
-	m.heading("memory", "heap after a collection", "resident", "most resident", "goroutines")
+	m.heading("memory", "heap after a collection", "resident", "most resident", "goroutines", "processor's time")
 	m.memory("the operator before pods change", before)
 	m.memory("the operator after pods changed for "+r.duration.String(), after)
 	if r.leader {
@@ -264,9 +265,13 @@ func (r *sim) churning(ctx context.Context, t *table, x *churn, o *replica) erro
 	if n > 0 {
 		wg.Go(func() { restarted = r.restartSome(ctx, n) })
 	}
+	if err := r.profiling(ctx, o, true); err != nil {
+		return err
+	}
 	start, made := time.Now(), x.made
 	err := x.run(changing, r.churn)
 	took := time.Since(start)
+	err = errors.Join(err, r.profiling(ctx, o, false))
 	wg.Wait()
 	if err := errors.Join(err, restarted, r.everybody(ctx, o), r.settled(ctx, o)); err != nil {
 		return err
@@ -346,4 +351,20 @@ func (r *sim) succeed(ctx context.Context, t *table, x *churn, first *replica) (
 
 func (r *sim) memory(ctx context.Context, o *replica) (m Memory, err error) {
 	return m, o.call(ctx, "Memory", None{}, &m)
+}
+
+// profiling begins or ends profiles of operator and agents.
+func (r *sim) profiling(ctx context.Context, o *replica, begins bool) error {
+	if r.profiles == "" {
+		return nil
+	}
+	var errs []error
+	for _, p := range []*process{o.process, r.agents} {
+		name := ""
+		if begins {
+			name = filepath.Join(r.profiles, fmt.Sprintf("%s-%d.pprof", p.role, r.Nodes))
+		}
+		errs = append(errs, p.call(ctx, "Profile", name, &None{}))
+	}
+	return errors.Join(errs...)
 }

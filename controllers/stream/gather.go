@@ -1,0 +1,53 @@
+package stream
+
+import (
+	"math"
+	"sync"
+	"time"
+)
+
+const (
+	// onTime: news that goes out within that is not late.
+	onTime = 2 * time.Millisecond
+	// gatherFactor: news of a node is gathered for so many times as long as news has been late of late, longestGathering at most.
+	gatherFactor     = 8
+	longestGathering = 2 * time.Second
+	// weight of one piece of news in the mean, and the time after which what is known of the load has lost two thirds of its weight.
+	weight, forgetIn = 1.0 / 16, 250 * time.Millisecond
+)
+
+// load tells how late news goes out for want of a processor: the time from when it could have gone out. As long as it is on time nobody
+// waits; when it is late, what several changes bring to one node is gathered, so that there are fewer messages.
+type load struct {
+	mu   sync.Mutex
+	late float64 // seconds, a mean that fades
+	at   time.Time
+}
+
+// note takes how late something went out.
+func (l *load) note(late time.Duration, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.fade(now)
+	l.late += (late.Seconds() - l.late) * weight
+}
+
+// spacing is the least time between two messages to one node now.
+func (l *load) spacing(now time.Time) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.fade(now)
+	late := time.Duration(l.late * float64(time.Second))
+	if late < onTime {
+		return 0
+	}
+	return min(gatherFactor*late, longestGathering)
+}
+
+// fade lets what was known of the load lose weight. The lock is held.
+func (l *load) fade(now time.Time) {
+	if passed := now.Sub(l.at); passed > 0 {
+		l.late *= math.Exp(-passed.Seconds() / forgetIn.Seconds())
+		l.at = now
+	}
+}
