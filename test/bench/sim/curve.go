@@ -26,7 +26,7 @@ func curve(ctx context.Context, o options, sizes []int, out io.Writer) error {
 	}
 	fmt.Fprintln(out, "# Over the number of nodes")
 	t := &table{out: out}
-	t.heading("size", "change to push p50", "p99", "change to agent p50", "agent p99", "n", "nodes of a change", "bytes for each", "messages a second",
+	t.heading("size", "change to push p50", "push p99", "change to agent p50", "agent p99", "n", "nodes of a change", "bytes for each", "messages a second",
 		"operator's cores", "agents' cores")
 	for _, p := range points {
 		t.row(p.name(), milliseconds(p.push.P50), milliseconds(p.push.P99), milliseconds(p.agent.P50), milliseconds(p.agent.P99), fmt.Sprint(p.agent.N),
