@@ -78,6 +78,7 @@ func kinds() map[schema.GroupKind]kind {
 		"BGPConfiguration":              {empty: empty[v3.BGPConfiguration], write: byItself(validate.BGPConfiguration, bgpWarnings)},
 		"IPReservation":                 {empty: empty[v3.IPReservation], write: byItself(validate.IPReservation, nil), setting: true},
 		"IPAMConfiguration":             {empty: empty[v3.IPAMConfiguration], write: byItself(validate.IPAMConfiguration, ipamWarnings), setting: true},
+		"IPAMHandle":                    {empty: empty[v3.IPAMHandle], write: byItself(anyHandle, handleWarnings), setting: true},
 		"FelixConfiguration":            {empty: empty[v3.FelixConfiguration], write: byItself(validate.FelixConfiguration, felixWarnings), setting: true},
 		"KubeControllersConfiguration":  {empty: empty[v3.KubeControllersConfiguration], write: byItself(validate.KubeControllersConfiguration, controllersWarnings), setting: true},
 	} {

@@ -52,6 +52,7 @@ func TestSettings(t *testing.T) {
 		{"FelixConfiguration", "metadata: {name: default}\nspec: {failsafeOutboundHostPorts: [{protocol: UDP, port: 53}, {port: 53}]}", []string{"spec.failsafeOutboundHostPorts[1]: without a protocol the port is one of TCP"}},
 		{"IPAMConfiguration", "metadata: {name: default}\nspec: {}", nil},
 		{"IPAMConfiguration", "metadata: {name: x}\nspec: {}", []string{"nothing reads"}},
+		{"IPAMHandle", "metadata: {name: x}\nspec: {handleID: x, block: {}}", []string{"nothing reads IPAMHandles, and none are made: kubectl manul ipam show --ip"}},
 		{"KubeControllersConfiguration", "metadata: {name: default}\nspec: {controllers: {node: {hostEndpoint: {autoCreate: Enabled}}}}", nil},
 		{"KubeControllersConfiguration", "metadata: {name: x}\nspec: {controllers: {}}", []string{"nothing reads"}},
 		{

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
 	v3 "github.com/manul-net/manul/api/v3"
 )
 
@@ -19,6 +21,13 @@ func notRead(kind, name string) []string {
 }
 
 func ipamWarnings(c *v3.IPAMConfiguration) []string { return notRead("IPAMConfiguration", c.Name) }
+
+// anyHandle: nothing can be wrong with what has no effect.
+func anyHandle(*v3.IPAMHandle) field.ErrorList { return nil }
+
+func handleWarnings(*v3.IPAMHandle) []string {
+	return []string{"nothing reads IPAMHandles, and none are made: kubectl manul ipam show --ip finds who has an address"}
+}
 
 func felixWarnings(f *v3.FelixConfiguration) []string {
 	var warnings []string

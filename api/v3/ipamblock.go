@@ -2,7 +2,8 @@ package v3
 
 import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-// IPAMBlock is a block of addresses cut from a pool and what each of them is used for. The operator writes it.
+// IPAMBlock is a block of addresses cut from a pool, the node that has it, and which of the addresses are lent to other nodes. The operator
+// writes it. Which addresses pods have stands in the nodes' NodeStates; kubectl manul ipam show --ip finds it.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:resource:scope=Cluster,path=ipamblocks
@@ -41,18 +42,19 @@ type IPAMBlockSpec struct {
 	// +optional
 	AffinityClaimTime *metav1.Time `json:"affinityClaimTime,omitempty"`
 
-	// StrictAffinity keeps other nodes from borrowing single addresses of the block.
+	// StrictAffinity is false: the IPAMConfiguration says whether nodes borrow single addresses of others' blocks.
 	StrictAffinity bool `json:"strictAffinity"`
 
-	// Allocations has an entry for each address of the block, in order: the index into attributes, or null when it is free.
+	// Allocations has, if addresses of the block are lent to other nodes, an entry for each address, in order: the index into attributes, or
+	// null when it is not lent. Empty otherwise.
 	// +listType=atomic
 	Allocations []*int `json:"allocations"`
 
-	// Unallocated are the ordinals of the free addresses, the one that has been free longest first.
+	// Unallocated is empty: which addresses are free is known to the node alone.
 	// +listType=atomic
 	Unallocated []int `json:"unallocated"`
 
-	// Attributes tell what addresses are used for.
+	// Attributes tell to which nodes addresses are lent, and how far the loan is.
 	// +listType=atomic
 	Attributes []AllocationAttribute `json:"attributes"`
 
@@ -61,7 +63,7 @@ type IPAMBlockSpec struct {
 	// +optional
 	SequenceNumber int64 `json:"sequenceNumber"`
 
-	// SequenceNumberForAllocation has for the ordinal of each address in use the sequence number at which it was given out.
+	// SequenceNumberForAllocation has for the ordinal of each lent address the sequence number at which it was.
 	// +optional
 	SequenceNumberForAllocation map[string]int64 `json:"sequenceNumberForAllocation,omitempty"`
 

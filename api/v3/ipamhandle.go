@@ -2,7 +2,8 @@ package v3
 
 import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-// IPAMHandle finds the addresses of one owner, such as a pod's sandbox. The operator writes it.
+// IPAMHandle finds the addresses of one owner, such as a pod's sandbox. It is there for tools that look for it: nothing writes or reads it.
+// What addresses a pod has stands in its node's NodeState; kubectl manul ipam show --ip finds it.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:resource:scope=Cluster,path=ipamhandles

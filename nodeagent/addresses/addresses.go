@@ -57,7 +57,7 @@ func (a Given) Leases() (list []v1alpha1.LeaseStatus, cooling bool) {
 }
 
 // Adopt is part of agent.Addresses.
-func (a Given) Adopt(before []v1alpha1.EndpointStatus) error {
+func (a Given) Adopt(before []v1alpha1.EndpointStatus, resting []string) error {
 	found := make([]ipam.Allocation, 0, len(before))
 	for i := range before {
 		e := &before[i]
@@ -75,7 +75,13 @@ func (a Given) Adopt(before []v1alpha1.EndpointStatus) error {
 		}
 		found = append(found, first)
 	}
-	return a.Allocator.Adopt(found)
+	blocks := make([]netip.Prefix, 0, len(resting))
+	for _, text := range resting {
+		if cidr, err := readPrefix(text); err == nil {
+			blocks = append(blocks, cidr)
+		}
+	}
+	return a.Allocator.Adopt(found, blocks)
 }
 
 // readAddresses reads those that can be read.
@@ -274,7 +280,7 @@ func (None) Leases() ([]v1alpha1.LeaseStatus, bool) { return nil, false }
 func (None) NeedsAdoption() (bool, error) { return false, nil }
 
 // Adopt is part of agent.Addresses.
-func (None) Adopt([]v1alpha1.EndpointStatus) error { return nil }
+func (None) Adopt([]v1alpha1.EndpointStatus, []string) error { return nil }
 
 // Allocate is part of agent.Addresses.
 func (None) Allocate(string, string, v1alpha1.AddressRequest) ([]netip.Addr, error) {

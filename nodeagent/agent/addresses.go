@@ -23,8 +23,9 @@ type Addresses interface {
 	Leases() (list []v1alpha1.LeaseStatus, cooling bool)
 	// NeedsAdoption tells whether nothing is known of the addresses that were in use before.
 	NeedsAdoption() (bool, error)
-	// Adopt notes which addresses pods and ends of tunnels had before, in as far as it is known.
-	Adopt(before []v1alpha1.EndpointStatus) error
+	// Adopt notes which addresses pods and ends of tunnels had before, in as far as it is known. The other addresses of resting, which are
+	// CIDRs and single addresses, may have been in use a moment ago.
+	Adopt(before []v1alpha1.EndpointStatus, resting []string) error
 	// Allocate gives a pod its addresses: the same for the same UID.
 	Allocate(endpoint, uid string, request v1alpha1.AddressRequest) ([]netip.Addr, error)
 	// AllocateAttached gives an interface beside a pod's first its addresses, for as long as it has attachments.
@@ -124,7 +125,7 @@ func (a *Agent) adopted() bool {
 		if !a.synced[source.NodeState] {
 			return false // the end of the first synchronization looks again
 		}
-		if err = a.Addresses.Adopt(slices.Concat(a.reported.Endpoints, a.reportedEnds())); err == nil {
+		if err = a.Addresses.Adopt(slices.Concat(a.reported.Endpoints, a.reportedEnds()), a.resting()); err == nil {
 			err = a.adoptAttachments()
 		}
 	}
@@ -134,6 +135,23 @@ func (a *Agent) adopted() bool {
 		return false
 	}
 	return true
+}
+
+// resting are the blocks and borrowed addresses that the node had when it lost its journal, if addresses rest after use: nobody knows which
+// of them do. A node that never reported has given none.
+func (a *Agent) resting() []string {
+	spec := &a.nodeState.Spec
+	if spec.Settings.IPAMCooldownSeconds <= 0 || a.reported.Conditions == nil {
+		return nil
+	}
+	var out []string
+	for i := range spec.Blocks {
+		out = append(out, spec.Blocks[i].CIDR)
+	}
+	for i := range spec.Borrowed {
+		out = append(out, spec.Borrowed[i].Address)
+	}
+	return out
 }
 
 // takeLeases takes over what the node may give addresses from. When its state is gone, so is the node as far as the cluster knows: it

@@ -164,6 +164,7 @@ type fakeAddresses struct {
 	blocks   []v1alpha1.BlockLease
 	leases   []v1alpha1.LeaseStatus
 	lost     bool // the journal is new
+	resting  []string
 	next     netip.Addr
 	held     map[owner][]netip.Addr
 	attached map[string]owner
@@ -185,8 +186,8 @@ func (f *fakeAddresses) Leases() ([]v1alpha1.LeaseStatus, bool) { return f.lease
 
 func (f *fakeAddresses) NeedsAdoption() (bool, error) { return f.lost, nil }
 
-func (f *fakeAddresses) Adopt(before []v1alpha1.EndpointStatus) error {
-	f.lost = false
+func (f *fakeAddresses) Adopt(before []v1alpha1.EndpointStatus, resting []string) error {
+	f.lost, f.resting = false, resting
 	for _, e := range before {
 		for _, addr := range e.Addresses {
 			o := first(e.ID, string(e.UID))

@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -285,6 +286,39 @@ func TestAttachmentsAreFoundAfterTheJournalIsLost(t *testing.T) {
 		pause(time.Second)
 		f.holds("a/web")
 	})
+}
+
+// Of a journal that is lost nobody knows which addresses rest after use: all do that the node could have given, where addresses rest at all. A
+// node that never reported anything is a new one, and has given none.
+func TestWhatRestsWhenTheJournalIsLost(t *testing.T) {
+	for name, tc := range map[string]struct {
+		cooldown int32
+		reported bool
+		want     []string
+	}{
+		"addresses rest after use":  {60, true, []string{"10.48.0.0/26", "10.49.0.9"}},
+		"they don't":                {0, true, nil},
+		"the node is a new one":     {60, false, nil},
+		"a new one, without a rest": {0, false, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			addresses := newFakeAddresses()
+			addresses.lost = true
+			inForgetful(t, addresses, func(f *forgetful) {
+				state := f.state(1, nil, "a/web")
+				state.Spec.Blocks = []v1alpha1.BlockLease{{CIDR: "10.48.0.0/26", Pool: "10.48.0.0/16"}}
+				state.Spec.Borrowed = []v1alpha1.BorrowedAddress{{Address: "10.49.0.9", Pool: "10.49.0.0/16"}}
+				state.Spec.Settings.IPAMCooldownSeconds = tc.cooldown
+				if tc.reported {
+					state.Status.Conditions = []metav1.Condition{{Type: ConditionReady}}
+				}
+				f.sync(state)
+				if diff := cmp.Diff(tc.want, addresses.resting); diff != "" {
+					t.Errorf("what rests (-want +got):\n%s", diff)
+				}
+			})
+		})
+	}
 }
 
 // An attachment that the journal does not have, of a pod that has an address, is taken into it.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -495,6 +496,12 @@ func TestJournalTrouble(t *testing.T) {
 	spoil(func(tx *bbolt.Tx) error { return tx.Bucket(bucketMeta()).Put(keyVersion(), []byte("2")) })
 	if _, err := Open(path, Options{}); err == nil || !strings.Contains(err.Error(), `version "2"`) {
 		t.Errorf("foreign version: %v", err)
+	}
+	if err := os.WriteFile(path, []byte("not a journal"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(path, Options{}); err == nil || !strings.Contains(err.Error(), "it is damaged. Move it away, and the node begins with what it last reported") {
+		t.Errorf("a damaged file: %v", err)
 	}
 }
 

@@ -14,18 +14,20 @@ import (
 	"testing"
 )
 
-// crashJournal names the journal that TestCrashChild works on; without it that test has nothing to do.
-const crashJournal = "MANUL_TEST_ADDRESS_JOURNAL"
+// crashChild has TestCrashChild work on the journal in its directory; without it that test has nothing to do.
+const (
+	crashChild   = "MANUL_TEST_ADDRESS_JOURNAL"
+	crashJournal = "addresses.db"
+)
 
 func crashBlock() Block { return Block{CIDR: prefix("10.48.0.0/26"), Pool: prefix("10.48.0.0/16")} }
 
 // TestCrashChild is the process that TestKilledAtAnyPoint kills. It says each thing that it is about to do, and that it is done.
 func TestCrashChild(t *testing.T) {
-	path := os.Getenv(crashJournal)
-	if path == "" {
+	if os.Getenv(crashChild) == "" {
 		return // nobody asked for the child process
 	}
-	a, err := Open(path, Options{})
+	a, err := Open(crashJournal, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +72,7 @@ func say(t *testing.T, words ...any) {
 // TestKilledAtAnyPoint kills a process in the midst of its work, again and again on one journal, and each time looks
 // whether the journal holds all that the process had said was done.
 func TestKilledAtAnyPoint(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "addresses.db")
+	path := filepath.Join(t.TempDir(), crashJournal)
 	known := map[string]*crashPod{}
 	for range 8 {
 		killChild(t, path, 1+rand.IntN(30), known)
@@ -108,7 +110,7 @@ type crashPod struct {
 func killChild(t *testing.T, path string, lines int, known map[string]*crashPod) {
 	t.Helper()
 	child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestCrashChild$")
-	child.Env = append(os.Environ(), crashJournal+"="+path)
+	child.Dir, child.Env = filepath.Dir(path), append(os.Environ(), crashChild+"=1")
 	out, err := child.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -50,37 +50,6 @@ func bucketLeases() []byte { return []byte("leases") }
 func keyFresh() []byte     { return []byte("fresh") }
 func keyVersion() []byte   { return []byte("version") }
 
-func openJournal(path string) (*journal, error) {
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockWait, FreelistType: bbolt.FreelistMapType})
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	err = db.Update(func(tx *bbolt.Tx) error {
-		for _, name := range [][]byte{bucketMeta(), bucketOwners(), bucketFreed(), bucketLeases()} {
-			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
-				return fmt.Errorf("making bucket %s: %w", name, err)
-			}
-		}
-		meta := tx.Bucket(bucketMeta())
-		switch version := meta.Get(keyVersion()); string(version) {
-		case journalVersion:
-			return nil
-		case "":
-			if err := meta.Put(keyFresh(), []byte{1}); err != nil {
-				return fmt.Errorf("marking it as new: %w", err)
-			}
-			return meta.Put(keyVersion(), []byte(journalVersion))
-		default:
-			return fmt.Errorf("it has version %q, this program writes version %s", version, journalVersion)
-		}
-	})
-	if err != nil {
-		_ = db.Close()
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return &journal{db: db}, nil
-}
-
 func (j *journal) close() error { return j.db.Close() }
 
 // read returns all that the journal holds, as a change from nothing.

@@ -6,6 +6,8 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+
+	"github.com/manul-net/manul/internal/ipam"
 )
 
 // maxStances bounds how many blocks are remembered that the node once agreed to give back.
@@ -137,8 +139,14 @@ func (a *Allocator) NeedsAdoption() (bool, error) {
 }
 
 // Adopt takes into a new journal what was in use before it was made. An owner that has addresses already, and an address that has
-// an owner, stay as they are.
-func (a *Allocator) Adopt(found []Allocation) error {
+// an owner, stay as they are. Of the other addresses of the blocks in resting nobody knows since when they are free: they count as
+// freed now.
+func (a *Allocator) Adopt(found []Allocation, resting []netip.Prefix) error {
+	for _, cidr := range resting {
+		if cidr != cidr.Masked() || ipam.Size(cidr) > maxBlockSize {
+			return fmt.Errorf("adopting addresses in use: %s is no block of at most %d addresses", cidr, maxBlockSize)
+		}
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	c := change{owners: map[ownerKey]*record{}, freed: map[netip.Addr]int64{}}
@@ -158,6 +166,14 @@ func (a *Allocator) Adopt(found []Allocation) error {
 		}
 		if len(r.Addresses) > 0 {
 			c.owners[key] = r
+		}
+	}
+	for _, cidr := range resting {
+		for offset := range ipam.Size(cidr) {
+			addr := ipam.AddrAt(cidr, offset)
+			if _, ok := a.used[addr]; !ok && !taken[addr] {
+				c.freed[addr] = a.now()
+			}
 		}
 	}
 	if err := a.commit(c); err != nil {

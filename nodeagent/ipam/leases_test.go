@@ -154,7 +154,7 @@ func TestAdoption(t *testing.T) {
 		{Owner: pod("b"), Addresses: addrs("10.48.0.64")}, // nonsense: the address belongs to another
 		{Owner: pod("a"), Addresses: addrs("10.48.0.67")},
 		{Owner: Owner{}, Addresses: addrs("10.48.0.66")},
-	}))
+	}, nil))
 	h.reopen(small(), small6())
 	if fresh() {
 		t.Fatal("adoption is asked for twice")
@@ -164,4 +164,40 @@ func TestAdoption(t *testing.T) {
 	// What nobody holds any more is free again.
 	h.ok(h.SetLive([]string{"uid-b"}))
 	h.expect(pod("c"), Request{Fixed: addrs("10.48.0.64")}, "10.48.0.64")
+}
+
+// TestAddressesRestWhenTheJournalIsLost: nobody knows which addresses were in use a moment ago, so all that the node could have given rest
+// for the cooldown from then on, and no block goes back before. Blocks that come later are not concerned.
+func TestAddressesRestWhenTheJournalIsLost(t *testing.T) {
+	h := newHarness(t, time.Minute)
+	h.ok(h.Adopt([]Allocation{{Owner: pod("a"), Addresses: addrs("10.48.0.64")}}, prefixes("10.48.0.64/30", "10.49.0.9/32")))
+	later := Block{CIDR: prefix("10.49.0.0/31"), Pool: prefix("10.49.0.0/24")}
+	h.ok(h.SetBlocks([]Block{small()}))
+	h.ok(h.SetLive([]string{"uid-a", "uid-b", "uid-c"}))
+	h.expect(pod("a"), Request{}, "10.48.0.64")
+	h.refuse(pod("b"), Request{}, "no free address in 10.48.0.64/30 (1 of 4 in use, 3 in cooldown)")
+	h.expect(pod("named"), Request{Fixed: addrs("10.48.0.67")}, "10.48.0.67")
+	h.ok(h.SetBlocks([]Block{small(), later}))
+	h.expect(pod("b"), Request{}, "10.49.0.0")
+
+	h.clock.advance(time.Minute - 1)
+	h.reopen(small())
+	h.refuse(pod("c"), Request{}, "in cooldown)")
+	h.clock.advance(1)
+	h.expect(pod("c"), Request{}, "10.48.0.65")
+
+	// A block that is withdrawn, and a borrowed address, are not let go of before.
+	h = newHarness(t, time.Minute)
+	single := Block{CIDR: prefix("10.49.0.9/32"), Pool: prefix("10.49.0.0/24"), Borrowed: true, Withdrawn: true, Revision: 4}
+	h.ok(h.Adopt(nil, prefixes("10.48.0.64/30", "10.49.0.9/32")))
+	h.ok(h.SetBlocks([]Block{withdrawn(small(), 5), single}))
+	h.agreed(Agreement{CIDR: small().CIDR, Revision: 5}, Agreement{CIDR: single.CIDR, Revision: 4})
+	h.clock.advance(time.Minute)
+	h.agreed(Agreement{CIDR: small().CIDR, Revision: 5, Released: true}, Agreement{CIDR: single.CIDR, Revision: 4, Released: true})
+
+	for _, cidr := range prefixes("10.48.0.65/30", "10.48.0.0/16") {
+		if err := h.Adopt(nil, []netip.Prefix{cidr}); err == nil {
+			t.Errorf("%s is taken for a block", cidr)
+		}
+	}
 }

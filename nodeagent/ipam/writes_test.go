@@ -35,7 +35,7 @@ func script() []step {
 		return step{do: func(a *Allocator) error { return a.SetLive(uids) }, releases: true}
 	}
 	return []step{
-		{do: func(a *Allocator) error { return a.Adopt(nil) }},
+		{do: func(a *Allocator) error { return a.Adopt(nil, nil) }},
 		blocks(own, other),
 		allocate("a"), allocate("b", "10.48.1.1"),
 		live("uid-a", "uid-b"),

@@ -67,7 +67,7 @@ func (n *node) follow(state *v1alpha1.NodeState, synced bool) error {
 		if !synced {
 			return nil
 		}
-		if err := n.given.Adopt(state.Status.Endpoints); err != nil {
+		if err := n.given.Adopt(state.Status.Endpoints, nil); err != nil {
 			return err
 		}
 	}

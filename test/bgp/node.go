@@ -186,7 +186,7 @@ func (*told) Leases() ([]v1alpha1.LeaseStatus, bool) { return nil, false }
 func (*told) NeedsAdoption() (bool, error) { return false, nil }
 
 // Adopt implements agent.Addresses.
-func (*told) Adopt([]v1alpha1.EndpointStatus) error { return nil }
+func (*told) Adopt([]v1alpha1.EndpointStatus, []string) error { return nil }
 
 // Allocate implements agent.Addresses.
 func (*told) Allocate(string, string, v1alpha1.AddressRequest) ([]netip.Addr, error) {
