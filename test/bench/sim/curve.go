@@ -35,7 +35,11 @@ func curve(ctx context.Context, o options, sizes []int, out io.Writer) error {
 	}
 	t.heading("cost", "cold start", "all join", "another takes over", "live heap in the first third", "in the last third", "most resident", "largest object", "all agents")
 	for _, p := range points {
-		t.row(p.name(), seconds(p.cold), seconds(p.join), seconds(p.takeover), mebibytes(p.liveFirst), mebibytes(p.liveLast), mebibytes(p.peak),
+		takeover := ""
+		if p.takeover > 0 {
+			takeover = seconds(p.takeover)
+		}
+		t.row(p.name(), seconds(p.cold), seconds(p.join), takeover, mebibytes(p.liveFirst), mebibytes(p.liveLast), mebibytes(p.peak),
 			fmt.Sprintf("%.1f KiB", float64(p.largest)/1024), mebibytes(p.agentsPeak))
 	}
 	return nil
