@@ -22,23 +22,32 @@ import (
 	"github.com/manul-net/manul/nodeagent/ipam"
 )
 
-// The pools, in blocks of two addresses for three nodes: they are soon full.
-func cidrs() map[string]string {
-	return map[string]string{"pool": "10.48.0.0/29", "other": "10.49.0.0/30"}
+// kindOfAddresses are the pools of a family, in blocks of two addresses for three nodes: they are soon full.
+type kindOfAddresses struct {
+	pools      map[string]netip.Prefix
+	annotation string
+}
+
+func kinds() []kindOfAddresses {
+	return []kindOfAddresses{
+		{map[string]netip.Prefix{"pool": netip.MustParsePrefix("10.48.0.0/29"), "other": netip.MustParsePrefix("10.49.0.0/30")}, "cni.projectcalico.org/ipv4pools"},
+		{map[string]netip.Prefix{"pool": netip.MustParsePrefix("fd00:48::/125"), "other": netip.MustParsePrefix("fd00:49::/126")}, "cni.projectcalico.org/ipv6pools"},
+	}
 }
 
 // size is the number of addresses in a pool.
-func size(pool string) int { return 1 << (32 - netip.MustParsePrefix(cidrs()[pool]).Bits()) }
+func size(pool netip.Prefix) int { return 1 << (pool.Addr().BitLen() - pool.Bits()) }
 
 // life is a cluster in the course of a test.
 type life struct {
 	*rapid.T
+	kindOfAddresses
 	api       *api
 	nodes     []*node
 	operators []*operator
 	lessors   []*leases.Lessor
 	now       time.Time
-	pods      int
+	podCount  int
 	// rest of addresses after use; used is whose each was, and when last.
 	rest time.Duration
 	used map[netip.Addr]use
@@ -67,15 +76,17 @@ func (l *life) names() []string {
 }
 
 func (l *life) pool(name string, change func(*v3.IPPoolSpec)) {
-	like := &v3.IPPool{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: v3.IPPoolSpec{CIDR: cidrs()[name], BlockSize: 31, NodeSelector: "all()"}}
+	like := &v3.IPPool{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: v3.IPPoolSpec{
+		CIDR: l.pools[name].String(), BlockSize: l.pools[name].Addr().BitLen() - 1, NodeSelector: "all()",
+	}}
 	p, _ := get(l.api, like)
 	change(&p.Spec)
 	l.api.put(p)
 }
 
-// pools changes both.
+// allPools changes both pools.
 func (l *life) allPools(change func(*v3.IPPoolSpec)) {
-	for name := range cidrs() {
+	for name := range l.pools {
 		l.pool(name, change)
 	}
 }
@@ -138,7 +149,7 @@ func (l *life) check(*rapid.T) {
 }
 
 func newLife(t *rapid.T, dir string, rest time.Duration) *life {
-	l := &life{T: t, api: newAPI(), now: time.Unix(1_700_000_000, 0), rest: rest, used: map[netip.Addr]use{}}
+	l := &life{T: t, kindOfAddresses: rapid.SampledFrom(kinds()).Draw(t, "family"), api: newAPI(), now: time.Unix(1_700_000_000, 0), rest: rest, used: map[netip.Addr]use{}}
 	l.allPools(func(*v3.IPPoolSpec) {})
 	l.settings(false, false)
 	l.api.put(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "ns"}})
@@ -197,11 +208,11 @@ func (l *life) addPod(name string) { l.addPodAsking(name, "") }
 
 // addPodAsking adds a pod that asks for a pool by annotation.
 func (l *life) addPodAsking(name, pool string) {
-	l.pods++
-	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: fmt.Sprint("p", l.pods), UID: types.UID(fmt.Sprint("u", l.pods))}}
+	l.podCount++
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: fmt.Sprint("p", l.podCount), UID: types.UID(fmt.Sprint("u", l.podCount))}}
 	pod.Spec.NodeName = name
 	if pool != "" {
-		pod.Annotations = map[string]string{"cni.projectcalico.org/ipv4pools": `["` + pool + `"]`}
+		pod.Annotations = map[string]string{l.annotation: `["` + pool + `"]`}
 	}
 	l.api.put(pod)
 }
@@ -209,13 +220,13 @@ func (l *life) addPodAsking(name, pool string) {
 // secretly has pods come to a node and go before it speaks, while their sandboxes stay: that the addresses are in use is known to the
 // node alone.
 func (l *life) secretly(n *node, pods, operator int) {
-	before := l.pods
+	before := l.podCount
 	for range pods {
 		l.addPod(n.name)
 	}
 	l.work(operator)
 	l.ok(n.hear())
-	for i := before + 1; i <= l.pods; i++ {
+	for i := before + 1; i <= l.podCount; i++ {
 		l.api.remove(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: fmt.Sprint("p", i)}})
 	}
 }
@@ -440,8 +451,8 @@ func (l *life) checkServed() {
 		for _, a := range n.given.Allocations() {
 			for _, addr := range a.Addresses {
 				all++
-				for name, cidr := range cidrs() {
-					if netip.MustParsePrefix(cidr).Contains(addr) {
+				for name, cidr := range l.pools {
+					if cidr.Contains(addr) {
 						used[name]++
 					}
 				}
@@ -451,16 +462,16 @@ func (l *life) checkServed() {
 			if _, ok := n.given.Lookup(ipam.Owner{Endpoint: "ns/" + pod.Name, UID: string(pod.UID)}); ok {
 				continue
 			}
-			for name := range cidrs() {
-				if asked := pod.Annotations["cni.projectcalico.org/ipv4pools"]; asked == "" || asked == `["`+name+`"]` {
+			for name := range l.pools {
+				if asked := pod.Annotations[l.annotation]; asked == "" || asked == `["`+name+`"]` {
 					waiting[name]++
 				}
 			}
 		}
 	}
 	for name, pods := range waiting {
-		if used[name] < size(name) {
-			l.Fatalf("%d pods wait for %s although only %d of its %d addresses are in use", pods, name, used[name], size(name))
+		if used[name] < size(l.pools[name]) {
+			l.Fatalf("%d pods wait for %s although only %d of its %d addresses are in use", pods, name, used[name], size(l.pools[name]))
 		}
 	}
 	if pods := len(l.podsOf("")); all > pods {
