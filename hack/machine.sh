@@ -4,7 +4,8 @@
 #
 #   hack/machine.sh PROGRAM [ARGUMENT...]    run it as the machine's only process beside busybox; ends as the program does
 #
-# The machine has no network and no disk, and needs no KVM.
+# The machine has no network and no disk, and needs no KVM. MACHINE_FILES names what it has beside: files and folders, each with
+# ":/where/it/goes" if that is elsewhere than here, and the libraries that they need.
 set -eu
 
 cache=${MANUL_CACHE:-$HOME/.cache/manul}/machine
@@ -37,22 +38,6 @@ if [ ! -e "$kernel/base.cpio" ]; then
 	rm -rf "$work/root/lib/modules/$release/kernel/net/"bluetooth "$work/root/lib/modules/$release/kernel/net/"mac80211 "$work/root/lib/modules/$release/kernel/net/"wireless
 	cp "$work/deb/lib/modules/$release/"modules.builtin* "$work/deb/lib/modules/$release/modules.order" "$work/root/lib/modules/$release/"
 	depmod -b "$work/root" "$release"
-	cat >"$work/root/init" <<'INIT'
-#!/bin/busybox sh
-busybox=/bin/busybox
-$busybox mount -t proc proc /proc
-$busybox mount -t sysfs sysfs /sys
-$busybox mount -t devtmpfs devtmpfs /dev
-$busybox mount -t tmpfs tmpfs /tmp
-$busybox --install -s /bin
-export PATH=/bin:/sbin HOME=/tmp MANUL_MACHINE=1
-ip link set lo up
-eval "set -- $(cat /arguments)"
-/program "$@"
-echo "machine: ended with $?"
-poweroff -f
-INIT
-	chmod 755 "$work/root/init"
 	mkdir -p "$kernel.new"
 	(cd "$work/root" && find . | cpio -o -H newc --quiet) >"$kernel.new/base.cpio"
 	cp "$work/deb/boot/vmlinuz-$release" "$kernel.new/vmlinuz"
@@ -60,17 +45,43 @@ INIT
 	mv "$kernel.new" "$kernel"
 fi
 
-# The program, behind the kernel's own files.
+# The program and what starts it, behind the kernel's own files.
 [ $# -gt 0 ] || fail "usage: hack/machine.sh PROGRAM [ARGUMENT...]"
 run=$(mktemp -d "${TMPDIR:-/tmp}/machine.XXXXXX")
 trap 'rm -rf "$run" ${work:+"$work"}' EXIT
 cp "$1" "$run/program"
+cat >"$run/init" <<'INIT'
+#!/bin/busybox sh
+busybox=/bin/busybox
+$busybox mount -t proc proc /proc
+$busybox mount -t sysfs sysfs /sys
+$busybox mount -t devtmpfs devtmpfs /dev
+$busybox mount -t tmpfs tmpfs /tmp
+$busybox --install -s /bin
+export PATH=/bin:/sbin:/usr/sbin HOME=/tmp MANUL_MACHINE=1
+ip link set lo up
+eval "set -- $(cat /arguments)"
+/program "$@"
+echo "machine: ended with $?"
+poweroff -f
+INIT
+chmod 755 "$run/init"
 chmod 755 "$run/program"
 shift
 for argument; do
 	printf "'%s' " "$argument"
 done >"$run/arguments"
-(cd "$run" && printf 'program\narguments\n' | cpio -o -H newc --quiet) >"$run.cpio"
+for file in ${MACHINE_FILES:-}; do
+	from=${file%%:*} to=${file#*:}
+	[ -e "$from" ] || fail "there is no $from"
+	mkdir -p "$run/$(dirname "$to")"
+	cp -rL "$from" "$run/$to"
+	for library in $(find -L "$from" -type f -exec ldd {} + 2>/dev/null | grep -o '/[^ :]*\.so[^ :]*' | sort -u); do
+		case $library in "$from"/*) continue ;; esac # it was among those that were looked at
+		[ -e "$run/$library" ] || { mkdir -p "$run/$(dirname "$library")" && cp -L "$library" "$run/$library"; }
+	done
+done
+(cd "$run" && find . -mindepth 1 | cpio -o -H newc --quiet) >"$run.cpio"
 cat "$kernel/base.cpio" "$run.cpio" >"$run/initramfs"
 rm -f "$run.cpio"
 timeout "${MACHINE_TIMEOUT:-300}" qemu-system-x86_64 -accel tcg -m 1536 -smp 2 -nodefaults -no-reboot -nographic -serial stdio \

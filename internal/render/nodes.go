@@ -108,9 +108,7 @@ func (c *Cluster) setNode(o *corev1.Node) {
 	}
 	if status := statusAddresses(o); !slices.Equal(status, n.status) {
 		n.status = status
-		for s := range c.nodeSets.Selectors(n) {
-			c.touch(KindSetCatalog, s.shard.name)
-		}
+		c.touchSetsOf(n)
 	}
 	c.setPodCIDRs(n, o.Spec.PodCIDRs)
 	c.nodeSets.SetItem(n, o.Labels)
@@ -206,6 +204,24 @@ func statusAddresses(o *corev1.Node) []netip.Addr {
 	return slices.Compact(out)
 }
 
+// sends are the addresses from which a node sends: those of its Node object, and of its ends of tunnels.
+func (n *node) sends() []netip.Addr {
+	out := slices.Clone(n.status)
+	for _, end := range n.tunnelEnds() {
+		if addr, err := netip.ParseAddr(end.Address); err == nil {
+			out = append(out, addr)
+		}
+	}
+	return out
+}
+
+// touchSetsOf looks again at the sets of nodes that a node is in.
+func (c *Cluster) touchSetsOf(n *node) {
+	for s := range c.nodeSets.Selectors(n) {
+		c.touch(KindSetCatalog, s.shard.name)
+	}
+}
+
 // observeNodeState takes in a NodeState as it is in the API: what was written, and the agent's word.
 func (c *Cluster) observeNodeState(o *v1alpha1.NodeState) {
 	n := c.node(o.Name)
@@ -238,6 +254,9 @@ func (c *Cluster) observeNodeState(o *v1alpha1.NodeState) {
 	if !slices.Equal(told.NodeAddresses, o.Status.NodeAddresses) || !slices.Equal(told.Tunnels, o.Status.Tunnels) {
 		c.touch(KindNodeNetwork, n.name)
 	}
+	if !slices.Equal(told.Tunnels, o.Status.Tunnels) {
+		c.touchSetsOf(n)
+	}
 	if !slices.Equal(n.failures, o.Status.Failures) {
 		c.failuresChanged(n, n.failures, o.Status.Failures)
 		n.failures = o.Status.Failures
@@ -254,6 +273,9 @@ func (c *Cluster) forgetNodeState(name string) {
 		return
 	}
 	c.floatingHeld(n, n.holds, nil)
+	if len(n.tunnelEnds()) > 0 {
+		c.touchSetsOf(n)
+	}
 	n.state, n.listed, n.listedHosts, n.holds = nil, nil, nil, nil
 	c.failuresChanged(n, n.failures, nil)
 	n.failures = nil

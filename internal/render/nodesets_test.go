@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/manul-net/manul/api/v1alpha1"
 )
@@ -58,6 +59,14 @@ status: {addresses: [{type: InternalIP, address: 10.0.0.2}]}`
 	give(t, c, parse(t, strings.ReplaceAll(worker, "role: worker", "role: other"))...)
 	expect("role != 'worker': 10.0.0.1/32 10.0.0.2/32 2001:db8::1/128")
 	give(t, c, parse(t, strings.ReplaceAll(control, "10.0.0.1", "10.0.0.7"))...)
+	expect("role != 'worker': 10.0.0.2/32 10.0.0.7/32 2001:db8::1/128")
+	// What it sends into tunnels has the address of its end there.
+	state := &v1alpha1.NodeState{ObjectMeta: metav1.ObjectMeta{Name: "control"}, Status: v1alpha1.NodeStateStatus{
+		Tunnels: []v1alpha1.TunnelEnd{{Kind: v1alpha1.TunnelVXLAN, Address: "10.48.0.1"}, {Kind: v1alpha1.TunnelVXLANv6}},
+	}}
+	give(t, c, state)
+	expect("role != 'worker': 10.0.0.2/32 10.0.0.7/32 10.48.0.1/32 2001:db8::1/128")
+	take(t, c, state)
 	expect("role != 'worker': 10.0.0.2/32 10.0.0.7/32 2001:db8::1/128")
 	take(t, c, &corev1.Node{ObjectMeta: parse(t, control)[0].(*corev1.Node).ObjectMeta})
 	expect("role != 'worker': 10.0.0.2/32")

@@ -168,7 +168,7 @@ func (s *set) render() v1alpha1.Set {
 	case s.what.Nodes != nil:
 		out.Nodes = s.what.Nodes.String()
 		for n := range s.nodes {
-			for _, addr := range n.status {
+			for _, addr := range n.sends() {
 				nets = append(nets, netip.PrefixFrom(addr, addr.BitLen()))
 			}
 		}

@@ -160,6 +160,7 @@ type Agent struct {
 	network       network
 	second        second
 	tunnelEnds    tunnelEnds
+	switching     switching
 	waiters       map[*waiter]struct{}
 
 	started     bool                // the kernel may be written
@@ -290,6 +291,10 @@ func (a *Agent) loop(ctx context.Context, followed <-chan error) error { //nolin
 			a.timers.bgp.fired()
 			a.timers.bgp.take()
 			a.takeLearned(ctx)
+		case <-a.timers.switching.C():
+			a.timers.switching.fired()
+			a.timers.switching.take()
+			a.putNodeState()
 		case <-a.timers.bridge.C():
 			a.timers.bridge.fired()
 			a.timers.bridge.take()

@@ -85,9 +85,7 @@ func (a *Agent) set(kind source.Kind, o source.Object) {
 		if name != a.Node {
 			return
 		}
-		a.nodeState = o
-		a.state.SetNodeState(&o.Spec)
-		a.pending.addresses = true
+		a.takeNodeState(o)
 		concerns = true
 	case *v1alpha1.NodeEndpoints:
 		a.state.SetEndpoints(name, &o.Spec)

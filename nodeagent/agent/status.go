@@ -28,11 +28,8 @@ const (
 	ReasonItemsRefused = "ItemsRefused"
 )
 
-// ipvsInterface bears the addresses of services where kube-proxy runs in mode ipvs; kindProxy is the kind of the failure to get on with that.
-const (
-	ipvsInterface = "kube-ipvs0"
-	kindProxy     = "KubeProxy"
-)
+// kindProxy is the kind of the failure to get on with kube-proxy's mode.
+const kindProxy = "KubeProxy"
 
 // kindAddress is the kind of failures to give a pod an address; the name is the pod's.
 const kindAddress = "Address"
@@ -179,17 +176,29 @@ func (a *Agent) allFailures() []v1alpha1.Failure {
 	for i := range out {
 		out[i].Message = clip(out[i].Message)
 	}
-	if _, is := a.Interfaces.Addresses()[ipvsInterface]; is { // the first: it concerns every policy
+	if a.passedByIPVS() { // the first: it concerns every policy
 		out = slices.Insert(out, 0, v1alpha1.Failure{
 			Kind: kindProxy, Name: "ipvs",
-			Message: "kube-proxy runs in mode ipvs, or has: there is the interface " + ipvsInterface + ". Packets to services then pass pods' policies by: " +
-				"set its mode to nftables or iptables, and run kube-proxy --cleanup",
+			Message: "kube-proxy runs in mode ipvs, or has: there is the interface " + render.IPVSInterface + ". Packets to services then pass pods' policies by " +
+				"with the dataplane " + string(tables.IPTables) + ": set nftablesMode of the FelixConfiguration to Enabled or Auto, or kube-proxy's mode to nftables or iptables, " +
+				"after which run kube-proxy --cleanup",
 		})
 	}
 	if len(out) == 0 {
 		return nil
 	}
 	return out[:min(len(out), maxFailures)]
+}
+
+// passedByIPVS tells whether there are packets that IPVS leads past policy. That of iptables can't judge them: see
+// docs/design/dataplane-iptables.md.
+func (a *Agent) passedByIPVS() bool {
+	if _, has := a.Interfaces.Addresses()[render.IPVSInterface]; !has {
+		return false
+	}
+	p := a.state.Policy()
+	judged := a.policyInEffect && p.Settings.IPVS && !p.SettingsDirty
+	return !judged || a.Dataplane() != string(tables.NFTables)
 }
 
 // overdue lists what has been held back for longer than kinds usually arrive apart.

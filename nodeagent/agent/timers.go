@@ -14,6 +14,7 @@ type timers struct {
 	bridge                                    *alarm // routes have waited for BGP long enough
 	inquiry                                   *alarm // the next report is due
 	attachments                               *alarm // journal and kernel are to be compared
+	switching                                 *alarm // what was put off of a change of encapsulation is due
 }
 
 func newTimers(o Options) timers {
@@ -29,11 +30,12 @@ func newTimers(o Options) timers {
 		bridge:      newAlarm(),
 		inquiry:     newAlarm(),
 		attachments: newAlarm(),
+		switching:   newAlarm(),
 	}
 }
 
 func (t *timers) stop() {
-	for _, timer := range []*time.Timer{t.grace, t.resync, t.apply.timer, t.addresses.timer, t.checkpoint.timer, t.acknowledge.timer, t.quiet.timer, t.bgp.timer, t.bridge.timer, t.inquiry.timer, t.attachments.timer} {
+	for _, timer := range []*time.Timer{t.grace, t.resync, t.apply.timer, t.addresses.timer, t.checkpoint.timer, t.acknowledge.timer, t.quiet.timer, t.bgp.timer, t.bridge.timer, t.inquiry.timer, t.attachments.timer, t.switching.timer} {
 		timer.Stop()
 	}
 }

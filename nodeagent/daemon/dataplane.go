@@ -5,11 +5,13 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 
 	"github.com/manul-net/manul/cni/protocol"
 	"github.com/manul-net/manul/nodeagent/dataplane/changeover"
 	"github.com/manul-net/manul/nodeagent/dataplane/iptables"
 	"github.com/manul-net/manul/nodeagent/dataplane/nftables"
+	"github.com/manul-net/manul/nodeagent/render"
 	"github.com/manul-net/manul/nodeagent/tables"
 )
 
@@ -50,8 +52,12 @@ func openPolicy(flag string, log *slog.Logger) *changeover.Driver {
 	})
 }
 
-// kubeProxy tells by its rules which dataplane it has. It removes those of one before it makes any of the other.
+// kubeProxy tells by its rules which dataplane it has. It removes those of one before it makes any of the other. In mode ipvs it has rules of
+// iptables, but only nftables can judge what IPVS passes on.
 func kubeProxy(ctx context.Context, log *slog.Logger) tables.Dataplane {
+	if _, err := net.InterfaceByName(render.IPVSInterface); err == nil {
+		return tables.NFTables
+	}
 	found, err := nftables.KubeProxy()
 	if found {
 		return tables.NFTables

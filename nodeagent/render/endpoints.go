@@ -110,6 +110,7 @@ func (s *State) SetNodeState(spec *v1alpha1.NodeStateSpec) {
 	want, err := settings(spec.Settings)
 	s.setPeering(&want)
 	want.Tunnels = slices.Sorted(maps.Keys(s.tunnels.wanted))
+	want.IPVS = s.hasIPVS()
 	s.problem(KindNodeState, s.node, errors.Join(problem, err))
 	if !want.Equal(s.policy.Settings) {
 		s.policy.Settings, s.policy.SettingsDirty = want, true

@@ -102,6 +102,7 @@ func (s *State) SetInterfaces(interfaces map[string][]netip.Addr) {
 	}
 	s.interfaces = kept
 	s.resolveHosts()
+	s.resolveIPVS()
 }
 
 // HostEndpoint is the name of the host endpoint that stands for an interface of the tables; "" when none does.

@@ -198,6 +198,8 @@ type Settings struct {
 	// PeeringPorts are ports of the node that workloads reach whatever EndpointToHost says, where their egress policy lets them. Net is
 	// the address of the node.
 	PeeringPorts []FailsafePort
+	// IPVS: kube-proxy runs in mode ipvs, so packets to services pass no forward hook.
+	IPVS bool
 	// VXLANPort is the UDP port of VXLAN packets.
 	VXLANPort uint16
 	// Tunnels that the node has ends of, in order. Their packets pass between Nodes whatever host endpoints say, and are dropped from

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"testing"
 )
 
 // Environment variables that this package reads.
@@ -22,21 +23,47 @@ type binaries struct {
 	etcd, apiserver string
 }
 
-// findBinaries looks for the programs where the package documentation says.
-func findBinaries(getenv func(string) string) (binaries, error) {
+// Program is the path of another program that make kubernetes builds, such as kube-proxy. Where it is missing the test is skipped, or fails
+// as it would for want of the others.
+func Program(t testing.TB, name string) string {
+	t.Helper()
+	path, err := find(os.Getenv, name)
+	switch {
+	case err == nil:
+	case required(os.Getenv):
+		t.Fatal(err)
+	default:
+		t.Skip(err)
+	}
+	return path
+}
+
+// find looks for a program.
+func find(getenv func(string) string, name string) (string, error) {
 	dir := getenv(EnvBin)
 	if dir == "" {
 		dir = filepath.Join(getenv("HOME"), ".cache", "manul", "bin")
 	}
-	b := binaries{etcd: filepath.Join(dir, "etcd"), apiserver: filepath.Join(dir, "kube-apiserver")}
-	for _, path := range []string{b.etcd, b.apiserver} {
-		info, err := os.Stat(path)
-		if err != nil {
-			return binaries{}, fmt.Errorf("looking for the programs of an API server (make kubernetes builds them, %s names their folder): %w", EnvBin, err)
-		}
-		if info.IsDir() || info.Mode()&0o111 == 0 {
-			return binaries{}, fmt.Errorf("looking for the programs of an API server: %s is not an executable file", path)
-		}
+	path := filepath.Join(dir, name)
+	info, err := os.Stat(path)
+	if err != nil {
+		return "", fmt.Errorf("looking for the programs of an API server (make kubernetes builds them, %s names their folder): %w", EnvBin, err)
+	}
+	if info.IsDir() || info.Mode()&0o111 == 0 {
+		return "", fmt.Errorf("looking for the programs of an API server: %s is not an executable file", path)
+	}
+	return path, nil
+}
+
+// findBinaries looks for the programs where the package documentation says.
+func findBinaries(getenv func(string) string) (binaries, error) {
+	var b binaries
+	var err error
+	if b.etcd, err = find(getenv, "etcd"); err != nil {
+		return binaries{}, err
+	}
+	if b.apiserver, err = find(getenv, "kube-apiserver"); err != nil {
+		return binaries{}, err
 	}
 	return b, nil
 }

@@ -228,7 +228,7 @@ func TestPolicyForAnotherPluginsInterface(t *testing.T) {
 		}
 		return netlink.AddrDel(link, addr)
 	}))
-	if _, _, err := l.run("CHECK", c.env(server), map[string]any{"name": "chained", "prevResult": server.Result}); err == nil || !strings.Contains(err.Error(), "address 10.60.0.2 is missing in the pod") {
+	if _, _, err := l.run("CHECK", server.env(), map[string]any{"name": "chained", "prevResult": server.Result}); err == nil || !strings.Contains(err.Error(), "address 10.60.0.2 is missing in the pod") {
 		t.Errorf("CHECK: %v", err)
 	}
 	l.ok(c.del(server))
@@ -240,14 +240,6 @@ func TestPolicyForAnotherPluginsInterface(t *testing.T) {
 		t.Errorf("host-local still has %v", files)
 	}
 	l.nothing()
-}
-
-func (c *chain) env(s *Sandbox) []string {
-	namespace, name, _ := strings.Cut(s.Pod, "/")
-	return []string{
-		"CNI_CONTAINERID=" + s.ID, "CNI_IFNAME=" + s.ifName(), "CNI_NETNS=" + s.Netns(),
-		fmt.Sprintf("CNI_ARGS=IgnoreUnknown=1;K8S_POD_NAMESPACE=%s;K8S_POD_NAME=%s;K8S_POD_UID=%s", namespace, name, UID(s.Pod)),
-	}
 }
 
 // What can't be policed is refused, with what to do, and the interface is left as it was.
@@ -283,7 +275,7 @@ func TestInterfacesThatNoPolicyFits(t *testing.T) {
 		l.IPAM = `{"type": "manul-ipam"}`
 		s := l.sandbox(pod, "c1")
 		s.Result = &types100.Result{CNIVersion: "1.1.0"}
-		_, _, err := l.run("ADD", (&chain{l: l}).env(s), map[string]any{"prevResult": s.Result})
+		_, _, err := l.run("ADD", s.env(), map[string]any{"prevResult": s.Result})
 		if err == nil || !strings.Contains(err.Error(), "ipam: the addresses are those of prevResult, for manul is not the first plugin of its list: remove the section") {
 			t.Errorf("got %v", err)
 		}

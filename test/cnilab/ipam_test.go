@@ -179,3 +179,64 @@ func TestHostLocalOnARealAgent(t *testing.T) {
 		})
 	}
 }
+
+// The plugin dies when an IPAM plugin has given it an address that is not in the agent's journal yet. The runtime's DEL gives the address back, and the next ADD succeeds: nothing leaks.
+func TestDeathBetweenTheIPAMPluginAndTheJournal(t *testing.T) {
+	plugins := hostLocal(t)
+	pods := Pods(1)
+	for _, test := range []struct {
+		name string
+		// restart: the DEL finds another agent; late: none, which comes after it.
+		restart, late bool
+	}{
+		{name: "while the agent waits for the pod's policy"},
+		{name: "and the agent starts anew", restart: true},
+		{name: "and no agent answers the DEL", late: true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			l := newLab(t) // it knows of no pod, so that an ADD waits
+			l.operator.Change(poolsOfLab)
+			l.Plugins, l.ExternalIPAM = plugins, true
+			data := filepath.Join(l.Dir, "host-local")
+			l.IPAM = fmt.Sprintf(`{"type": "host-local", "subnet": "10.50.7.0/30", "dataDir": %q}`, data) // it has one address to give
+			given := func() int {
+				files, err := filepath.Glob(filepath.Join(data, "manul", "10.*"))
+				l.ok(err)
+				return len(files)
+			}
+			l.start()
+			s := l.sandbox(pods[0], "c1")
+			l.ok(s.AddThatDies(func() error {
+				l.eventually("the IPAM plugin has given the address", func() bool { return given() == 1 })
+				return nil
+			}))
+			if names, err := l.Interfaces(); err != nil || len(names) > 0 {
+				t.Errorf("interfaces %v, %v", names, err)
+			}
+			if test.restart || test.late {
+				l.ok(l.Stop())
+			}
+			if test.restart {
+				l.start()
+			}
+			l.del(s)
+			if n := given(); n != 0 {
+				t.Errorf("after the DEL the IPAM plugin counts %d addresses as given", n)
+			}
+			if test.late {
+				l.start()
+			}
+			l.operator.SetPods(pods...)
+			again := l.sandbox(pods[0], "c2")
+			if got := l.add(again); got != "10.50.7.2" {
+				t.Errorf("address %s", got)
+			}
+			l.ok(again.Check())
+			l.del(again)
+			if n := given(); n != 0 {
+				t.Errorf("in the end the IPAM plugin counts %d addresses as given", n)
+			}
+			l.nothing()
+		})
+	}
+}

@@ -95,8 +95,29 @@ func (n *Node) GC(valid ...*Sandbox) error {
 	return err
 }
 
+// AddThatDies calls the plugin for an ADD and ends it by force once until says so.
+func (s *Sandbox) AddThatDies(until func() error) error {
+	cmd, _, _, err := s.Node.command("ADD", s.env(), s.more("ADD"))
+	if err != nil {
+		return err
+	}
+	if err := s.Node.In(cmd.Start); err != nil {
+		return fmt.Errorf("starting the plugin: %w", err)
+	}
+	err = until()
+	killed := cmd.Process.Kill()
+	if done := cmd.Wait(); done == nil {
+		err = errors.Join(err, errors.New("the ADD succeeded before"))
+	}
+	return errors.Join(err, killed)
+}
+
 func (s *Sandbox) call(command string) ([]byte, time.Duration, error) {
-	namespace, name, _ := strings.Cut(s.Pod, "/")
+	return s.Node.run(command, s.env(), s.more(command))
+}
+
+// more is what the configuration has beside the node's.
+func (s *Sandbox) more(command string) map[string]any {
 	more := map[string]any{"name": cmp.Or(s.Network, "manul")}
 	if s.IPAM != "" {
 		more["ipam"] = json.RawMessage(s.IPAM)
@@ -104,13 +125,19 @@ func (s *Sandbox) call(command string) ([]byte, time.Duration, error) {
 	if s.Result != nil && command != "ADD" {
 		more["prevResult"] = s.Result
 	}
-	return s.Node.run(command, []string{
-		"CNI_CONTAINERID=" + s.ID, "CNI_IFNAME=" + s.ifName(), "CNI_NETNS=" + s.netns.Path(),
-		fmt.Sprintf("CNI_ARGS=IgnoreUnknown=1;K8S_POD_NAMESPACE=%s;K8S_POD_NAME=%s;K8S_POD_UID=%s", namespace, name, UID(s.Pod)),
-	}, more)
+	return more
 }
 
-func (n *Node) run(command string, env []string, more map[string]any) ([]byte, time.Duration, error) {
+func (s *Sandbox) env() []string {
+	namespace, name, _ := strings.Cut(s.Pod, "/")
+	return []string{
+		"CNI_CONTAINERID=" + s.ID, "CNI_IFNAME=" + s.ifName(), "CNI_NETNS=" + s.netns.Path(),
+		fmt.Sprintf("CNI_ARGS=IgnoreUnknown=1;K8S_POD_NAMESPACE=%s;K8S_POD_NAME=%s;K8S_POD_UID=%s", namespace, name, UID(s.Pod)),
+	}
+}
+
+// command is a call of the program that was built; it bounds itself.
+func (n *Node) command(command string, env []string, more map[string]any) (cmd *exec.Cmd, stdout, stderr *bytes.Buffer, err error) {
 	config := map[string]any{"cniVersion": "1.1.0", "name": "manul", "type": "manul", "socket": n.socket(), "stateDir": n.Dir + "/cni"}
 	if n.IPAM != "" {
 		config["ipam"] = json.RawMessage(n.IPAM)
@@ -118,13 +145,21 @@ func (n *Node) run(command string, env []string, more map[string]any) ([]byte, t
 	maps.Copy(config, more)
 	stdin, err := json.Marshal(config)
 	if err != nil {
-		return nil, 0, err
+		return nil, nil, nil, err
 	}
-	cmd := exec.Command(n.Plugin) // the program that was built; it bounds itself
+	cmd = exec.Command(n.Plugin)
 	cmd.Env = slices.Concat(env, []string{"CNI_COMMAND=" + command, "CNI_PATH=" + cmp.Or(n.Plugins, "/nowhere")})
 	cmd.Stdin = bytes.NewReader(stdin)
-	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	stdout, stderr = new(bytes.Buffer), new(bytes.Buffer)
+	cmd.Stdout, cmd.Stderr = stdout, stderr
+	return cmd, stdout, stderr, nil
+}
+
+func (n *Node) run(command string, env []string, more map[string]any) ([]byte, time.Duration, error) {
+	cmd, stdout, stderr, err := n.command(command, env, more)
+	if err != nil {
+		return nil, 0, err
+	}
 	var took time.Duration
 	err = n.In(func() error { // the child has the network namespace of the thread
 		began := time.Now()

@@ -39,6 +39,7 @@ func rest(t *testing.T, c *lab.Cluster) {
 	clear(t, c)
 	t.Run("TruthTable", func(t *testing.T) { truthTable(t, c) })
 	t.Run("Paths", func(t *testing.T) { paths(t, c) })
+	t.Run("Limits", func(t *testing.T) { limits(t, c) })
 	t.Run("Addresses", func(t *testing.T) { addresses(t, c) })
 	t.Run("Failures", func(t *testing.T) { failures(t, c, kinds()) })
 	t.Run("Nodes", func(t *testing.T) { lostNode(t, c) })

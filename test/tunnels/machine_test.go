@@ -5,7 +5,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
+
+	"github.com/manul-net/manul/test/apiserver"
 )
 
 // ipipTests need a kernel with IPIP.
@@ -13,6 +16,28 @@ const ipipTests = "TestEveryMode/IPIP|TestPacketsToBorrowedAddresses/IPIP|TestCh
 
 // TestOnAMachineOfItsOwn runs the tests of IPIP on an emulated machine with Debian's kernel.
 func TestOnAMachineOfItsOwn(t *testing.T) {
+	onAMachine(t, ipipTests, 4)
+}
+
+// TestPolicyWithIPVSOnAMachineOfItsOwn runs that of kube-proxy's mode ipvs, with kube-proxy and what it needs.
+func TestPolicyWithIPVSOnAMachineOfItsOwn(t *testing.T) {
+	if os.Getenv("MANUL_MACHINE") != "" {
+		t.Skip("this is that machine")
+	}
+	files := []string{apiserver.Program(t, "kube-proxy") + ":/bin/kube-proxy", "/etc/protocols"}
+	for _, name := range []string{"ipset", "iptables", "iptables-save", "iptables-restore", "ip6tables", "ip6tables-save", "ip6tables-restore"} {
+		files = append(files, "/usr/sbin/"+name)
+	}
+	libraries, err := filepath.Glob("/usr/lib/*/xtables")
+	if err != nil {
+		t.Fatal(err)
+	}
+	onAMachine(t, "TestPolicyWithIPVS$", 1, append(files, libraries...)...)
+}
+
+// onAMachine runs some tests of this package on such a machine, which has some files beside. So many tests have to pass.
+func onAMachine(t *testing.T, tests string, want int, files ...string) {
+	t.Helper()
 	if os.Getenv("MANUL_MACHINE") != "" {
 		t.Skip("this is that machine")
 	}
@@ -30,9 +55,11 @@ func TestOnAMachineOfItsOwn(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("building the tests: %v\n%s", err, out)
 	}
-	out, err := exec.CommandContext(t.Context(), "../../hack/machine.sh", program, "-test.v", "-test.timeout=240s", "-test.run="+ipipTests).CombinedOutput()
+	machine := exec.CommandContext(t.Context(), "../../hack/machine.sh", program, "-test.v", "-test.timeout=570s", "-test.run="+tests)
+	machine.Env = append(os.Environ(), "MACHINE_TIMEOUT=600", "MACHINE_FILES="+strings.Join(files, " "))
+	out, err := machine.CombinedOutput()
 	passed := regexp.MustCompile(`(?m)^--- PASS: `).FindAll(out, -1)
-	if err != nil || len(passed) != 4 || regexp.MustCompile(`--- SKIP: `).Match(out) {
-		t.Errorf("tests on the machine: %v, %d of 4 passed\n%s", err, len(passed), out)
+	if err != nil || len(passed) != want || regexp.MustCompile(`--- SKIP: `).Match(out) {
+		t.Errorf("tests on the machine: %v, %d of %d passed\n%s", err, len(passed), want, out)
 	}
 }

@@ -211,12 +211,10 @@ func changeModes(t *testing.T, w *World, from, to *Pod, modes []string, device m
 		from.Node.Sends(to.V4, device[mode])
 		to.Node.Sends(from.V4, device[mode])
 		talk(t, from, to, true)
-		bound := time.Second
-		if os.Getenv("MANUL_MACHINE") != "" {
-			bound = 10 * time.Second // an emulated processor is many times slower, and loads the kernel's modules now
-		}
-		if loss := s.end(t); loss.longest > bound {
-			t.Errorf("to %q: %v, want less than %v without an answer", mode, loss, bound)
+		const bound, most = time.Second, 100 * time.Millisecond
+		// On an emulated machine everything takes long, but no more is lost for that.
+		if loss := s.end(t); loss.longest > bound && os.Getenv("MANUL_MACHINE") == "" || time.Duration(loss.lost)*streamEvery > most {
+			t.Errorf("to %q: %v, want less than %v without an answer, and what was sent in %v lost at most", mode, loss, bound, most)
 		} else {
 			t.Logf("to %q: %v", mode, loss)
 		}

@@ -5,6 +5,7 @@ package tunnels
 import (
 	"context"
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -203,22 +204,41 @@ func (c *carrier) Report(r source.Report) {
 	o.flush()
 }
 
-// patience bounds the wait for a state that must come about.
-const patience = 20 * time.Second
+// patience bounds the wait for a state that must come about. An emulated processor is many times slower.
+func patience() time.Duration {
+	if os.Getenv("MANUL_MACHINE") != "" {
+		return 3 * time.Minute
+	}
+	return 20 * time.Second
+}
 
 // eventually waits for a state: problem says what is missing; "" when nothing is.
 func eventually(t testing.TB, problem func() string) {
 	t.Helper()
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(patience())
 	for {
 		missing := problem()
 		if missing == "" {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("after %v: %s", patience, missing)
+			t.Fatalf("after %v: %s", patience(), missing)
 		}
 		wait := time.NewTimer(5 * time.Millisecond)
 		<-wait.C
 	}
+}
+
+// behind says what a node has not put into effect yet; "": nothing.
+func (o *operator) behind(node string) string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	state, ok := o.objects[render.Key{Kind: render.KindNodeState, Name: node}].(*v1alpha1.NodeState)
+	if !ok {
+		return "no NodeState of " + node
+	}
+	if state.Status.ObservedGeneration != state.Generation {
+		return fmt.Sprintf("node %s is at generation %d, want %d; failures: %v", node, state.Status.ObservedGeneration, state.Generation, state.Status.Failures)
+	}
+	return ""
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/manul-net/manul/cni/protocol"
 	"github.com/manul-net/manul/nodeagent/agent"
 	"github.com/manul-net/manul/nodeagent/checkpoint"
+	"github.com/manul-net/manul/nodeagent/conntrack"
 	"github.com/manul-net/manul/nodeagent/daemon"
 	"github.com/manul-net/manul/nodeagent/dataplane/nftables"
 	"github.com/manul-net/manul/nodeagent/dataplane/routes"
@@ -157,7 +158,7 @@ func (n *Node) Start() {
 	}
 	o := agent.Options{
 		Node: n.Name, Version: "test", Dataplane: func() string { return "nftables" }, Source: &carrier{operator: n.world.operator, node: n.Name}, Log: log,
-		MTU: n.mtu,
+		MTU: n.mtu, AddWait: patience() / 2,
 	}
 	var closers []func() error
 	n.Must("opening drivers", func() error {
@@ -177,8 +178,12 @@ func (n *Node) Start() {
 		if err != nil {
 			return err
 		}
-		o.Policy, o.Routes, o.Tunnels, o.Interfaces, o.Subnet = policy, routing, ends, own, own.Subnet
-		closers = append(closers, policy.Close, routing.Close, ends.Close, own.Close)
+		tracked, err := conntrack.Open()
+		if err != nil {
+			return err
+		}
+		o.Policy, o.Routes, o.Tunnels, o.Interfaces, o.Subnet, o.Connections = policy, routing, ends, own, own.Subnet, tracked
+		closers = append(closers, policy.Close, routing.Close, ends.Close, own.Close, tracked.Close)
 		return nil
 	})
 	file, err := checkpoint.Open(filepath.Join(n.dir, "checkpoint.db"))
@@ -227,7 +232,7 @@ func (n *Node) Pod(name string) *Pod {
 	w := n.world
 	w.Give(fmt.Sprintf("apiVersion: v1\nkind: Pod\nmetadata: {name: %s, namespace: default, uid: u-%s}\nspec: {nodeName: %s, serviceAccountName: default, containers: []}", name, name, n.Name))
 	p := &Pod{NS: netns.New(w.t), Node: n, ID: "default/" + name}
-	ctx, cancel := context.WithTimeout(w.t.Context(), patience)
+	ctx, cancel := context.WithTimeout(w.t.Context(), patience())
 	defer cancel()
 	result, err := n.agent.Add(ctx, protocol.AddRequest{
 		Attachment: protocol.Attachment{ContainerID: name, IfName: "eth0"}, PodNamespace: "default", PodName: name, PodUID: "u-" + name,

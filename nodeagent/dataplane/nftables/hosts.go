@@ -265,6 +265,7 @@ func (l *layout) hostInput() []*ruleBuilder {
 // hostOutputRaw: policy on what the node sends before connections are tracked.
 func (l *layout) hostOutputRaw() []*ruleBuilder {
 	r := &rules{l: l}
+	r.throughPasses(false)
 	r.clear()
 	r.notOurs(expr.MetaKeyOIFNAME)
 	r.neighborDiscoveryPasses()
@@ -280,6 +281,7 @@ func (l *layout) hostOutputRaw() []*ruleBuilder {
 // of postrouting, so that nobody else is between them.
 func (l *layout) hostOutput() []*ruleBuilder {
 	r := &rules{l: l}
+	r.throughPasses(true)
 	r.connectionsPass()
 	if l.hosts.untracked { // policy has allowed it early
 		b := r.add()

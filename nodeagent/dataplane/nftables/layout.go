@@ -71,6 +71,11 @@ const (
 	priorityIngress = -1
 	priorityNAT     = 100
 
+	// IPVS is at 98 and 99 in the input hook. What it sends on is judged first in postrouting.
+	priorityArrive     = 97
+	priorityBehind     = 101
+	priorityIPVSEgress = priorityRaw - 2
+
 	priorityFloating = -101 // before the host's own translation of destinations
 	priorityLast     = 300  // behind whoever may change a packet's mark or route
 )
@@ -92,6 +97,8 @@ func baseChains() []baseChain {
 	floating := func(l *layout) bool { return len(l.floating) > 0 }
 	forwarded := func(l *layout) bool { return l.hosts.forward }
 	vxlan := func(l *layout) bool { return slices.Contains(l.settings.Tunnels, tables.VXLAN) }
+	ipvs := func(l *layout) bool { return l.settings.IPVS }
+	noIPVS := func(l *layout) bool { return !l.settings.IPVS }
 	return []baseChain{
 		{hostForwardInChain, nil, (*layout).hostForwardIn, forwarded},
 		{hostForwardOutChain, nil, (*layout).hostForwardOut, forwarded},
@@ -105,12 +112,18 @@ func baseChains() []baseChain {
 		{"floating-postrouting", at(post, priorityNAT-1, "nat"), (*layout).floatingHairpin, floating},
 		{"forward-egress", at(forward, priorityEgress, "filter"), (*layout).forwardEgress, nil},
 		{"forward-ingress", at(forward, priorityIngress, "filter"), (*layout).forwardIngress, nil},
-		{"input-egress", at(in, priorityEgress, "filter"), (*layout).inputEgress, nil},
-		{"input-host", at(in, priorityIngress, "filter"), (*layout).inputHost, nil},
+		{"input-egress", at(in, priorityEgress, "filter"), (*layout).inputEgress, noIPVS},
+		{"input-host", at(in, priorityIngress, "filter"), (*layout).inputHost, noIPVS},
+		{"ipvs-arrive", at(in, priorityArrive, "filter"), (*layout).ipvsArrive, ipvs},
+		{"ipvs-input-egress", at(in, priorityBehind, "filter"), (*layout).ipvsInput, ipvs},
+		{"ipvs-input-host", at(in, priorityBehind+1, "filter"), (*layout).inputHost, ipvs},
+		{"ipvs-output", at(out, priorityRaw-1, "filter"), (*layout).ipvsOutput, ipvs},
 		{"host-output-raw", at(out, priorityRaw, "filter"), (*layout).hostOutputRaw, untracked},
 		{"host-output-notrack", at(out, priorityRaw+1, "filter"), (*layout).hostNotrack, untracked},
 		{"tunnels-output", at(out, priorityRaw+2, "filter"), (*layout).tunnelsLeave, vxlan},
 		{"host-output", at(out, priorityLast, "filter"), (*layout).hostOutput, hosts},
+		{"ipvs-egress", at(post, priorityIPVSEgress, "filter"), (*layout).ipvsEgress, ipvs},
+		{"ipvs-ingress", at(post, priorityIPVSEgress+1, "filter"), (*layout).ipvsIngress, ipvs},
 		{"host-postrouting", at(post, priorityRaw, "filter"), (*layout).hostPostrouting, hosts},
 		{"postrouting", at(post, priorityNAT, "nat"), (*layout).postrouting, nil},
 	}

@@ -1,6 +1,7 @@
 package nftables
 
 import (
+	"fmt"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -28,13 +29,25 @@ func TestMarks(t *testing.T) {
 		"no host endpoint": nil, "local": {Local: local}, "forward": {Local: local, Forward: local}, "early": {Local: local, PreDNAT: untracked.Ingress},
 		"untracked": {Local: local, Untracked: untracked}, "everything": {Local: local, Untracked: untracked, PreDNAT: untracked.Ingress, Forward: local},
 	} {
-		t.Run(name, func(t *testing.T) {
-			for before, after := range map[string]string{"0x4000": "0x34000 != 0x4000", "0x3c000": "0xc000 != 0xc000", "0x24000": "0xc000 != 0x4000"} {
+		for _, mark := range []struct {
+			before, after string
+			ipvs          bool
+		}{
+			{"0x4000", "0x234000 != 0x4000", false},
+			{"0x3c000", "0xc000 != 0xc000", false},
+			{"0x24000", "0xc000 != 0x4000", false},
+			{"0x4000", "0x234000 != 0x4000", true},
+			{"0x23c000", "0xc000 != 0xc000", true},
+			{"0x204000", "0xc000 != 0x4000", true},
+		} {
+			before, after := mark.before, mark.after
+			t.Run(fmt.Sprintf("%s, mark %s, IPVS %v", name, before, mark.ipvs), func(t *testing.T) {
 				n.Shell("nft 'flush chain inet marks after; add rule inet marks after meta l4proto tcp meta mark and " + after + " drop'")
 				for _, hook := range []string{"prerouting", "output"} {
 					n.Shell("nft 'flush chain inet marks " + hook + "; add rule inet marks " + hook + " meta mark set " + before + "'")
 				}
 				p := packets.NewTables()
+				p.Settings.IPVS = mark.ipvs
 				p.Programs.Set("in", both(rule(tables.Pass, 80, 82), rule(tables.Allow, 81)))
 				p.Programs.Set("next", both(rule(tables.Allow, 80, 83)))
 				p.Programs.Set("early", both(rule(tables.Allow, 90)))
@@ -63,8 +76,8 @@ func TestMarks(t *testing.T) {
 						tcp(h, x, 90, hosts || len(untrackedOf(host).Egress) > 0), tcp(h, s, 90, true), tcp(h, h, 82, true), tcp(c, h, 81, true),
 					}
 				})...)
-			}
-		})
+			})
+		}
 	}
 }
 
