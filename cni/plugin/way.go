@@ -151,6 +151,9 @@ func removeRules(netnsPath, ifName string) error {
 func sweepRules(pod *netlink.Handle, ifName string) error {
 	for _, f := range []int{unix.AF_INET, unix.AF_INET6} {
 		rules, err := dump(func() ([]netlink.Rule, error) { return pod.RuleList(f) })
+		if errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP) {
+			continue // the kernel has no IPv6, or no rules
+		}
 		if err != nil {
 			return fmt.Errorf("listing the pod's rules: %w", err)
 		}

@@ -44,6 +44,19 @@ func (l *load) spacing(now time.Time) time.Duration {
 	return min(gatherFactor*late, longestGathering)
 }
 
+// lateness is how long news waited for nothing but a processor until it was taken: since is when it came, sent when the one before had
+// been sent, and notBefore when it was to go out at the soonest. How long an agent takes to read what it is sent does not count: the
+// others are not to wait for a slow one.
+func lateness(taken, since, sent, notBefore time.Time) time.Duration {
+	ready := since
+	for _, t := range []time.Time{sent, notBefore} {
+		if t.After(ready) {
+			ready = t
+		}
+	}
+	return max(0, taken.Sub(ready))
+}
+
 // fade lets what was known of the load lose weight. The lock is held.
 func (l *load) fade(now time.Time) {
 	if passed := now.Sub(l.at); passed > 0 {

@@ -32,3 +32,23 @@ func TestNewsIsGatheredOnlyWhileItIsLate(t *testing.T) {
 	now = now.Add(20 * forgetIn)
 	spacing("nothing has happened since, for some seconds", 0, 0)
 }
+
+func TestWhatIsLate(t *testing.T) {
+	at := func(ms int) time.Time { return time.Time{}.Add(time.Hour + time.Duration(ms)*time.Millisecond) }
+	for _, c := range []struct {
+		what                          string
+		taken, since, sent, notBefore time.Time
+		want                          time.Duration
+	}{
+		{"it is taken at once", at(100), at(100), time.Time{}, time.Time{}, 0},
+		{"it waits for a processor", at(130), at(100), at(50), time.Time{}, 30 * time.Millisecond},
+		{"the agent is slow to read what was sent before", at(900), at(100), at(900), time.Time{}, 0},
+		{"it was gathered", at(200), at(100), at(50), at(200), 0},
+		{"it was gathered, and then waits", at(230), at(100), at(50), at(200), 30 * time.Millisecond},
+		{"it could not wait, and was not gathered", at(110), at(100), at(50), at(200), 0},
+	} {
+		if got := lateness(c.taken, c.since, c.sent, c.notBefore); got != c.want {
+			t.Errorf("%s: late by %s, want %s", c.what, got, c.want)
+		}
+	}
+}

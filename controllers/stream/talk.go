@@ -164,20 +164,17 @@ func (t *talk) send() error {
 	if err := t.parts(head, &batch); err != nil {
 		return err
 	}
-	t.measure(&batch)
+	t.measure(&batch, now)
 	return nil
 }
 
-// measure notes how long a change took until it was sent, and how late that was.
-func (t *talk) measure(batch *board.Batch) {
+// measure notes how long a change took until it was sent, and how late it was taken.
+func (t *talk) measure(batch *board.Batch, taken time.Time) {
+	before := t.sent
 	t.sent = time.Now()
 	if !batch.Since.IsZero() && len(batch.Items)+len(batch.Gone) > 0 && !batch.Reset {
 		t.Metrics.push.Observe(t.sent.Sub(batch.Since).Seconds())
-		ready := batch.Since
-		if t.notBefore.After(ready) {
-			ready = t.notBefore
-		}
-		t.load.note(max(0, t.sent.Sub(ready)), t.sent)
+		t.load.note(lateness(taken, batch.Since, before, t.notBefore), t.sent)
 	}
 }
 
