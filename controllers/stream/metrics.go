@@ -48,6 +48,9 @@ func NewMetrics() *Metrics {
 	return m
 }
 
+// Push is how long changes took until they were sent; for tests.
+func (m *Metrics) Push() prometheus.Metric { return m.push }
+
 // Refused counts for a reason; for tests.
 func (m *Metrics) Refused(reason string) prometheus.Counter { return m.refused.WithLabelValues(reason) }
 

@@ -35,6 +35,9 @@ func pictures() []picture {
 			file: "changes.svg", title: "A change of policy, until packets see it (p50)", x: "policies in the cluster", y: "milliseconds",
 			lines: changes,
 		},
+		{
+			file: "stream.svg", title: "A pod changes, 100 times a second", x: "nodes, simulated on one machine", y: "milliseconds", lines: simulated,
+		},
 	}
 }
 
@@ -94,6 +97,22 @@ func changes(f measured.Figures) []line {
 			}
 		}
 		lines = append(lines, l)
+	}
+	return lines
+}
+
+// simulated are the rows of the simulator's curve, over the number of nodes.
+func simulated(f measured.Figures) []line {
+	var lines []line
+	for _, figure := range []struct{ column, name string }{
+		{"change to push p50", "sent to a node (p50)"},
+		{"push p99", "sent to a node (p99)"},
+		{"change to agent p50", "received by a node's agent (p50)"},
+		{"agent p99", "received by a node's agent (p99)"},
+	} {
+		lines = append(lines, line{name: figure.name, points: series([]float64{100, 200, 500, 1_000, 2_000, 5_000}, func(x float64) []float64 {
+			return f.Of("sim", fmt.Sprintf("%.0f nodes", x), figure.column)
+		})})
 	}
 	return lines
 }

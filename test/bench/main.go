@@ -7,6 +7,7 @@
 //	bench batch -n N         N pods are made at once, until all are Running, and removed
 //	bench arrivals           tells when a pod's address comes into this host's routes or sets, until it is ended
 //	bench members -n N       N addresses in the sets that a policy of the server names, and 30 pods on its node
+//	bench routes -n N        a service gets an external IP, and loses it
 //	bench cni -n N           the CNI plugin's ADD and DEL, for pods of a node without kubelet
 //
 // Each line that it prints is a JSON object with a name and times in nanoseconds since 1970, or lengths in nanoseconds.
@@ -67,7 +68,7 @@ func main() {
 
 func run(ctx context.Context, args []string) error {
 	if len(args) == 0 {
-		return errors.New("usage: bench policies|load|labels|pods|batch|arrivals|members|cni [-n N] [-node NODE] [-kubeconfig FILE]")
+		return errors.New("usage: bench policies|load|labels|pods|batch|arrivals|members|routes|cni [-n N] [-node NODE] [-kubeconfig FILE]")
 	}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	n := flags.Int("n", 20, "how many times")
@@ -105,6 +106,8 @@ func run(ctx context.Context, args []string) error {
 		return b.arrivals(ctx)
 	case "members":
 		return b.members(ctx)
+	case "routes":
+		return b.routes(ctx)
 	case "cni":
 		return b.cni(ctx)
 	default:

@@ -157,7 +157,7 @@ func power(t *testing.T, c *lab.Cluster) {
 		t.Run(tc.name, func(t *testing.T) {
 			ways(t, "10.0.0.11", "10.0.1.2")
 			p := &probing{dial: c.Dialer("host1")}
-			p.begin(ctx)
+			p.begin(t.Context())
 			eventually(t, "connections come about", p.more(50))
 			cut := time.Now()
 			in(t, tc.host, tc.cut...)

@@ -60,7 +60,8 @@ func world(b *testing.B, configuration string) (node *bgp.Node, router *netns.NS
 	return n, tor
 }
 
-// BenchmarkChangeToRouter is the time from news to the node agent until the router's kernel has, or no longer has, the route.
+// BenchmarkChangeToRouter is the time from news to the node agent (the API server's and the operator's part is measured on a cluster: "routes" of
+// test/e2e/cmd/bench) until the router's kernel has, or no longer has, the route.
 func BenchmarkChangeToRouter(b *testing.B) {
 	n, router := world(b, "")
 	updates, done := make(chan netlink.RouteUpdate, 1024), make(chan struct{})
@@ -126,101 +127,5 @@ func BenchmarkTables(b *testing.B) {
 		n.Tell()
 		b.ReportMetric(converged(b, router, "10.100.0.0/16", 10_000, start).Seconds(), "services-s")
 		b.ReportMetric(float64(n.Memory()), "MiB-with-both")
-	}
-}
-
-// BenchmarkMesh is a node in a mesh of 500, and of 5,000: how long it takes to configure its sessions, and until they all stand, what that costs, and what
-// the node computes while nothing happens. The other nodes are one BIRD with as many addresses.
-func BenchmarkMesh(b *testing.B) {
-	for _, members := range []int{500, 5000} {
-		b.Run(fmt.Sprintf("nodes=%d", members), func(b *testing.B) { mesh(b, members) })
-	}
-}
-
-// meshPatience bounds the wait for a mesh's sessions.
-const meshPatience = 10 * time.Minute
-
-// soon waits for a state of a mesh.
-func soon(b *testing.B, problem func() string) {
-	b.Helper()
-	deadline, tick := time.Now().Add(meshPatience), time.NewTicker(5*time.Millisecond)
-	defer tick.Stop()
-	for missing := problem(); missing != ""; missing = problem() {
-		if time.Now().After(deadline) {
-			b.Fatalf("after %v: %s", meshPatience, missing)
-		}
-		<-tick.C
-	}
-}
-
-func mesh(b *testing.B, members int) {
-	b.Helper()
-	for b.Loop() {
-		var configuration strings.Builder
-		networks := map[string]v1alpha1.NodeNetworkSpec{}
-		for i := range members {
-			address := fmt.Sprintf("10.200.%d.%d", i>>8, i&255)
-			fmt.Fprintf(&configuration, "protocol bgp n%d { local %s as 64512; neighbor %s as 64512; strict bind yes; passive yes; ipv4 { import all; export none; }; }\n", i, address, nodeAddress)
-			networks[fmt.Sprint("n", i)] = v1alpha1.NodeNetworkSpec{
-				Addresses: []string{address}, Blocks: []string{fmt.Sprintf("10.%d.%d.%d/26", 48+i>>10, i>>2&255, i&3*64)},
-				BGP: &v1alpha1.MeshMember{ASNumber: 64512, Port: 179},
-			}
-		}
-		ns, others := netns.New(b), netns.New(b)
-		ns.Veth("eth0", others, "eth0")
-		ns.Address("eth0", nodeAddress+"/24")
-		others.Address("eth0", routerAddress+"/24")
-		ns.Route("10.200.0.0/16", routerAddress, "eth0")
-		dst, err := netlink.ParseIPNet("10.200.0.0/16")
-		if err != nil {
-			b.Fatal(err)
-		}
-		// Any address of the range is the other side's own.
-		local := &netlink.Route{Dst: dst, LinkIndex: others.Link("lo").Attrs().Index, Type: unix.RTN_LOCAL, Table: unix.RT_TABLE_LOCAL, Scope: netlink.SCOPE_HOST}
-		if err := others.RouteAdd(local); err != nil {
-			b.Fatal(err)
-		}
-		bgp.NewBIRD(b, others, routerAddress, configuration.String())
-		n := bgp.NewNode(b, ns, "node1")
-		n.Input.State = v1alpha1.NodeStateSpec{
-			Blocks: []v1alpha1.BlockLease{{CIDR: "10.47.1.0/26", Pool: "10.47.0.0/16"}}, Pools: []v1alpha1.Pool{{CIDR: "10.47.0.0/16"}},
-			BGP: &v1alpha1.BGP{
-				ASNumber: 64512, RouterID: nodeAddress, Addresses: []string{nodeAddress}, ListenPort: 179, Mesh: &v1alpha1.BGPMesh{},
-			},
-		}
-		n.Input.Networks = networks
-		before := n.Memory()
-		start := time.Now()
-		n.Tell()
-		counted := func(established bool) float64 {
-			soon(b, func() string {
-				for _, g := range n.Status().BGPGroups {
-					if int(g.Sessions) == members && (!established || int(g.Established) == members) {
-						return ""
-					}
-				}
-				return fmt.Sprintf("%+v", n.Status().BGPGroups)
-			})
-			return time.Since(start).Seconds()
-		}
-		b.ReportMetric(counted(false), "configured-s")
-		b.ReportMetric(counted(true), "established-s")
-		b.ReportMetric(n.CPU().Seconds(), "cpu-s")
-		b.ReportMetric(float64(n.Memory()-before), "MiB")
-		cpu, idle := n.CPU(), time.NewTimer(20*time.Second)
-		<-idle.C
-		b.ReportMetric(100*(n.CPU()-cpu).Seconds()/20, "idle-cpu-%")
-		// One more joins, as it does on every node of a cluster that grows.
-		networks["late"] = v1alpha1.NodeNetworkSpec{Addresses: []string{"10.200.99.99"}, BGP: &v1alpha1.MeshMember{ASNumber: 64512, Port: 179}}
-		cpu, start = n.CPU(), time.Now()
-		n.Tell()
-		soon(b, func() string {
-			if g := n.Status().BGPGroups; len(g) != 1 || int(g[0].Sessions) != members+1 {
-				return fmt.Sprintf("%+v", g)
-			}
-			return ""
-		})
-		b.ReportMetric(time.Since(start).Seconds()*1000, "one-more-ms")
-		b.ReportMetric((n.CPU()-cpu).Seconds()*1000, "one-more-cpu-ms")
 	}
 }

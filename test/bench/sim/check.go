@@ -93,13 +93,18 @@ func connections(w *oracle.World, sample []string, random *rand.Rand) []asked {
 		slices.SortFunc(neighbours, byName)
 	}
 	users := w.Users()
+	friends := friendsOf(pods, byNamespace)
 	var out []asked
 	for i := range flowsPerCheck {
 		from := pods[random.IntN(len(pods))]
 		neighbours := byNamespace[from.Namespace]
 		to := neighbours[random.IntN(len(neighbours))]
-		if i%8 == 0 {
+		switch {
+		case i%8 == 0:
 			to = pods[random.IntN(len(pods))]
+		case i%2 == 0 && len(friends) > 0:
+			pair := friends[random.IntN(len(friends))]
+			from, to = pair[0], pair[1]
 		}
 		if from == to {
 			continue
@@ -109,6 +114,23 @@ func connections(w *oracle.World, sample []string, random *rand.Rand) []asked {
 			port = 9090
 		}
 		out = append(out, ask(users, from, to, port))
+	}
+	return out
+}
+
+// friendsOf are pairs of pods whose applications have policies that let the one reach the other (clusters.Cluster.Policy).
+func friendsOf(pods []*corev1.Pod, byNamespace map[string][]*corev1.Pod) [][2]*corev1.Pod {
+	var out [][2]*corev1.Pod
+	for _, from := range pods {
+		app := 0
+		if _, err := fmt.Sscanf(from.Labels["app"], "app-%d", &app); err != nil || app == 0 {
+			continue
+		}
+		for _, to := range byNamespace[from.Namespace] {
+			if to.Labels["app"] == fmt.Sprintf("app-%d", app-1) {
+				out = append(out, [2]*corev1.Pod{from, to})
+			}
+		}
 	}
 	return out
 }

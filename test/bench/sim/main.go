@@ -15,6 +15,8 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -57,12 +59,30 @@ func main() {
 	flag.IntVar(&o.sample, "sample", 20, "nodes whose state is compared with the oracle")
 	flag.DurationVar(&o.patience, "patience", 10*time.Minute, "how long to wait for each condition")
 	flag.StringVar(&o.profiles, "profiles", "", "folder for profiles of the processor's time, of operator and agents, while pods change")
+	sizes := flag.String("curve", "", "numbers of nodes, 500,1000,2000: one run of each, with 30 pods and 2 policies for each node and a namespace for 10, and a table over them")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, &o, os.Stdout)
+	err := begin(ctx, o, *sizes)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "sim:", err)
 		os.Exit(1)
 	}
+}
+
+// begin runs one size or a curve.
+func begin(ctx context.Context, o options, sizes string) error {
+	if sizes == "" {
+		_, err := run(ctx, &o, os.Stdout)
+		return err
+	}
+	var all []int
+	for text := range strings.SplitSeq(sizes, ",") {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 {
+			return fmt.Errorf("-curve %q: %q is no number of nodes: want, for example, 500,1000,2000", sizes, text)
+		}
+		all = append(all, n)
+	}
+	return curve(ctx, o, all, os.Stdout)
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/go-logr/logr"
 	"github.com/go-logr/logr/funcr"
+	dto "github.com/prometheus/client_model/go"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -192,6 +193,20 @@ func (o *operator) Idle(_ None, idle *bool) error {
 func (o *operator) Memory(_ None, m *Memory) (err error) {
 	*m, err = memory()
 	return err
+}
+
+// Pushed tells how long changes took from the compiler until they were sent to a node.
+func (o *operator) Pushed(_ None, p *Pushed) error {
+	m := &dto.Metric{}
+	if err := o.server.Metrics.Push().Write(m); err != nil {
+		return fmt.Errorf("reading a metric: %w", err)
+	}
+	for _, b := range m.GetHistogram().GetBucket() {
+		p.Bounds = append(p.Bounds, b.GetUpperBound())
+		p.Counts = append(p.Counts, b.GetCumulativeCount())
+	}
+	p.All = m.GetHistogram().GetSampleCount()
+	return nil
 }
 
 // Nodes counts the agents that follow.

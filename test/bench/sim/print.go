@@ -19,7 +19,7 @@ func (t *table) heading(columns ...string) {
 func (t *table) row(cells ...string) { fmt.Fprintf(t.out, "| %s |\n", strings.Join(cells, " | ")) }
 
 func (t *table) once(name string, took time.Duration) {
-	t.row(name, "1", fmt.Sprintf("%.2f s", took.Seconds()), "", "")
+	t.row(name, "1", seconds(took), "", "")
 }
 
 func (t *table) amount(name string, n int, value float64) {
@@ -29,13 +29,19 @@ func (t *table) amount(name string, n int, value float64) {
 func (t *table) text(name string, n int) { t.row(name, fmt.Sprint(n), "", "", "") }
 
 func (t *table) figure(f Figure) {
-	ms := func(d time.Duration) string { return fmt.Sprintf("%.2f ms", float64(d)/float64(time.Millisecond)) }
-	t.row(f.Name, fmt.Sprint(f.N), ms(f.P50), ms(f.P99), ms(f.Max))
+	t.row(f.Name, fmt.Sprint(f.N), milliseconds(f.P50), milliseconds(f.P99), milliseconds(f.Max))
 }
 
+func milliseconds(d time.Duration) string {
+	return fmt.Sprintf("%.2f ms", float64(d)/float64(time.Millisecond))
+}
+
+func seconds(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds()) }
+
+func mebibytes(n uint64) string { return fmt.Sprintf("%d MiB", n>>20) }
+
 func (t *table) memory(name string, m Memory) {
-	mib := func(n uint64) string { return fmt.Sprintf("%d MiB", n>>20) }
-	t.row(name, mib(m.Heap), mib(m.Resident), mib(m.Peak), fmt.Sprint(m.Goroutines), fmt.Sprintf("%.1f s", m.CPU.Seconds()))
+	t.row(name, mebibytes(m.Heap), mebibytes(m.Resident), mebibytes(m.Peak), fmt.Sprint(m.Goroutines), fmt.Sprintf("%.1f s", m.CPU.Seconds()))
 }
 
 // spread prints what changes cost against how many nodes they concern.

@@ -154,6 +154,20 @@ type Spread struct {
 type Results struct {
 	Figures []Figure
 	Spread  []Spread
+	// Any is of all changes together, at each node that has a policy about the pod.
+	Any Figure
+}
+
+func anywhere(of map[string][]time.Duration) Figure {
+	const name = "any of these: each node is told that has a policy about the pod"
+	var all []time.Duration
+	for _, some := range of {
+		all = append(all, some...)
+	}
+	if len(all) == 0 {
+		return Figure{Name: name}
+	}
+	return figure(name, all)
 }
 
 // Results gives what was found until now, and forgets it.
@@ -178,6 +192,7 @@ func (a *agents) Results(_ None, r *Results) error {
 			}
 		}
 	}
+	r.Any = anywhere(p.other)
 	r.Spread = spread(p.spread)
 	p.own, p.other, p.last, p.spread = nil, nil, nil, nil
 	return nil

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime/metrics"
 	"runtime/pprof"
 	"syscall"
 	"time"
@@ -32,6 +33,23 @@ func (p *profile) Profile(name string, _ *None) error {
 	}
 	p.file = file
 	return nil
+}
+
+// Usage is what a process has used until now.
+type Usage struct {
+	// CPU is processor time, in the kernel too.
+	CPU time.Duration
+	// Live is what the collector found in use the last time that it looked, bytes.
+	Live uint64
+}
+
+// Usage tells what the process has used, without a collection.
+func (*profile) Usage(_ None, u *Usage) (err error) {
+	sample := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	metrics.Read(sample)
+	u.Live = sample[0].Value.Uint64()
+	u.CPU, err = processorTime()
+	return err
 }
 
 // processorTime is what this process has used until now, in the kernel too.

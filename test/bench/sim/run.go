@@ -34,6 +34,7 @@ type sim struct {
 	agents  *process
 	sample  []string
 	pair    *certs.Pair
+	point   point
 }
 
 // replica is an operator that serves.
@@ -45,18 +46,18 @@ type replica struct {
 }
 
 // run prints what is found to out.
-func run(ctx context.Context, o *options, out io.Writer) error {
+func run(ctx context.Context, o *options, out io.Writer) (*point, error) {
 	if err := o.Check(); err != nil {
-		return err
+		return nil, err
 	}
 	if o.sample < 1 || o.sample > o.Nodes {
-		return fmt.Errorf("a sample of %d nodes of %d: want at least one, and no more than there are", o.sample, o.Nodes)
+		return nil, fmt.Errorf("a sample of %d nodes of %d: want at least one, and no more than there are", o.sample, o.Nodes)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // ends the children
 	dir, err := os.MkdirTemp("", "manul-sim-")
 	if err != nil {
-		return fmt.Errorf("making a folder for sockets: %w", err)
+		return nil, fmt.Errorf("making a folder for sockets: %w", err)
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	r := &sim{options: o, out: out, dir: dir, cluster: clusters.New(o.Shape), hub: newHub()}
@@ -64,17 +65,21 @@ func run(ctx context.Context, o *options, out io.Writer) error {
 	r.api.Measure = true
 	names := []string{wire.ServerName(namespace)}
 	if r.pair, err = certs.Make(time.Now(), names, nil); err != nil {
-		return err
+		return nil, err
 	}
 	var bad error
 	r.cluster.Objects(func(obj runtime.Object) { bad = errors.Join(bad, r.begin(obj)) })
 	if bad != nil {
-		return bad
+		return nil, bad
 	}
 	for i := range o.sample {
 		r.sample = append(r.sample, clusters.NodeName(i*o.Nodes/o.sample))
 	}
-	return r.phases(ctx)
+	r.point.nodes = o.Nodes
+	if err := r.phases(ctx); err != nil {
+		return nil, err
+	}
+	return &r.point, nil
 }
 
 // phases is the run, one phase after the other.
@@ -95,6 +100,7 @@ func (r *sim) phases(ctx context.Context) error {
 	}
 	t := &table{out: r.out}
 	t.heading("figure", "n", "p50", "p99", "most")
+	r.point.cold = first.serving.Took
 	t.once("cold start: compiled, rendered and on the board", first.serving.Took)
 	if r.agents, err = start(ctx, r.dir, roleAgents, &parent{r.api}); err != nil {
 		return err
@@ -130,6 +136,7 @@ func (r *sim) phases(ctx context.Context) error {
 	if err := r.agents.call(ctx, "Memory", None{}, &agents); err != nil {
 		return err
 	}
+	r.point.peak, r.point.agentsPeak, r.point.largest = max(before.Peak, after.Peak, last.Peak), agents.Peak, r.largestObject()
 	m := &table{out: r.out}
 	m.heading("memory", "heap after a collection", "resident", "most resident", "goroutines", "processor's time")
 	m.memory("the operator before pods change", before)
@@ -221,7 +228,8 @@ func (r *sim) join(ctx context.Context, t *table, o *replica) error {
 	if err := r.everybody(ctx, o); err != nil {
 		return err
 	}
-	t.once(fmt.Sprintf("all %d agents join and are told everything", r.Nodes), time.Since(start))
+	r.point.join = time.Since(start)
+	t.once(fmt.Sprintf("all %d agents join and are told everything", r.Nodes), r.point.join)
 	c := Counted{}
 	if err := r.agents.call(ctx, "Count", None{}, &c); err != nil {
 		return err
@@ -268,9 +276,16 @@ func (r *sim) churning(ctx context.Context, t *table, x *churn, o *replica) erro
 	if err := r.profiling(ctx, o, true); err != nil {
 		return err
 	}
+	operator, agents, pushed, err := r.usage(ctx, o)
+	if err != nil {
+		return err
+	}
+	wg.Go(func() { r.watchLive(changing, o) })
 	start, made := time.Now(), x.made
-	err := x.run(changing, r.churn)
+	err = x.run(changing, r.churn)
 	took := time.Since(start)
+	operatorThen, agentsThen, _, asking := r.usage(ctx, o)
+	err = errors.Join(err, asking)
 	err = errors.Join(err, r.profiling(ctx, o, false))
 	wg.Wait()
 	if err := errors.Join(err, restarted, r.everybody(ctx, o), r.settled(ctx, o)); err != nil {
@@ -281,13 +296,26 @@ func (r *sim) churning(ctx context.Context, t *table, x *churn, o *replica) erro
 	if err := errors.Join(r.agents.call(ctx, "Count", None{}, &after), r.agents.call(ctx, "Results", None{}, &results)); err != nil {
 		return err
 	}
+	_, _, pushedThen, err := r.usage(ctx, o)
+	if err != nil {
+		return err
+	}
+	p := &r.point
+	p.push, p.agent = pushedThen.since(pushed).figure("a change: from the compiler to the connection of a node (off a histogram)"), results.Any
+	p.operator, p.agents = (operatorThen.CPU-operator.CPU).Seconds()/took.Seconds(), (agentsThen.CPU-agents.CPU).Seconds()/took.Seconds()
+	p.messages = float64(after.Messages-before.Messages) / took.Seconds()
+	p.spread(results.Spread)
 	changes := x.made - made
+	t.figure(p.push)
+	t.figure(p.agent)
 	for _, f := range results.Figures {
 		t.figure(f)
 	}
 	t.amount("pod changes a second", changes, float64(changes)/took.Seconds())
 	t.amount("messages to all agents a second", int(after.Messages-before.Messages), float64(after.Messages-before.Messages)/took.Seconds())
 	t.amount("bytes to all agents a second, what restarted agents are told among them", int(after.Bytes-before.Bytes), float64(after.Bytes-before.Bytes)/took.Seconds())
+	t.text("processors used meanwhile, in hundredths: the operator", int(100*p.operator))
+	t.text("processors used meanwhile, in hundredths: the agents", int(100*p.agents))
 	t.amount("objects written a second", r.written()-writes, float64(r.written()-writes)/took.Seconds())
 	if n > 0 {
 		t.text("agents that began anew meanwhile", int(after.Snapshots-before.Snapshots))
@@ -341,7 +369,8 @@ func (r *sim) succeed(ctx context.Context, t *table, x *churn, first *replica) (
 	if err := r.everybody(ctx, second); err != nil {
 		return second, err
 	}
-	t.once("from the end of the first until all agents have been told everything by the other", time.Since(start))
+	r.point.takeover = time.Since(start)
+	t.once("from the end of the first until all agents have been told everything by the other", r.point.takeover)
 	stop()
 	if err := errors.Join(<-churned, r.settled(ctx, second)); err != nil {
 		return second, err

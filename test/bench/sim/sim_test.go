@@ -27,10 +27,13 @@ func TestSmallCluster(t *testing.T) {
 		churn: 50, duration: 3 * time.Second, restart: 0.1, leader: true, sample: 5, patience: time.Minute,
 	}
 	out := &bytes.Buffer{}
-	err := run(t.Context(), o, out)
+	p, err := run(t.Context(), o, out)
 	t.Log(out.String())
 	if err != nil {
 		t.Fatal(err)
+	}
+	if p.push.N == 0 || p.agent.N == 0 || p.operator <= 0 || p.liveLast == 0 || p.largest == 0 || p.takeover == 0 || p.concerned < 1 {
+		t.Errorf("nothing was measured of something: %+v", *p)
 	}
 	for _, want := range []string{
 		"| cold start: compiled, rendered and on the board | 1 |",
@@ -89,7 +92,7 @@ func TestWrongShapesAreRefused(t *testing.T) {
 		{Shape: clusters.Shape{Nodes: 1, Pods: 1, Namespaces: 1}, sample: 2},
 		{Shape: clusters.Shape{Nodes: 1, Namespaces: 1}, sample: 1},
 	} {
-		if err := run(t.Context(), &o, &bytes.Buffer{}); err == nil {
+		if _, err := run(t.Context(), &o, &bytes.Buffer{}); err == nil {
 			t.Errorf("%+v was taken", o)
 		}
 	}

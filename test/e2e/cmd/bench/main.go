@@ -1,6 +1,6 @@
 // Command bench prints the figures of docs/performance.md, measured on a local cluster: how long a policy takes to reach packets,
-// how long pods take to start (and with the reference plugin ptp), the plugin's ADD and DEL, the agent's memory and its restart, and the
-// writes to the API that a pod costs.
+// how long pods take to start (and with the reference plugin ptp), the plugin's ADD and DEL, the agent's memory and its restart, how
+// long a service's route takes to a router, and the writes to the API that a pod costs.
 package main
 
 import (
@@ -21,11 +21,12 @@ import (
 
 func main() {
 	project := flag.String("project", ".", "the project's folder")
+	name := flag.String("name", "bench", "the cluster's name")
 	n := flag.Int("n", 100, "how many changes, pods and calls are measured")
-	parts := flag.String("parts", "changes,memory,restart,pods,load,members,cni,reference", "what is measured")
+	parts := flag.String("parts", "changes,memory,restart,pods,load,members,routes,cni,reference", "what is measured")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, *project, *n, strings.Split(*parts, ","))
+	err := run(ctx, *project, *name, *n, strings.Split(*parts, ","))
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -43,7 +44,7 @@ type bench struct {
 
 func (b *bench) has(part string) bool { return slices.Contains(b.parts, part) }
 
-func run(ctx context.Context, project string, n int, parts []string) error {
+func run(ctx context.Context, project, name string, n int, parts []string) error {
 	project, err := filepath.Abs(project)
 	if err != nil {
 		return fmt.Errorf("finding the project: %w", err)
@@ -64,7 +65,7 @@ func run(ctx context.Context, project string, n int, parts []string) error {
 		cni string
 		run func(context.Context, *bench, *table) error
 	}{{"none", manul}, {"ptp", reference}} {
-		b := &bench{Cluster: &lab.Cluster{Project: project, Name: "bench", Log: os.Stderr}, program: program, n: n, parts: parts}
+		b := &bench{Cluster: &lab.Cluster{Project: project, Name: name, Log: os.Stderr}, program: program, n: n, parts: parts}
 		if m.cni == "ptp" && !b.has("reference") {
 			continue
 		}
@@ -161,6 +162,7 @@ func manul(ctx context.Context, b *bench, t *table) error {
 		{"pods", b.podsAndWrites},
 		{"load", b.loads},
 		{"members", b.members},
+		{"routes", b.routes},
 		{"cni", b.cni},
 	} {
 		if !b.has(part.name) {
