@@ -270,6 +270,10 @@ func TestPoolsThatChange(t *testing.T) {
 			func(c *cluster) { c.pools[0].Spec.NodeSelector = "name == 'none'" },
 			func(c *cluster) { c.pools[0].Spec.NodeSelector = "all()" },
 		},
+		"for namespaces of which no pod is there": {
+			func(c *cluster) { c.pools[0].Spec.NamespaceSelector = "team == 'none'" },
+			func(c *cluster) { c.pools[0].Spec.NamespaceSelector = "" },
+		},
 		"not for pods": {
 			func(c *cluster) { c.pools[0].Spec.AllowedUses = []v3.IPPoolAllowedUse{v3.IPPoolAllowedUseTunnel} },
 			func(c *cluster) { c.pools[0].Spec.AllowedUses = nil },

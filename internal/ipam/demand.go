@@ -11,8 +11,9 @@ const minFree = 8
 // demand is a number of endpoints that can take their addresses from any of some pools.
 type demand struct {
 	family int
-	// endpoints that need an address, those among them that ask for just these pools in own.
-	endpoints, own uint64
+	// own are the endpoints that need an address from just these pools, asked those that need one from some of them.
+	own   uint64
+	asked []demand
 	// pools are enabled, and the node may use them.
 	pools []Pool
 }
@@ -20,7 +21,7 @@ type demand struct {
 // demands of a node: one for each family, then one for each list of pools that is asked for. Who asks for some of a
 // demand's pools takes from its capacity too.
 func (p *planner) demands(n Node) []demand {
-	demands := []demand{{family: 0, endpoints: count(n.Endpoints4)}, {family: 1, endpoints: count(n.Endpoints6)}}
+	demands := []demand{{family: 0, own: count(n.Endpoints4)}, {family: 1, own: count(n.Endpoints6)}}
 	for _, pool := range p.pools {
 		if f := family(pool.CIDR); pool.mayServe(n) {
 			demands[f].pools = append(demands[f].pools, pool)
@@ -46,11 +47,12 @@ func (p *planner) demands(n Node) []demand {
 	slices.SortFunc(asked, func(a, b demand) int {
 		return cmp.Or(cmp.Compare(a.family, b.family), slices.CompareFunc(a.pools, b.pools, func(a, b Pool) int { return a.CIDR.Compare(b.CIDR) }))
 	})
+	families := len(demands)
 	demands = append(demands, asked...)
 	for i := range demands {
-		for _, ask := range asked {
-			if len(ask.pools) > 0 && ask.family == demands[i].family && demands[i].holds(ask.pools) || i >= 2 && len(demands[i].pools)+len(ask.pools) == 0 && ask.family == demands[i].family {
-				demands[i].endpoints += ask.own
+		for j, ask := range asked {
+			if i != families+j && len(ask.pools) > 0 && ask.family == demands[i].family && demands[i].holds(ask.pools) {
+				demands[i].asked = append(demands[i].asked, ask)
 			}
 		}
 	}
@@ -70,6 +72,16 @@ func (d demand) holds(pools []Pool) bool {
 }
 
 func count(n int) uint64 { return uint64(max(n, 0)) }
+
+// endpoints is how many addresses of a demand's pools the node's endpoints can take. What those lack who ask for some of these pools alone, the
+// others are no help for.
+func (n *nodeState) endpoints(d demand) uint64 {
+	sum := d.own
+	for _, ask := range d.asked {
+		sum += min(ask.own, n.capacityFor(ask))
+	}
+	return sum
+}
 
 // margin is how many addresses are to be free, so that blocks are leased ahead of need.
 func (d demand) margin() uint64 {

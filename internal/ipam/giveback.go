@@ -65,7 +65,7 @@ func (p *planner) canMiss(h *held, margin func(demand) uint64) bool {
 		}
 	}
 	for _, d := range n.demands {
-		if d.has(h.Pool) && d.endpoints+margin(d)+h.free > n.capacityFor(d) {
+		if d.has(h.Pool) && n.endpoints(d)+margin(d)+h.free > n.capacityFor(d) {
 			return false
 		}
 	}
@@ -99,8 +99,8 @@ func (p *planner) share() {
 }
 
 func (n *nodeState) missing(d demand) uint64 {
-	free := n.capacityFor(d)
-	return d.endpoints - min(d.endpoints, free)
+	need := n.endpoints(d)
+	return need - min(need, n.capacityFor(d))
 }
 
 // claim sees to it that blocks of which nothing is in use become free for a node that needs as many addresses, and

@@ -48,7 +48,7 @@ func (p *planner) takeTurns(margin func(demand) uint64) {
 		busy = false
 		for _, n := range p.nodes {
 			for _, d := range n.demands {
-				if d.endpoints+margin(d) > n.capacityFor(d) && p.lease(n, d.family, d.pools) {
+				if n.endpoints(d)+margin(d) > n.capacityFor(d) && p.lease(n, d.family, d.pools) {
 					busy = true
 				}
 			}

@@ -98,7 +98,7 @@ func (n *nodeState) spare(pool netip.Prefix) uint64 {
 	for _, d := range n.demands {
 		if d.has(pool) {
 			free := n.capacityFor(d)
-			spare = min(spare, free-min(free, d.endpoints))
+			spare = min(spare, free-min(free, n.endpoints(d)))
 		}
 	}
 	return spare

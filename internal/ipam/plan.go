@@ -83,8 +83,8 @@ func MakePlan(in Input) Plan {
 func (p *planner) reportShortages() {
 	for _, n := range p.nodes {
 		for _, d := range n.demands {
-			if capacity := n.capacityFor(d); d.endpoints > capacity {
-				p.plan.Short = append(p.plan.Short, p.shortage(n, d, int(d.endpoints-capacity)))
+			if missing := n.missing(d); missing > 0 {
+				p.plan.Short = append(p.plan.Short, p.shortage(n, d, int(missing)))
 			}
 		}
 	}

@@ -189,6 +189,27 @@ func TestPlan(t *testing.T) {
 	}
 }
 
+// Endpoints that wait for an address of one pool hold back none of another, and bring none of it to their node.
+func TestWhoAsksForAPoolHoldsNothingBackOfOthers(t *testing.T) {
+	one, other := pool("10.48.0.0/31", 31), pool("10.49.0.0/31", 31)
+	in := Input{
+		Pools: []Pool{one, other},
+		Nodes: []Node{
+			{Name: "n1", Reports: true, Asked: []Ask{{Pools: []netip.Prefix{other.CIDR}, Endpoints: 3}}},
+			{Name: "n2", Reports: true, Endpoints4: 1, Used: []netip.Addr{addr("10.49.0.0"), addr("10.49.0.1")}},
+		},
+		Leases: []Lease{{Block: one.CIDR, Pool: one.CIDR, Node: "n1"}, {Block: other.CIDR, Pool: other.CIDR, Node: "n2"}},
+	}
+	want := []LoanStep{{Block: one.CIDR, Address: addr("10.48.0.1"), Node: "n2", State: LoanAsked}}
+	plan := MakePlan(in)
+	if diff := cmp.Diff(want, plan.Loans, comparePrefixes()); diff != "" {
+		t.Errorf("loans (-want +got):\n%s", diff)
+	}
+	if len(plan.Short) != 1 || plan.Short[0].Node != "n1" || plan.Short[0].Missing != 3 || !slices.Equal(plan.Short[0].Pools, []netip.Prefix{other.CIDR}) {
+		t.Errorf("shortages are %+v, want three addresses of %s on n1", plan.Short, other.CIDR)
+	}
+}
+
 func TestPlanReleasesBlocksOfNodesThatAreGone(t *testing.T) {
 	p := pool("10.48.0.0/25", 26)
 	gone := Lease{prefix("10.48.0.64/26"), p.CIDR, "gone"}

@@ -164,6 +164,9 @@ func (w *world) checkFull(t *rapid.T, short Shortage) {
 	p := newPlanner(w.in)
 	for _, n := range p.nodes {
 		for _, pool := range short.Pools {
+			if n.Name != short.Node && n.Reports && n.capacity[pool] > 0 && !w.canUse(n.Node, pool) {
+				t.Fatalf("%+v, but node %s keeps %d addresses of %s that none of its endpoints can take", short, n.Name, n.capacity[pool], pool)
+			}
 			if n.Name != short.Node && n.Reports && n.spare(pool) > 0 {
 				t.Fatalf("%+v, but node %s can spare %d addresses of %s", short, n.Name, n.spare(pool), pool)
 			}
@@ -174,6 +177,20 @@ func (w *world) checkFull(t *rapid.T, short Shortage) {
 			}
 		}
 	}
+}
+
+// canUse tells whether any endpoint of a node that lacks an address could take one from a pool.
+func (w *world) canUse(n Node, pool netip.Prefix) bool {
+	for _, p := range w.in.Pools {
+		waiting := n.Endpoints4
+		if pool.Addr().Is6() {
+			waiting = n.Endpoints6
+		}
+		if p.CIDR == pool && waiting > 0 && p.mayServe(n) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(n.Asked, func(a Ask) bool { return a.Endpoints > 0 && slices.Contains(a.Pools, pool) })
 }
 
 // checkGivenBack: nodes that answer hold nothing back that they neither use nor may use.

@@ -58,6 +58,8 @@ type Options struct {
 	// Grace is how long an address stays with an owner that SetLive has never named and that has no container yet: a pod
 	// that came before the state that names it. 0: one minute.
 	Grace time.Duration
+	// Around, if set, is called in place of each write of the journal, which it may carry out: for tests that end the process in its midst.
+	Around func(write func() error) error
 }
 
 var errTooManyAttachments = fmt.Errorf("%d containers are attached, which is the limit: the runtime has not released them", maxAttachments)
@@ -116,6 +118,7 @@ func Open(path string, options Options) (*Allocator, error) {
 		return nil, fmt.Errorf("opening the address journal: %w", err)
 	}
 	a := &Allocator{journal: j, clock: options.Clock, cooldown: max(options.Cooldown, 0), grace: options.Grace}
+	j.around = options.Around
 	if a.clock == nil {
 		a.clock = time.Now
 	}

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -21,18 +22,40 @@ import (
 	"github.com/manul-net/manul/nodeagent/ipam"
 )
 
-// poolSize is the number of addresses in the pool, four blocks of two for three nodes: it is soon full.
-const poolSize = 8
+// kindOfAddresses are the pools of a family, in blocks of two addresses for three nodes: they are soon full.
+type kindOfAddresses struct {
+	pools      map[string]netip.Prefix
+	annotation string
+}
+
+func kinds() []kindOfAddresses {
+	return []kindOfAddresses{
+		{map[string]netip.Prefix{"pool": netip.MustParsePrefix("10.48.0.0/29"), "other": netip.MustParsePrefix("10.49.0.0/30")}, "cni.projectcalico.org/ipv4pools"},
+		{map[string]netip.Prefix{"pool": netip.MustParsePrefix("fd00:48::/125"), "other": netip.MustParsePrefix("fd00:49::/126")}, "cni.projectcalico.org/ipv6pools"},
+	}
+}
+
+// size is the number of addresses in a pool.
+func size(pool netip.Prefix) int { return 1 << (pool.Addr().BitLen() - pool.Bits()) }
 
 // life is a cluster in the course of a test.
 type life struct {
 	*rapid.T
+	kindOfAddresses
 	api       *api
 	nodes     []*node
 	operators []*operator
 	lessors   []*leases.Lessor
 	now       time.Time
-	pods      int
+	podCount  int
+	// rest of addresses after use; used is whose each was, and when last.
+	rest time.Duration
+	used map[netip.Addr]use
+}
+
+type use struct {
+	owner string
+	at    time.Time
 }
 
 func (l *life) ok(err error) {
@@ -52,15 +75,28 @@ func (l *life) names() []string {
 	return out
 }
 
-func (l *life) pool(change func(*v3.IPPoolSpec)) {
-	like := &v3.IPPool{ObjectMeta: metav1.ObjectMeta{Name: "pool"}, Spec: v3.IPPoolSpec{CIDR: "10.48.0.0/29", BlockSize: 31, NodeSelector: "all()"}}
+func (l *life) pool(name string, change func(*v3.IPPoolSpec)) {
+	like := &v3.IPPool{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: v3.IPPoolSpec{
+		CIDR: l.pools[name].String(), BlockSize: l.pools[name].Addr().BitLen() - 1, NodeSelector: "all()",
+	}}
 	p, _ := get(l.api, like)
 	change(&p.Spec)
 	l.api.put(p)
 }
 
-func (l *life) strict(on bool) {
-	l.api.put(&v3.IPAMConfiguration{ObjectMeta: metav1.ObjectMeta{Name: "default"}, Spec: v3.IPAMConfigurationSpec{AutoAllocateBlocks: true, StrictAffinity: on}})
+// allPools changes both pools.
+func (l *life) allPools(change func(*v3.IPPoolSpec)) {
+	for name := range l.pools {
+		l.pool(name, change)
+	}
+}
+
+func (l *life) settings(strict, frozen bool) {
+	o := &v3.IPAMConfiguration{ObjectMeta: metav1.ObjectMeta{Name: "default"}, Spec: v3.IPAMConfigurationSpec{AutoAllocateBlocks: !frozen, StrictAffinity: strict}}
+	if l.rest > 0 {
+		o.Spec.IPCooldownSeconds = new(int32(l.rest.Seconds()))
+	}
+	l.api.put(o)
 }
 
 func (l *life) join(name string, ready corev1.ConditionStatus) {
@@ -84,7 +120,7 @@ func (l *life) podsOf(node string) []*corev1.Pod {
 	return out
 }
 
-// check: no address belongs to two pods.
+// check: no address belongs to two pods, nor to another pod before it has rested.
 func (l *life) check(*rapid.T) {
 	l.Helper()
 	owner := map[netip.Addr]string{}
@@ -104,12 +140,19 @@ func (l *life) check(*rapid.T) {
 			}
 		}
 	}
+	for addr, who := range owner {
+		if was, ok := l.used[addr]; ok && was.owner != who && l.now.Sub(was.at) < l.rest {
+			l.Fatalf("%s belongs to %s, and belonged to %s %s ago", addr, who, was.owner, l.now.Sub(was.at))
+		}
+		l.used[addr] = use{who, l.now}
+	}
 }
 
-func newLife(t *rapid.T, dir string) *life {
-	l := &life{T: t, api: newAPI(), now: time.Unix(1_700_000_000, 0)}
-	l.pool(func(*v3.IPPoolSpec) {})
-	l.strict(false)
+func newLife(t *rapid.T, dir string, rest time.Duration) *life {
+	l := &life{T: t, kindOfAddresses: rapid.SampledFrom(kinds()).Draw(t, "family"), api: newAPI(), now: time.Unix(1_700_000_000, 0), rest: rest, used: map[netip.Addr]use{}}
+	l.allPools(func(*v3.IPPoolSpec) {})
+	l.settings(false, false)
+	l.api.put(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "ns"}})
 	for _, name := range []string{"n1", "n2", "n3"} {
 		n := &node{name: name, api: l.api, dir: dir, now: l.clock, sandboxes: map[string]bool{}}
 		l.ok(n.start())
@@ -161,23 +204,29 @@ func (l *life) alive(t *rapid.T) *node {
 	return rapid.SampledFrom(on).Draw(t, "node")
 }
 
-func (l *life) addPod(name string) {
-	l.pods++
-	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: fmt.Sprint("p", l.pods), UID: types.UID(fmt.Sprint("u", l.pods))}}
+func (l *life) addPod(name string) { l.addPodAsking(name, "") }
+
+// addPodAsking adds a pod that asks for a pool by annotation.
+func (l *life) addPodAsking(name, pool string) {
+	l.podCount++
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: fmt.Sprint("p", l.podCount), UID: types.UID(fmt.Sprint("u", l.podCount))}}
 	pod.Spec.NodeName = name
+	if pool != "" {
+		pod.Annotations = map[string]string{l.annotation: `["` + pool + `"]`}
+	}
 	l.api.put(pod)
 }
 
 // secretly has pods come to a node and go before it speaks, while their sandboxes stay: that the addresses are in use is known to the
 // node alone.
 func (l *life) secretly(n *node, pods, operator int) {
-	before := l.pods
+	before := l.podCount
 	for range pods {
 		l.addPod(n.name)
 	}
 	l.work(operator)
 	l.ok(n.hear())
-	for i := before + 1; i <= l.pods; i++ {
+	for i := before + 1; i <= l.podCount; i++ {
 		l.api.remove(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: fmt.Sprint("p", i)}})
 	}
 }
@@ -226,7 +275,7 @@ func TestPropertyLivesOfAddresses(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer func() { _ = os.RemoveAll(own) }() // the directory around it goes too
-		l := newLife(t, own)
+		l := newLife(t, own, time.Duration(rapid.SampledFrom([]int{0, 0, 50}).Draw(t, "cooldown"))*time.Second)
 		defer l.close()
 		one := func(t *rapid.T) int { return rapid.IntRange(0, 1).Draw(t, "operator") }
 		t.Repeat(map[string]func(*rapid.T){
@@ -235,6 +284,15 @@ func TestPropertyLivesOfAddresses(t *testing.T) {
 				for range rapid.IntRange(1, 4).Draw(t, "pods") {
 					l.addPod(n.name)
 				}
+			},
+			"pod comes that asks for a pool": func(t *rapid.T) {
+				n, pool := l.alive(t), rapid.SampledFrom([]string{"other", "pool"}).Draw(t, "pool")
+				for range rapid.IntRange(1, 3).Draw(t, "pods") {
+					l.addPodAsking(n.name, pool)
+				}
+			},
+			"agent ends in the midst of its work": func(t *rapid.T) {
+				l.ok(l.alive(t).hearAndEnd(rapid.IntRange(0, 5).Draw(t, "writes"), rapid.Bool().Draw(t, "the last is on disk")))
 			},
 			"a node needs more than its block has": func(t *rapid.T) {
 				n := l.alive(t)
@@ -309,7 +367,11 @@ func TestPropertyLivesOfAddresses(t *testing.T) {
 			"node comes back": func(t *rapid.T) {
 				for _, n := range l.nodes {
 					if n.off {
-						l.ok(n.powerOn(rapid.Bool().Draw(t, "disk is lost")))
+						lost := rapid.Bool().Draw(t, "disk is lost")
+						if lost {
+							l.forget(n)
+						}
+						l.ok(n.powerOn(lost))
 						l.join(n.name, corev1.ConditionTrue)
 						return
 					}
@@ -320,14 +382,19 @@ func TestPropertyLivesOfAddresses(t *testing.T) {
 				l.join(l.alive(t).name, rapid.SampledFrom([]corev1.ConditionStatus{corev1.ConditionTrue, corev1.ConditionUnknown}).Draw(t, "ready"))
 			},
 			"pool is edited": func(t *rapid.T) {
-				l.pool(func(s *v3.IPPoolSpec) {
+				l.pool(rapid.SampledFrom([]string{"pool", "other"}).Draw(t, "pool"), func(s *v3.IPPoolSpec) {
 					s.Disabled = rapid.Bool().Draw(t, "disabled")
 					s.NodeSelector = rapid.SampledFrom([]string{"all()", "name == 'n1'"}).Draw(t, "nodes")
+					s.NamespaceSelector = rapid.SampledFrom([]string{"", "projectcalico.org/name == 'ns'", "projectcalico.org/name == 'x'"}).Draw(t, "namespaces")
+					s.AssignmentMode = rapid.SampledFrom([]v3.AssignmentMode{"", v3.AssignmentManual}).Draw(t, "mode")
+					s.AllowedUses = rapid.SampledFrom([][]v3.IPPoolAllowedUse{nil, {v3.IPPoolAllowedUseTunnel}, {v3.IPPoolAllowedUseLoadBalancer}}).Draw(t, "uses")
 				})
 			},
-			"affinity": func(t *rapid.T) { l.strict(rapid.Bool().Draw(t, "strict")) },
-			"time":     func(*rapid.T) { l.now = l.now.Add(31 * time.Second) },
-			"":         l.check,
+			"settings": func(t *rapid.T) {
+				l.settings(rapid.Bool().Draw(t, "strict"), rapid.IntRange(0, 3).Draw(t, "frozen") == 0)
+			},
+			"time": func(*rapid.T) { l.now = l.now.Add(31 * time.Second) },
+			"":     l.check,
 		})
 
 		l.heal()
@@ -341,7 +408,7 @@ func TestPropertyLivesOfAddresses(t *testing.T) {
 				l.ok(n.kill(uid))
 			}
 		}
-		l.pool(func(s *v3.IPPoolSpec) { s.Disabled = true })
+		l.allPools(func(s *v3.IPPoolSpec) { s.Disabled = true })
 		l.settle()
 		for k, o := range l.api.objects {
 			if _, ok := o.(*v3.IPAMBlock); ok {
@@ -357,8 +424,10 @@ func TestPropertyLivesOfAddresses(t *testing.T) {
 // heal makes all well again: everybody answers, and every pod has an address, or every address is in use.
 func (l *life) heal() {
 	l.Helper()
-	l.pool(func(s *v3.IPPoolSpec) { s.Disabled, s.NodeSelector = false, "all()" })
-	l.strict(false)
+	l.allPools(func(s *v3.IPPoolSpec) {
+		s.Disabled, s.NodeSelector, s.NamespaceSelector, s.AssignmentMode, s.AllowedUses = false, "all()", "", "", nil
+	})
+	l.settings(false, false)
 	for _, n := range l.nodes {
 		if n.off {
 			l.ok(n.powerOn(false))
@@ -374,24 +443,47 @@ func (l *life) heal() {
 	l.checkServed()
 }
 
-// checkServed: every pod has an address, or every address is in use.
+// checkServed: every pod has an address, or every address of the pools that it may use is in use.
 func (l *life) checkServed() {
 	l.Helper()
-	used, waiting := 0, 0
+	used, waiting, all := map[string]int{}, map[string]int{}, 0
 	for _, n := range l.nodes {
 		for _, a := range n.given.Allocations() {
-			used += len(a.Addresses)
+			for _, addr := range a.Addresses {
+				all++
+				for name, cidr := range l.pools {
+					if cidr.Contains(addr) {
+						used[name]++
+					}
+				}
+			}
 		}
 		for _, pod := range l.podsOf(n.name) {
-			if _, ok := n.given.Lookup(ipam.Owner{Endpoint: "ns/" + pod.Name, UID: string(pod.UID)}); !ok {
-				waiting++
+			if _, ok := n.given.Lookup(ipam.Owner{Endpoint: "ns/" + pod.Name, UID: string(pod.UID)}); ok {
+				continue
+			}
+			for name := range l.pools {
+				if asked := pod.Annotations[l.annotation]; asked == "" || asked == `["`+name+`"]` {
+					waiting[name]++
+				}
 			}
 		}
 	}
-	if waiting > 0 && used < poolSize {
-		l.Fatalf("%d pods wait although only %d of %d addresses are in use", waiting, used, poolSize)
+	for name, pods := range waiting {
+		if used[name] < size(l.pools[name]) {
+			l.Fatalf("%d pods wait for %s although only %d of its %d addresses are in use", pods, name, used[name], size(l.pools[name]))
+		}
 	}
-	if pods := len(l.podsOf("")); used > pods {
-		l.Fatalf("%d addresses are in use by %d pods", used, pods)
+	if pods := len(l.podsOf("")); all > pods {
+		l.Fatalf("%d addresses are in use by %d pods", all, pods)
+	}
+}
+
+// forget: a node that is gone and loses its disk too knows nothing of how long its addresses have rested (docs/design/addresses.md).
+func (l *life) forget(n *node) {
+	for addr, was := range l.used {
+		if strings.HasSuffix(was.owner, " on "+n.name) {
+			delete(l.used, addr)
+		}
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"github.com/go-logr/logr"
 	"pgregory.net/rapid"
 	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	v3 "github.com/manul-net/manul/api/v3"
 )
 
 // TestPropertyNothingIsLentWithoutConsent is about the moments in which addresses change hands. A node needs more than there are blocks, and
@@ -20,9 +22,10 @@ func TestPropertyNothingIsLentWithoutConsent(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer func() { _ = os.RemoveAll(own) }() // the directory around it goes too
-		l := newLife(t, own)
+		l := newLife(t, own, 0)
 		defer l.close()
 		operator := func(t *rapid.T) int { return rapid.IntRange(0, 1).Draw(t, "operator") }
+		l.pool("other", func(s *v3.IPPoolSpec) { s.AssignmentMode = v3.AssignmentManual })
 		l.round(t)
 		needy := rapid.IntRange(0, len(l.nodes)-1).Draw(t, "needy")
 		for i, n := range l.nodes {

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/manul-net/manul/api/v1alpha1"
@@ -30,11 +31,52 @@ type node struct {
 	words []*v1alpha1.NodeState
 	// sandboxes that run: the UID of the pod.
 	sandboxes map[string]bool
+	// writes of the journal after which the agent ends, in the midst of what it does; negative: no end. written: the last of them is on disk.
+	writes  int
+	written bool
+	// rest of addresses after use.
+	rest time.Duration
+}
+
+// cutOff is how an agent ends in the midst of a call.
+type cutOff struct{}
+
+// around carries out a write of the journal, unless the agent ends.
+func (n *node) around(write func() error) error {
+	switch {
+	case n.writes > 0:
+		n.writes--
+		return write()
+	case n.writes < 0:
+		return write()
+	}
+	if n.written {
+		if err := write(); err != nil {
+			return err
+		}
+	}
+	panic(cutOff{}) //nolint:forbidigo // nothing else ends a call in its midst
+}
+
+// hearAndEnd has the agent take over its NodeState as it is now, and end after some writes of its journal, if it comes that far.
+func (n *node) hearAndEnd(writes int, written bool) (err error) {
+	n.writes, n.written = writes, written
+	defer func() {
+		n.writes = -1
+		if r := recover(); r != nil {
+			if _, ok := r.(cutOff); !ok {
+				panic(r) //nolint:forbidigo // it is not this test's
+			}
+			err = n.restart(0)
+		}
+	}()
+	return n.hear()
 }
 
 func (n *node) start() error {
+	n.writes = -1
 	var err error
-	n.given, err = addresses.Open(filepath.Join(n.dir, fmt.Sprint(n.name, "-", n.disk)), ipam.Options{Clock: n.now})
+	n.given, err = addresses.Open(filepath.Join(n.dir, fmt.Sprint(n.name, "-", n.disk)), ipam.Options{Clock: n.now, Around: n.around})
 	n.off, n.word = false, nil
 	return err
 }
@@ -50,7 +92,7 @@ func (n *node) hear() error {
 	state, ok := n.state()
 	if !ok {
 		n.word = nil
-		return n.given.SetLeases(nil, nil, 0)
+		return n.given.SetLeases(nil, nil, n.rest)
 	}
 	n.words = append(n.words, state)
 	return n.follow(state, true)
@@ -67,11 +109,12 @@ func (n *node) follow(state *v1alpha1.NodeState, synced bool) error {
 		if !synced {
 			return nil
 		}
-		if err := n.given.Adopt(state.Status.Endpoints, nil); err != nil {
+		if err := n.given.Adopt(state.Status.Endpoints, n.resting(state)); err != nil {
 			return err
 		}
 	}
-	if err := n.given.SetLeases(state.Spec.Blocks, state.Spec.Borrowed, 0); err != nil {
+	n.rest = time.Duration(state.Spec.Settings.IPAMCooldownSeconds) * time.Second
+	if err := n.given.SetLeases(state.Spec.Blocks, state.Spec.Borrowed, n.rest); err != nil {
 		return err
 	}
 	var uids []string
@@ -91,6 +134,21 @@ func (n *node) follow(state *v1alpha1.NodeState, synced bool) error {
 	return nil
 }
 
+// resting is what rests when the journal is lost.
+func (n *node) resting(state *v1alpha1.NodeState) []string {
+	if state.Spec.Settings.IPAMCooldownSeconds == 0 || state.Status.Conditions == nil {
+		return nil
+	}
+	var out []string
+	for i := range state.Spec.Blocks {
+		out = append(out, state.Spec.Blocks[i].CIDR)
+	}
+	for i := range state.Spec.Borrowed {
+		out = append(out, state.Spec.Borrowed[i].Address)
+	}
+	return out
+}
+
 // say writes the agent's word into the API.
 func (n *node) say() error {
 	state, ok := n.state()
@@ -98,6 +156,7 @@ func (n *node) say() error {
 		return nil
 	}
 	state.Status.Endpoints, state.Status.Leases = nil, nil
+	state.Status.Conditions = []metav1.Condition{{Type: "Ready"}}
 	err := n.given.Held(func(h attachments.Held) {
 		s := v1alpha1.EndpointStatus{ID: h.Endpoint, UID: types.UID(h.UID)}
 		for _, addr := range h.Addresses {

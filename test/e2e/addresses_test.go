@@ -106,6 +106,7 @@ func churn(t *testing.T, c *lab.Cluster) {
 		scale(t, c, 0)
 	}
 	within(t, c, "no address is held", func(ctx context.Context) error { return held(ctx, c, 0) })
+	within(t, c, "all blocks are accounted for", func(ctx context.Context) error { return accounted(ctx, c) })
 	within(t, c, "nodes have the interfaces they had", func(ctx context.Context) error {
 		after, err := attachments(ctx, c)
 		if err == nil && !maps.Equal(before, after) {
@@ -177,6 +178,34 @@ func held(ctx context.Context, c *lab.Cluster, n int) error {
 	}
 	if len(found) != n {
 		return fmt.Errorf("%d addresses are held, want %d", len(found), n)
+	}
+	return nil
+}
+
+// accounted wants every block to be some node's, with an affinity that says the same, no affinity without a block, and no address lent.
+func accounted(ctx context.Context, c *lab.Cluster) error {
+	list := func(kind, columns string) ([]string, error) {
+		out, err := c.Kubectl(ctx, "get", kind, "-o", "jsonpath={range .items[*]}"+columns+`{"\n"}{end}`)
+		lines := slices.Sorted(strings.Lines(out))
+		return lines, err
+	}
+	blocks, err := list("ipamblocks", "{.spec.cidr} {.spec.affinity}")
+	if err != nil {
+		return err
+	}
+	affinities, err := list("blockaffinities", "{.spec.cidr} {.spec.type}:{.spec.node}")
+	if err != nil {
+		return err
+	}
+	if len(blocks) == 0 || !slices.Equal(blocks, affinities) {
+		return fmt.Errorf("blocks are\n%saffinities are\n%s", strings.Join(blocks, ""), strings.Join(affinities, ""))
+	}
+	lent, err := list("ipamblocks", "{.spec.attributes[*].secondary.node}")
+	if err != nil {
+		return err
+	}
+	if nodes := strings.TrimSpace(strings.Join(lent, "")); nodes != "" {
+		return fmt.Errorf("addresses are lent to %s", strings.Fields(nodes))
 	}
 	return nil
 }
