@@ -79,9 +79,9 @@ func advertisedServices() Lab {
 			Within: soon,
 		},
 		{
-			Say:    "The page still comes, over that node.",
-			Run:    "on host1 curl -s -m 5 http://" + customerIP + " | grep -E '<h1'",
-			Expect: []Expectation{Succeeds(), Shows("Welcome")},
+			Say:    "The page still comes, over that node, and the pod sees who asked: host1 by its own address.",
+			Run:    "on host1 curl -s -m 5 http://" + customerIP + " | grep -E '<h1' && kubectl logs -n yaobank deployment/customer --tail=1",
+			Expect: []Expectation{Succeeds(), Shows("Welcome", "by=10.0.0.20:")},
 			Within: soon,
 		},
 		{

@@ -44,6 +44,7 @@ func main() {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
 	mux.HandleFunc("GET /", func(w http.ResponseWriter, r *http.Request) {
+		slog.Info("asked for the page", "by", r.RemoteAddr)
 		v := view{Host: host}
 		account, err := fetch(r, client, summary)
 		v.Account = account
