@@ -12,9 +12,10 @@ import (
 // Of each node of the curve there are so many pods, of a policy and of a namespace so many nodes.
 const podsOfNode, policiesOfNode, nodesOfNamespace = 30, 2, 10
 
-// curve runs sizes one after the other, and prints a table over them.
+// curve runs sizes one after the other, and prints a table over them: over those before one that failed, if one does.
 func curve(ctx context.Context, o options, sizes []int, out io.Writer) error {
 	points := make([]point, 0, len(sizes))
+	defer func() { over(points, out) }()
 	for _, n := range sizes {
 		o.Nodes, o.Pods, o.Policies, o.Namespaces = n, n*podsOfNode, n*policiesOfNode, max(1, n/nodesOfNamespace)
 		p, err := run(ctx, &o, out)
@@ -24,6 +25,11 @@ func curve(ctx context.Context, o options, sizes []int, out io.Writer) error {
 		points = append(points, *p)
 		fmt.Fprintln(out)
 	}
+	return nil
+}
+
+// over prints a table of several sizes.
+func over(points []point, out io.Writer) {
 	fmt.Fprintln(out, "# Over the number of nodes")
 	t := &table{out: out}
 	t.heading("size", "change to push p50", "push p99", "change to agent p50", "agent p99", "n", "nodes of a change", "bytes for each", "messages a second",
@@ -42,7 +48,6 @@ func curve(ctx context.Context, o options, sizes []int, out io.Writer) error {
 		t.row(p.name(), seconds(p.cold), seconds(p.join), takeover, mebibytes(p.liveFirst), mebibytes(p.liveLast), mebibytes(p.peak),
 			fmt.Sprintf("%.1f KiB", float64(p.largest)/1024), mebibytes(p.agentsPeak))
 	}
-	return nil
 }
 
 // point is what was found at one size.
