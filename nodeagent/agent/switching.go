@@ -11,7 +11,8 @@ import (
 
 // Nodes hear of a pool's other encapsulation one after another. So that no packet is lost between two of them, a node receives in the new way
 // as soon as it hears of it, sends in the new way when the others had time to hear of it, and receives in the old way as long again: an
-// end of a tunnel is there before pods' packets go into it, and stays when they don't any more.
+// end of a tunnel is there before pods' packets go into it, and stays when they don't any more. Likewise a node that is not to route a
+// pool by BGP any more goes on speaking it until the others had time to hear of that: their routes would go with the session.
 
 // switching is what the loop knows of a change of the ways in which nodes send to one another.
 type switching struct {
@@ -34,9 +35,9 @@ const (
 func (a *Agent) takeNodeState(o *v1alpha1.NodeState) {
 	s := &a.switching
 	switch {
-	case a.Tunnels == nil || a.nodeState == nil || s.rendered == nil || !a.appliedOnce:
+	case a.nodeState == nil || s.rendered == nil || !a.appliedOnce:
 		s.before = nil
-	case changesWays(&s.rendered.Spec, &o.Spec):
+	case a.Tunnels != nil && changesWays(&s.rendered.Spec, &o.Spec), a.BGP != nil && leavesBGP(&s.rendered.Spec, &o.Spec):
 		s.before, s.since = &a.nodeState.Spec, time.Now()
 	}
 	s.rendered = o
@@ -82,8 +83,16 @@ func changesWays(before, after *v1alpha1.NodeStateSpec) bool {
 	return false
 }
 
+// leavesBGP tells whether a pool is routed by BGP before a change and not after it.
+func leavesBGP(before, after *v1alpha1.NodeStateSpec) bool {
+	return slices.ContainsFunc(before.Pools, func(old v1alpha1.Pool) bool {
+		p := poolOf(after, old.CIDR)
+		return old.RoutesByBGP && p != nil && !p.RoutesByBGP
+	})
+}
+
 // between is what is in effect while ways change: the ends of both, and, as long as the node only receives in the new way, pools as they
-// were where that needs an end that was not there.
+// were where that needs an end that was not there, and the BGP that a pool leaves.
 func between(before, after *v1alpha1.NodeStateSpec, receives bool) v1alpha1.NodeStateSpec {
 	out := *after
 	has := func(s *v1alpha1.NodeStateSpec, kind v1alpha1.TunnelKind) bool {
@@ -98,6 +107,9 @@ func between(before, after *v1alpha1.NodeStateSpec, receives bool) v1alpha1.Node
 	slices.SortFunc(out.Tunnels, func(x, y v1alpha1.Tunnel) int { return cmp.Compare(x.Kind, y.Kind) })
 	if !receives {
 		return out
+	}
+	if before.BGP != nil && leavesBGP(before, after) {
+		out.BGP = before.BGP
 	}
 	out.Pools = slices.Clone(after.Pools)
 	for i := range out.Pools {

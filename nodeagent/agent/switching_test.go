@@ -53,3 +53,34 @@ func TestWaysChangeInSteps(t *testing.T) {
 		}
 	}
 }
+
+// TestBGPIsSpokenUntilOthersHaveHeard: where a pool leaves BGP, the sessions stay for a while; nowhere else.
+func TestBGPIsSpokenUntilOthersHaveHeard(t *testing.T) {
+	state := func(byBGP bool, bgp *v1alpha1.BGP) *v1alpha1.NodeStateSpec {
+		return &v1alpha1.NodeStateSpec{Pools: []v1alpha1.Pool{{CIDR: "10.48.0.0/16", RoutesByBGP: byBGP}}, BGP: bgp}
+	}
+	mesh, peers := &v1alpha1.BGP{Mesh: &v1alpha1.BGPMesh{}}, &v1alpha1.BGP{}
+	none := &v1alpha1.NodeStateSpec{}
+	for _, c := range []struct {
+		what          string
+		before, after *v1alpha1.NodeStateSpec
+		leaves        bool
+		first, second *v1alpha1.BGP
+	}{
+		{"BGP ends", state(true, mesh), state(false, nil), true, mesh, nil},
+		{"the mesh ends, other sessions stay", state(true, mesh), state(false, peers), true, mesh, peers},
+		{"BGP ends that routed no pool", state(false, mesh), state(false, nil), false, nil, nil},
+		{"BGP ends and the pool stays its own", state(true, mesh), state(true, nil), false, nil, nil},
+		{"BGP begins", state(false, nil), state(true, mesh), false, mesh, mesh},
+		{"the pool goes", state(true, mesh), none, false, nil, nil},
+	} {
+		if got := leavesBGP(c.before, c.after); got != c.leaves {
+			t.Errorf("%s: a pool leaves BGP: %t, want %t", c.what, got, c.leaves)
+		}
+		for i, want := range []*v1alpha1.BGP{c.first, c.second} {
+			if got := between(c.before, c.after, i == 0); got.BGP != want || leavesBGP(c.before, c.after) && got.Pools[0].RoutesByBGP {
+				t.Errorf("%s, step %d: %+v, want BGP %+v", c.what, i+1, got, want)
+			}
+		}
+	}
+}

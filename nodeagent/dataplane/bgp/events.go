@@ -177,9 +177,6 @@ func (e *events) takePeer(peer *api.Peer) bool {
 	}
 	p.established, p.since = established, time.Now()
 	clear(p.eor)
-	if established {
-		p.reason, p.message = "", ""
-	}
 	return true
 }
 
@@ -205,7 +202,7 @@ func (e *events) drop(name string) {
 	}
 }
 
-// failed notes why a session is not established.
+// failed notes why a session is not established; without a reason: it is.
 func (e *events) failed(addr netip.Addr, reason, message string) {
 	e.mu.Lock()
 	p := e.peers[addr]

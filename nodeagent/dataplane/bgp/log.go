@@ -90,6 +90,10 @@ func (l *logger) look(msg string, fields log.Fields) {
 		sub, _ := fields["Subcode"].(uint8)
 		l.events.failed(addr, notificationReason(code, sub), "closed by the peer: "+bgp.NewNotificationErrorCode(code, sub).String())
 	case "state changed":
+		// Here, since the event of it may come after what ends the session again.
+		if fields["new"] == bgp.BGP_FSM_ESTABLISHED.String() {
+			l.events.failed(addr, "", "")
+		}
 		// The speaker does not tell what a peer says that closes a session while it is being opened.
 		if fields["new"] == bgp.BGP_FSM_IDLE.String() && fmt.Sprint(fields["reason"]) == "invalid-msg" {
 			l.events.refused(addr)

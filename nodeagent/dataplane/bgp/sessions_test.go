@@ -2,10 +2,16 @@ package bgp
 
 import (
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"reflect"
 	"strings"
+	"syscall"
 	"testing"
+
+	api "github.com/osrg/gobgp/v3/api"
+	"github.com/osrg/gobgp/v3/pkg/log"
+	packet "github.com/osrg/gobgp/v3/pkg/packet/bgp"
 
 	"github.com/manul-net/manul/nodeagent/tables"
 	"github.com/manul-net/manul/test/netns"
@@ -72,4 +78,35 @@ func TestAPeerThatComesChangesNoPolicy(t *testing.T) {
 	if !reflect.DeepEqual(before, after) {
 		t.Errorf("%+v\n%+v", before, after)
 	}
+}
+
+// TestWhyASessionEnded: the log says at once what the events say later. Whatever came in between, the last failure counts, until the session is
+// established.
+func TestWhyASessionEnded(t *testing.T) {
+	addr := netip.MustParseAddr("192.0.2.1")
+	key := addr.String()
+	d := New(Options{Secrets: noSecrets{}})
+	l := &logger{events: &d.events, log: slog.New(slog.DiscardHandler)}
+	d.events.follow("tor", addr)
+	changed := func(to packet.FSMState) {
+		l.Debug("state changed", log.Fields{"Key": key, "new": to.String(), "reason": "x"})
+	}
+	event := func(to api.PeerState_SessionState) {
+		d.events.takePeer(&api.Peer{State: &api.PeerState{NeighborAddress: key, SessionState: to}})
+	}
+	reason := func(want string) {
+		t.Helper()
+		if p, _ := d.events.peer(addr); p.reason != want {
+			t.Errorf("the reason is %q, want %q", p.reason, want)
+		}
+	}
+	l.Debug("failed to connect", log.Fields{"Key": key, "Error": syscall.ECONNREFUSED})
+	reason(tables.BGPRefused)
+	changed(packet.BGP_FSM_ESTABLISHED)
+	reason("")
+	l.Warn("received notification", log.Fields{"Key": key, "Code": uint8(packet.BGP_ERROR_CEASE), "Subcode": uint8(packet.BGP_ERROR_SUB_MAXIMUM_NUMBER_OF_PREFIXES_REACHED)})
+	changed(packet.BGP_FSM_IDLE)
+	event(api.PeerState_ESTABLISHED)
+	event(api.PeerState_IDLE)
+	reason(tables.BGPMaximumPrefixes)
 }
