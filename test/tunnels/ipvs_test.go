@@ -44,10 +44,12 @@ func familyName(ip string) string {
 	return "IPv4"
 }
 
-// TestPolicyWithIPVS: what the real kube-proxy in mode ipvs passes on meets policy as what it translates in other modes.
+// TestPolicyWithIPVS: what the real kube-proxy in mode ipvs passes on meets policy as what it translates in other modes. It begins an
+// emulated machine, whose kernel has IPVS, and goes on there.
 func TestPolicyWithIPVS(t *testing.T) {
 	if os.Getenv("MANUL_MACHINE") == "" {
-		t.Skip("TestPolicyWithIPVSOnAMachineOfItsOwn runs this test where there is IPVS")
+		ipvsOnAMachine(t)
+		return
 	}
 	w := NewWorld(t)
 	w.Give(poolWith("pool", pool4, "") + "\n---\n" + poolWith("six", pool6, "") + "\n---\n" +

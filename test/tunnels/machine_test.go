@@ -19,11 +19,9 @@ func TestOnAMachineOfItsOwn(t *testing.T) {
 	onAMachine(t, ipipTests, 4)
 }
 
-// TestPolicyWithIPVSOnAMachineOfItsOwn runs that of kube-proxy's mode ipvs, with kube-proxy and what it needs.
-func TestPolicyWithIPVSOnAMachineOfItsOwn(t *testing.T) {
-	if os.Getenv("MANUL_MACHINE") != "" {
-		t.Skip("this is that machine")
-	}
+// ipvsOnAMachine runs the test of kube-proxy's mode ipvs, with kube-proxy and what it needs.
+func ipvsOnAMachine(t *testing.T) {
+	t.Helper()
 	files := []string{apiserver.Program(t, "kube-proxy") + ":/bin/kube-proxy", "/etc/protocols"}
 	for _, name := range []string{"ipset", "iptables", "iptables-save", "iptables-restore", "ip6tables", "ip6tables-save", "ip6tables-restore"} {
 		files = append(files, "/usr/sbin/"+name)
