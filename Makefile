@@ -82,8 +82,9 @@ bench: kubernetes image samples ## print the figures, and keep them in docs/meas
 	go run ./test/bench/compile | tee $(MEASURED)/compiler.md
 	go test -timeout 1h -run xxx -bench . -count 3 ./test/bench/traffic | tee $(MEASURED)/traffic.txt
 	{ go test -run xxx -bench ChangeToRouter -benchtime 200x ./test/bench/bgp; \
-	  go test -run xxx -bench Tables -benchtime 1x ./test/bench/bgp; } | tee $(MEASURED)/bgp.txt
+	  go test -run xxx -bench 'Tables|Mesh|Reflector' -benchtime 1x ./test/bench/bgp; } | tee $(MEASURED)/bgp.txt
 	go test -run xxx -bench . -benchtime 1x ./test/bench/leases | tee $(MEASURED)/leases.txt
+	go test -run xxx -bench . -benchtime 20x ./test/bench/tunnels | tee $(MEASURED)/tunnels.txt
 	go run ./test/bench/sim -curve 500,1000,2000,5000 -duration 1m | tee $(MEASURED)/sim.md
 	go run ./test/bench/cni | tee $(MEASURED)/cni.md
 	go -C test/e2e run ./cmd/bench -project $(CURDIR) | tee $(MEASURED)/changes.md

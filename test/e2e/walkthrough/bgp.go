@@ -79,9 +79,15 @@ func advertisedServices() Lab {
 			Within: soon,
 		},
 		{
-			Say:    "The page still comes, over that node, and the pod sees who asked: host1 by its own address.",
-			Run:    "on host1 curl -s -m 5 http://" + customerIP + " | grep -E '<h1' && kubectl logs -n yaobank deployment/customer --tail=1",
-			Expect: []Expectation{Succeeds(), Shows("Welcome", "by=10.0.0.20:")},
+			Say:    "The page still comes, over that node.",
+			Run:    "on host1 curl -s -m 5 http://" + customerIP + " | grep -E '<h1'",
+			Expect: []Expectation{Succeeds(), Shows("Welcome")},
+			Within: soon,
+		},
+		{
+			Say:    "So is an external IP of it, and the pod sees who asks: host1 by its own address, which kube-proxy hides only from those who ask by the cluster IP.",
+			Run:    `kubectl patch service -n yaobank customer -p '{"spec":{"externalIPs":["10.50.0.10"]}}' && on host1 ip route show 10.50.0.10/32 && on host1 curl -s -m 5 http://10.50.0.10 | grep -E '<h1' && kubectl logs -n yaobank deployment/customer --tail=1`,
+			Expect: []Expectation{Succeeds(), Shows("10.50.0.10 via 10.0.0.11", "Welcome", "by=10.0.0.20:")},
 			Within: soon,
 		},
 		{
