@@ -268,6 +268,12 @@ var errNoPods = errors.New("this host runs without pods (--standalone)")
 // None are the addresses of a host without pods.
 type None struct{}
 
+// Save is part of agent.Addresses.
+func (None) Save() error { return nil }
+
+// Unsaved is part of agent.Addresses.
+func (None) Unsaved() bool { return false }
+
 // SetLeases is part of agent.Addresses.
 func (None) SetLeases([]v1alpha1.BlockLease, []v1alpha1.BorrowedAddress, time.Duration) error {
 	return nil

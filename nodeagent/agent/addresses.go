@@ -14,8 +14,12 @@ import (
 	"github.com/manul-net/manul/nodeagent/source"
 )
 
-// Addresses gives addresses out of the node's leased blocks, durably.
+// Addresses gives addresses out of the node's leased blocks. What a call changes is durable once a Save that began after it returns.
 type Addresses interface {
+	// Save brings all that was changed to disk. After an error, what was not on disk before is undone. It may be called from any goroutine.
+	Save() error
+	// Unsaved tells whether anything that was changed is not on disk.
+	Unsaved() bool
 	// SetLeases gives the blocks that are leased to the node, the addresses that it borrowed, and how long an address rests after
 	// use.
 	SetLeases(blocks []v1alpha1.BlockLease, borrowed []v1alpha1.BorrowedAddress, cooldown time.Duration) error

@@ -174,6 +174,10 @@ func newFakeAddresses() *fakeAddresses {
 	return &fakeAddresses{held: map[owner][]netip.Addr{}, attached: map[string]owner{}}
 }
 
+func (f *fakeAddresses) Save() error { return nil }
+
+func (f *fakeAddresses) Unsaved() bool { return false }
+
 func (f *fakeAddresses) SetLeases(blocks []v1alpha1.BlockLease, _ []v1alpha1.BorrowedAddress, _ time.Duration) error {
 	f.blocks = blocks
 	if len(blocks) > 0 && !f.next.IsValid() {
