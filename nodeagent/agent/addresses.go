@@ -16,8 +16,13 @@ import (
 
 // Addresses gives addresses out of the node's leased blocks. What a call changes is durable once a Save that began after it returns.
 type Addresses interface {
-	// Save brings all that was changed to disk. After an error, what was not on disk before is undone. It may be called from any goroutine.
-	Save() error
+	// Mark is a point in time, to be taken after a change.
+	Mark() int
+	// Save brings all that was changed to disk. An error tells that some of what was changed since the mark, or just before it, is undone,
+	// whoever tried to save it. It may be called from any goroutine.
+	Save(since int) error
+	// Failing is why the newest attempt to save anything failed; nil: it did not.
+	Failing() error
 	// Unsaved tells whether anything that was changed is not on disk.
 	Unsaved() bool
 	// SetLeases gives the blocks that are leased to the node, the addresses that it borrowed, and how long an address rests after

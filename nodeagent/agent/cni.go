@@ -23,6 +23,7 @@ type waiter struct {
 type outcome struct {
 	result protocol.AddResult
 	err    error
+	since  int // its mark among the changes of addresses
 }
 
 func (w *waiter) endpoint() string { return w.request.PodNamespace + "/" + w.request.PodName }
@@ -66,7 +67,7 @@ func (a *Agent) Add(ctx context.Context, r protocol.AddRequest) (protocol.AddRes
 // prepared answers an ADD when what it changed is on disk.
 func (a *Agent) prepared(ctx context.Context, w *waiter, o outcome) (protocol.AddResult, error) {
 	if o.err == nil {
-		if err := a.durable(ctx); err != nil {
+		if err := a.durable(ctx, o.since); err != nil {
 			return protocol.AddResult{}, fmt.Errorf("preparing the network of pod %s: %w", w.endpoint(), err)
 		}
 	}
@@ -173,10 +174,11 @@ func (a *Agent) do(ctx context.Context, f func() error) error {
 
 // doDurably is do, with what f changed of addresses on disk.
 func (a *Agent) doDurably(ctx context.Context, f func() error) error {
-	if err := a.do(ctx, f); err != nil {
+	since := 0
+	if err := a.do(ctx, func() error { defer func() { since = a.Addresses.Mark() }(); return f() }); err != nil {
 		return err
 	}
-	return a.durable(ctx)
+	return a.durable(ctx, since)
 }
 
 // settle answers the ADDs whose pods are prepared.
@@ -199,7 +201,7 @@ func (a *Agent) settle() {
 		if err != nil {
 			result, err = protocol.AddResult{}, fmt.Errorf("preparing the network of pod %s: %w", w.endpoint(), err)
 		}
-		w.done <- outcome{result, err}
+		w.done <- outcome{result: result, err: err, since: a.Addresses.Mark()}
 		delete(a.waiters, w)
 	}
 }

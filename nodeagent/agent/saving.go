@@ -14,26 +14,30 @@ const kindJournal = "AddressJournal"
 // saving is what the loop knows of the goroutine that waits for the disk in its stead: a disk that others keep busy takes tens of
 // milliseconds, in which policy would not change. What others are told of addresses waits until it is on disk.
 type saving struct {
-	jobs chan *source.Report // of one element: to be told when all that was changed before is saved; nil: nothing is to be told
-	done chan error          // of one element
+	jobs chan job   // of one element
+	done chan error // of one element
 	busy bool
 	next *source.Report
-	// failed: why the newest changes were undone; nil once a change was saved again.
-	failed error
 	// again: what was told last did not come out.
 	again bool
 }
 
+// job is to save what was changed before since, and then to tell, unless it is nil.
+type job struct {
+	since int
+	tell  *source.Report
+}
+
 func newSaving() saving {
-	return saving{jobs: make(chan *source.Report, 1), done: make(chan error, 1)}
+	return saving{jobs: make(chan job, 1), done: make(chan error, 1)}
 }
 
 // save waits for the disk until jobs is closed.
 func (a *Agent) save() {
-	for r := range a.saving.jobs {
-		err := a.Addresses.Save()
-		if err == nil && r != nil {
-			a.Source.Report(*r)
+	for j := range a.saving.jobs {
+		err := a.Addresses.Save(j.since)
+		if err == nil && j.tell != nil {
+			a.Source.Report(*j.tell)
 		}
 		a.saving.done <- err
 	}
@@ -59,7 +63,7 @@ func (a *Agent) startSaving() {
 		return
 	}
 	s.busy = true
-	s.jobs <- s.next
+	s.jobs <- job{since: a.Addresses.Mark(), tell: s.next}
 	s.next = nil
 }
 
@@ -68,24 +72,22 @@ func (a *Agent) saved(err error) {
 	a.saving.busy = false
 	if err != nil {
 		a.undone(err)
-		return
 	}
-	a.saving.failed = nil
 }
 
 // undone: the disk did not take the newest changes of addresses, and so they are no more.
 func (a *Agent) undone(err error) {
 	a.Log.Error("which addresses are in use could not be written down, so what has changed is undone", "error", err)
-	a.saving.failed, a.saving.again = err, true
+	a.saving.again = true
 	a.timers.addresses.within(addressRetry)
 	if err := a.lookAtAddresses(); err != nil {
 		a.Log.Error("addresses in use are not known", "error", err)
 	}
 }
 
-// durable has what a CNI request changed brought to disk. The loop goes on meanwhile.
-func (a *Agent) durable(ctx context.Context) error {
-	err := a.Addresses.Save()
+// durable has what a CNI request changed before since brought to disk. The loop goes on meanwhile.
+func (a *Agent) durable(ctx context.Context, since int) error {
+	err := a.Addresses.Save(since)
 	if err == nil {
 		return nil
 	}
@@ -95,8 +97,9 @@ func (a *Agent) durable(ctx context.Context) error {
 
 // journalFailure is what others are told of the disk.
 func (a *Agent) journalFailure() []v1alpha1.Failure {
-	if a.saving.failed == nil {
+	err := a.Addresses.Failing()
+	if err == nil {
 		return nil
 	}
-	return []v1alpha1.Failure{{Kind: kindJournal, Name: a.Node, Message: a.saving.failed.Error()}}
+	return []v1alpha1.Failure{{Kind: kindJournal, Name: a.Node, Message: err.Error()}}
 }

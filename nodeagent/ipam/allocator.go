@@ -3,7 +3,7 @@
 //
 // An address is in use while its owner is live (the node's state names it) or a container is attached. What is not
 // in use is free, and free addresses are taken in order of how long they have been free, none before its cooldown is over.
-// What a call changes is in memory when it returns, and on disk when a [Allocator.Save] returns that began after it. Changes come there in
+// What a call changes is in memory when it returns, and on disk when an [Allocator.Save] returns that began after it. Changes come there in
 // their order, each as a whole or not at all, so the process may be killed at any time, and finds what it had saved, or more. Nobody else must be
 // told of a change before it is saved.
 package ipam
@@ -109,6 +109,11 @@ type Allocator struct {
 	orphans map[netip.Addr]int64
 	// next are the changes that go to disk next; nil: none. writing are those on their way.
 	next, writing *batch
+	// failures is how often the disk failed, and failure how it did last.
+	failures Mark
+	failure  error
+	// failing is why the newest write failed.
+	failing error
 	// liveKnown: SetLive was called.
 	liveKnown bool
 	// fresh: nothing was known of the addresses in use when the journal was made, and nobody has told since.
@@ -140,7 +145,7 @@ func Open(path string, options Options) (*Allocator, error) {
 
 // Close saves what is not saved, and closes the journal. Calls after it fail.
 func (a *Allocator) Close() error {
-	err := a.Save()
+	err := a.Save(a.Mark())
 	if errors.Is(err, errClosed) {
 		err = nil
 	}

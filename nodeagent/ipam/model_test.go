@@ -314,11 +314,11 @@ func TestPropertyModel(t *testing.T) {
 				setBlocks(t)
 			},
 			"Save": func(*rapid.T) {
-				ok(a.Save())
+				ok(a.Save(a.Mark()))
 				saved = m.onDisk()
 			},
 			"Reload": func(*rapid.T) {
-				ok(a.Save())
+				ok(a.Save(a.Mark()))
 				saved = m.onDisk()
 				ok(a.reload())
 			},
@@ -332,7 +332,7 @@ func TestPropertyModel(t *testing.T) {
 				}
 				setBlocks(t)
 				saved = m.onDisk()
-				ok(a.Save())
+				ok(a.Save(a.Mark()))
 			},
 			"": func(t *rapid.T) {
 				want := []Allocation{}

@@ -9,31 +9,46 @@ import (
 type batch struct {
 	change
 
-	// done, err: how it went. They belong to whoever saves.
-	done bool
-	err  error
+	done bool // belongs to whoever saves
 }
 
-// Save returns when all that was changed before it was called is on disk. What several have changed by then goes there in one write, so it
-// costs less to change and to save later than to do each change alone. If the disk fails, none of it is on disk or all of it is, which can't be
-// known: memory is read anew from it, and what was changed since is undone.
-func (a *Allocator) Save() error {
+// Mark is a point in an allocator's life: how often the disk had failed by then.
+type Mark int
+
+// Mark is to be taken after a change, by whoever saves it later: others may save it before, in vain.
+func (a *Allocator) Mark() Mark {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.failures
+}
+
+// Save returns when all that was changed before it was called is on disk; an error tells that the disk has failed since the mark was taken. What
+// several have changed goes there in one write, so that it costs little to save each change. If the disk fails, none of it is there or all of it
+// is, which can't be known: memory is read anew from it, and what was changed since is undone.
+func (a *Allocator) Save(since Mark) error {
 	a.mu.Lock()
 	b := a.next
 	if b == nil {
 		b = a.writing
 	}
-	broken := a.broken
 	a.mu.Unlock()
-	if b == nil {
-		return broken
+	if b != nil {
+		a.saveBatch(b)
 	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.broken != nil || a.failures == since {
+		return a.broken
+	}
+	return a.failure
+}
+
+func (a *Allocator) saveBatch(b *batch) {
 	a.saving.Lock()
 	defer a.saving.Unlock()
 	if !b.done {
 		a.write(b)
 	}
-	return b.err
 }
 
 // Unsaved tells whether there are changes that are not on disk yet.
@@ -41,6 +56,13 @@ func (a *Allocator) Unsaved() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.next != nil || a.writing != nil
+}
+
+// Failing is why the newest write failed; nil: it did not.
+func (a *Allocator) Failing() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.failing
 }
 
 // write brings the next batch to disk.
@@ -52,12 +74,13 @@ func (a *Allocator) write(b *batch) {
 
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.writing, b.done, b.err = nil, true, err
+	a.writing, a.failing, b.done = nil, err, true
 	if err == nil {
 		return
 	}
+	a.failures, a.failure = a.failures+1, err
 	if later := a.next; later != nil { // it rests on what is undone now
-		a.next, later.done, later.err = nil, true, err
+		a.next, later.done = nil, true
 	}
 	if reload := a.reload(); reload != nil {
 		a.broken = fmt.Errorf("the journal failed before: %w", reload)

@@ -8,7 +8,7 @@ import (
 // What several changed goes to disk in one write, and who finds nothing to write has nothing to wait for.
 func TestChangesAreSavedTogether(t *testing.T) {
 	h := newHarness(t, 0, crashBlock())
-	h.ok(h.Save())
+	h.ok(h.Save(h.Mark()))
 	writes := 0
 	h.journal.around = func(write func() error) error { writes++; return write() }
 	h.expect(pod("a"), Request{}, "10.48.0.0")
@@ -17,8 +17,8 @@ func TestChangesAreSavedTogether(t *testing.T) {
 	if writes != 0 || !h.Unsaved() {
 		t.Errorf("%d writes before anybody saved, unsaved: %t", writes, h.Unsaved())
 	}
-	h.ok(h.Save())
-	h.ok(h.Save())
+	h.ok(h.Save(h.Mark()))
+	h.ok(h.Save(h.Mark()))
 	if writes != 1 || h.Unsaved() {
 		t.Errorf("%d writes, unsaved: %t; want 1, false", writes, h.Unsaved())
 	}
@@ -32,7 +32,7 @@ func TestChangesAreSavedTogether(t *testing.T) {
 // A change that comes while others are written waits for the next write, and its Save for it.
 func TestSavedWhileOthersAreWritten(t *testing.T) {
 	h := newHarness(t, 0, crashBlock())
-	h.ok(h.Save())
+	h.ok(h.Save(h.Mark()))
 	begun, goOn, writes := make(chan struct{}), make(chan struct{}), 0
 	h.journal.around = func(write func() error) error {
 		if writes++; writes == 1 {
@@ -43,10 +43,10 @@ func TestSavedWhileOthersAreWritten(t *testing.T) {
 	}
 	h.expect(pod("a"), Request{}, "10.48.0.0")
 	first, second := make(chan error), make(chan error)
-	go func() { first <- h.Save() }()
+	go func() { first <- h.Save(h.Mark()) }()
 	<-begun
 	h.expect(pod("b"), Request{}, "10.48.0.1") // nobody who changes something waits for the disk
-	go func() { second <- h.Save() }()
+	go func() { second <- h.Save(h.Mark()) }()
 	close(goOn)
 	h.ok(<-first)
 	h.ok(<-second)
@@ -59,7 +59,7 @@ func TestSavedWhileOthersAreWritten(t *testing.T) {
 func TestDiskFails(t *testing.T) {
 	h := newHarness(t, 0, crashBlock())
 	h.expect(pod("before"), Request{}, "10.48.0.0")
-	h.ok(h.Save())
+	h.ok(h.Save(h.Mark()))
 	full := errors.New("no space left on device")
 	begun, goOn, fails := make(chan struct{}), make(chan struct{}), true
 	h.journal.around = func(write func() error) error {
@@ -72,31 +72,30 @@ func TestDiskFails(t *testing.T) {
 	}
 	h.expect(pod("a"), Request{}, "10.48.0.1")
 	h.ok(h.Attach(pod("before"), "1"))
-	first, second := make(chan error), make(chan error)
-	go func() { first <- h.Save() }()
+	mark, saved := h.Mark(), make(chan error)
+	go func() { saved <- h.Save(mark) }()
 	<-begun
 	h.expect(pod("b"), Request{}, "10.48.0.2")
-	h.mu.Lock()
-	later := h.next
-	h.mu.Unlock()
-	go func() { second <- h.Save() }()
+	later := h.Mark()
 	fails = false
 	close(goOn)
-	if err := <-first; !errors.Is(err, full) {
+	if err := <-saved; !errors.Is(err, full) {
 		t.Errorf("saving what the disk did not take: %v", err)
 	}
-	// Whether it asked before the failure or after it, nothing of b is there.
-	if err := <-second; err != nil && !errors.Is(err, full) {
-		t.Errorf("saving what came meanwhile: %v", err)
-	}
-	if !later.done || !errors.Is(later.err, full) {
-		t.Errorf("what came meanwhile: done %t, %v", later.done, later.err)
+	for what, mark := range map[string]Mark{"what somebody else tried to save": mark, "what came meanwhile": later} {
+		if err := h.Save(mark); !errors.Is(err, full) {
+			t.Errorf("saving %s: %v", what, err)
+		}
 	}
 	if got := h.Allocations(); len(got) != 1 || got[0].Owner != pod("before") || len(got[0].Attachments) != 0 {
 		t.Errorf("after the failure there are %v", got)
 	}
+	if err := h.Failing(); !errors.Is(err, full) {
+		t.Errorf("failing: %v", err)
+	}
 	h.expect(pod("b"), Request{}, "10.48.0.1")
-	h.ok(h.Save())
+	h.ok(h.Save(h.Mark()))
+	h.ok(h.Failing())
 	h.reopen(crashBlock())
 	h.expect(pod("b"), Request{}, "10.48.0.1")
 }

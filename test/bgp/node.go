@@ -159,7 +159,13 @@ func (n *told) Password(name, key string) (string, bool) {
 func (n *told) Changed() <-chan struct{} { return n.changed }
 
 // Save implements agent.Addresses.
-func (*told) Save() error { return nil }
+func (*told) Save(int) error { return nil }
+
+// Mark implements agent.Addresses.
+func (*told) Mark() int { return 0 }
+
+// Failing implements agent.Addresses.
+func (*told) Failing() error { return nil }
 
 // Unsaved implements agent.Addresses.
 func (*told) Unsaved() bool { return false }
