@@ -144,7 +144,10 @@ func TestSettingsThatKeepSessionsOut(t *testing.T) {
 		for _, w := range networks() {
 			t.Run(tc.name+", "+w.name, func(t *testing.T) {
 				withEach(t, func(t *testing.T, kind Kind) {
-					witness, alone := strings.TrimSuffix(w.tor, "100")+"101", map[string]string{"IPv4": "/32", "IPv6": "/128"}[w.name]
+					own, witness, length := "198.18.0.1", "198.18.0.2", "/30"
+					if w.name == "IPv6" {
+						own, witness, length = "2001:db8:7::1", "2001:db8:7::2", "/64"
+					}
 					node, tor := w.join(t)
 					p := w.peering()
 					tc.router(&w, &p)
@@ -161,13 +164,8 @@ func TestSettingsThatKeepSessionsOut(t *testing.T) {
 					n.Tell()
 					// Another router, which is started later and set up as it should be, has its session.
 					third := netns.New(t)
-					third.Veth("eth0", node, "eth1")
-					third.Address("eth0", witness+alone)
-					third.Up("eth0")
-					node.Up("eth1")
-					third.Route(w.node+alone, "", "eth0")
-					node.Route(witness+alone, "", "eth1")
-					(&Setup{ID: "192.0.2.101", Peerings: []Peering{{Router: witness, Node: w.node, RouterAS: rack, NodeAS: nodes, Far: true}}}).Start(t, third, kind)
+					link(t, node, third, "eth1", own+length, witness+length)
+					(&Setup{ID: "192.0.2.101", Peerings: []Peering{{Router: witness, Node: own, RouterAS: rack, NodeAS: nodes}}}).Start(t, third, kind)
 					n.Established("witness/" + witness)
 					if got := n.Session("tor/" + w.tor); got.State == "Established" {
 						t.Errorf("the session stands: %+v", got)
