@@ -4,10 +4,14 @@ import (
 	"context"
 	"fmt"
 
+	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/apimachinery/pkg/watch"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v3 "github.com/manul-net/manul/api/v3"
 )
@@ -17,23 +21,83 @@ const (
 	teams = 50
 	// concerned is how many policies at most select the server: as many as a node has to do with in a large cluster.
 	concerned = 100
+	// writers is how many requests are under way at a time.
+	writers = 32
 )
 
 // load makes policies until there are n: the first hundred select the server and allow what others ask of it, and the rest are
-// policies of other teams.
+// policies of other teams. It ends when all of them are in force.
 func (b *bench) load(ctx context.Context) error {
+	// Before the policies, so that the watch has the whole of each one's way, and nothing has to be listed again and again.
+	var listed v3.NetworkPolicyList
+	if err := b.client.List(ctx, &listed); err != nil {
+		return fmt.Errorf("listing policies: %w", err)
+	}
+	lacking := map[client.ObjectKey]*v3.NetworkPolicy{}
+	for i := range b.n {
+		p := loaded(i)
+		lacking[client.ObjectKeyFromObject(p)] = p
+	}
+	pending := make(map[client.ObjectKey]bool, len(lacking)) // not in force
+	for key := range lacking {
+		pending[key] = true
+	}
+	note := func(p *v3.NetworkPolicy) {
+		if apimeta.IsStatusConditionTrue(p.Status.Conditions, v3.ConditionEnforced) {
+			delete(pending, client.ObjectKeyFromObject(p))
+		}
+	}
+	for i := range listed.Items {
+		note(&listed.Items[i])
+		delete(lacking, client.ObjectKeyFromObject(&listed.Items[i]))
+	}
+	events, err := b.client.Watch(ctx, &v3.NetworkPolicyList{}, &client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: listed.ResourceVersion}})
+	if err != nil {
+		return fmt.Errorf("watching policies: %w", err)
+	}
+	defer events.Stop()
+	made := make(chan error, 1)
+	go func() { made <- b.create(ctx, lacking) }()
+	for done := false; !done || len(pending) > 0; {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case err := <-made:
+			if err != nil {
+				return err
+			}
+			done, made = true, nil
+		case e, open := <-events.ResultChan():
+			if !open || e.Type == watch.Error {
+				return fmt.Errorf("watching policies, %d of which are not in force: the watch ended", len(pending))
+			}
+			if p, ok := e.Object.(*v3.NetworkPolicy); ok {
+				note(p)
+			}
+		}
+	}
+	return nil
+}
+
+// create makes the namespaces of all teams, and policies.
+func (b *bench) create(ctx context.Context, policies map[client.ObjectKey]*v3.NetworkPolicy) error {
 	for i := range teams {
 		ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: team(i)}}
 		if err := b.client.Create(ctx, ns); err != nil && !apierrors.IsAlreadyExists(err) {
 			return fmt.Errorf("making a namespace: %w", err)
 		}
 	}
-	for i := range b.n {
-		if err := b.client.Create(ctx, loaded(i)); err != nil && !apierrors.IsAlreadyExists(err) {
-			return fmt.Errorf("creating a policy: %w", err)
-		}
+	making, ctx := errgroup.WithContext(ctx)
+	making.SetLimit(writers)
+	for _, p := range policies {
+		making.Go(func() error {
+			if err := b.client.Create(ctx, p); err != nil {
+				return fmt.Errorf("creating a policy: %w", err)
+			}
+			return nil
+		})
 	}
-	return nil
+	return making.Wait()
 }
 
 func team(i int) string { return fmt.Sprintf("team-%d", i) }

@@ -12,10 +12,11 @@ import (
 )
 
 const (
-	// restarts is how many times the agent is started anew, and watched how long packets are looked at after each change. The
-	// kubelet takes a second or two until it starts the next agent.
-	restarts = 10
-	watched  = 7 * time.Second
+	// restarts is how many times the agent is started anew, restartsWith the same with many policies, and watched how long packets are
+	// looked at after each change, at the most. The kubelet takes a second or two until it starts the next agent. Even numbers: every other change
+	// undoes the one before.
+	restarts, restartsWith = 10, 6
+	watched                = 30 * time.Second
 )
 
 // refusal denies what the client asks of the server.
@@ -27,7 +28,7 @@ spec: {order: 1, selector: role == "server", types: [Ingress], ingress: [{action
 `
 
 // restart measures how long after its start the agent has in force what was changed while it was away.
-func (b *bench) restart(ctx context.Context, t *table, with string) error {
+func (b *bench) restart(ctx context.Context, t *table, with string, times int) error {
 	if err := b.apply(ctx, "standing", standing); err != nil {
 		return err
 	}
@@ -36,7 +37,7 @@ func (b *bench) restart(ctx context.Context, t *table, with string) error {
 		return err
 	}
 	var took []time.Duration
-	for i := range restarts {
+	for i := range times {
 		deny := i%2 == 0
 		began, attempts, err := b.restartOnce(ctx, strings.TrimSpace(server), deny)
 		if err != nil {
@@ -87,7 +88,11 @@ func (b *bench) restartOnce(ctx context.Context, server string, deny bool) (bega
 		return began, nil, err
 	}
 	changed := time.Now()
-	probe := b.InPod(ctx, "worker2", "client", "probe", "-every", "2ms", "-timeout", "100ms", "-for", watched.String(), server+":8080")
+	until := "accepted"
+	if deny {
+		until = "refused"
+	}
+	probe := b.InPod(ctx, "worker2", "client", "probe", "-every", "2ms", "-timeout", "100ms", "-for", watched.String(), "-until", until, server+":8080")
 	out, err := probe.Output()
 	if err != nil {
 		return began, nil, fmt.Errorf("running the prober: %w", err)
