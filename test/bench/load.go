@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
@@ -10,7 +11,6 @@ import (
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
-	"k8s.io/apimachinery/pkg/watch"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v3 "github.com/manul-net/manul/api/v3"
@@ -28,52 +28,86 @@ const (
 // load makes policies until there are n: the first hundred select the server and allow what others ask of it, and the rest are
 // policies of other teams. It ends when all of them are in force.
 func (b *bench) load(ctx context.Context) error {
-	// Before the policies, so that the watch has the whole of each one's way, and nothing has to be listed again and again.
+	p := progress{client: b.client, lacking: map[client.ObjectKey]*v3.NetworkPolicy{}, pending: map[client.ObjectKey]bool{}}
+	for i := range b.n {
+		policy := loaded(i)
+		key := client.ObjectKeyFromObject(policy)
+		p.lacking[key], p.pending[key] = policy, true
+	}
+	if err := p.list(ctx); err != nil {
+		return err
+	}
+	lacking := maps.Clone(p.lacking) // it shrinks
+	making, ctx := errgroup.WithContext(ctx)
+	making.Go(func() error { return b.create(ctx, lacking) })
+	making.Go(func() error {
+		for len(p.pending) > 0 {
+			if err := p.watch(ctx); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return making.Wait()
+}
+
+// progress is which policies are yet to come into force.
+type progress struct {
+	client client.WithWatch
+	// lacking are those that were not there when they were listed, pending those that are not in force.
+	lacking map[client.ObjectKey]*v3.NetworkPolicy
+	pending map[client.ObjectKey]bool
+	// version up to which all is known; empty: it is to be listed.
+	version string
+}
+
+func (p *progress) note(policy *v3.NetworkPolicy) {
+	key := client.ObjectKeyFromObject(policy)
+	delete(p.lacking, key)
+	if apimeta.IsStatusConditionTrue(policy.Status.Conditions, v3.ConditionEnforced) {
+		delete(p.pending, key)
+	}
+}
+
+func (p *progress) list(ctx context.Context) error {
 	var listed v3.NetworkPolicyList
-	if err := b.client.List(ctx, &listed); err != nil {
+	if err := p.client.List(ctx, &listed); err != nil {
 		return fmt.Errorf("listing policies: %w", err)
 	}
-	lacking := map[client.ObjectKey]*v3.NetworkPolicy{}
-	for i := range b.n {
-		p := loaded(i)
-		lacking[client.ObjectKeyFromObject(p)] = p
+	for i := range listed.Items {
+		p.note(&listed.Items[i])
 	}
-	pending := make(map[client.ObjectKey]bool, len(lacking)) // not in force
-	for key := range lacking {
-		pending[key] = true
-	}
-	note := func(p *v3.NetworkPolicy) {
-		if apimeta.IsStatusConditionTrue(p.Status.Conditions, v3.ConditionEnforced) {
-			delete(pending, client.ObjectKeyFromObject(p))
+	p.version = listed.ResourceVersion
+	return nil
+}
+
+// watch follows policies until all are in force or the watch ends: the API server ends those of a client that is slow for a moment.
+func (p *progress) watch(ctx context.Context) error {
+	if p.version == "" {
+		if err := p.list(ctx); err != nil {
+			return err
 		}
 	}
-	for i := range listed.Items {
-		note(&listed.Items[i])
-		delete(lacking, client.ObjectKeyFromObject(&listed.Items[i]))
-	}
-	events, err := b.client.Watch(ctx, &v3.NetworkPolicyList{}, &client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: listed.ResourceVersion}})
+	events, err := p.client.Watch(ctx, &v3.NetworkPolicyList{}, &client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: p.version}})
 	if err != nil {
 		return fmt.Errorf("watching policies: %w", err)
 	}
 	defer events.Stop()
-	made := make(chan error, 1)
-	go func() { made <- b.create(ctx, lacking) }()
-	for done := false; !done || len(pending) > 0; {
+	for len(p.pending) > 0 {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case err := <-made:
-			if err != nil {
-				return err
-			}
-			done, made = true, nil
 		case e, open := <-events.ResultChan():
-			if !open || e.Type == watch.Error {
-				return fmt.Errorf("watching policies, %d of which are not in force: the watch ended", len(pending))
+			policy, ok := e.Object.(*v3.NetworkPolicy)
+			switch {
+			case !open:
+				return nil
+			case !ok: // an error: the version is too old
+				p.version = ""
+				return nil
 			}
-			if p, ok := e.Object.(*v3.NetworkPolicy); ok {
-				note(p)
-			}
+			p.note(policy)
+			p.version = policy.ResourceVersion
 		}
 	}
 	return nil
