@@ -106,7 +106,7 @@ func (r *sim) phases(ctx context.Context) error {
 		return err
 	}
 	defer r.agents.kill()
-	if err := r.join(ctx, t, first); err != nil {
+	if err := r.profiled(ctx, first, "join", func() error { return r.join(ctx, t, first) }); err != nil {
 		return err
 	}
 	x := newChurn(r.cluster, r.hub, r.agents)
@@ -273,7 +273,7 @@ func (r *sim) churning(ctx context.Context, t *table, x *churn, o *replica) erro
 	if n > 0 {
 		wg.Go(func() { restarted = r.restartSome(ctx, n) })
 	}
-	if err := r.profiling(ctx, o, true); err != nil {
+	if err := r.profiling(ctx, o, "churn"); err != nil {
 		return err
 	}
 	operator, agents, pushed, err := r.usage(ctx, o)
@@ -286,7 +286,7 @@ func (r *sim) churning(ctx context.Context, t *table, x *churn, o *replica) erro
 	took := time.Since(start)
 	operatorThen, agentsThen, _, asking := r.usage(ctx, o)
 	err = errors.Join(err, asking)
-	err = errors.Join(err, r.profiling(ctx, o, false))
+	err = errors.Join(err, r.profiling(ctx, o, ""))
 	wg.Wait()
 	if err := errors.Join(err, restarted, r.everybody(ctx, o), r.settled(ctx, o)); err != nil {
 		return err
@@ -382,16 +382,25 @@ func (r *sim) memory(ctx context.Context, o *replica) (m Memory, err error) {
 	return m, o.call(ctx, "Memory", None{}, &m)
 }
 
-// profiling begins or ends profiles of operator and agents.
-func (r *sim) profiling(ctx context.Context, o *replica, begins bool) error {
+// profiled has operator and agents profiled while something is done: the processor's time, and what is held and was allocated at its end.
+func (r *sim) profiled(ctx context.Context, o *replica, phase string, do func() error) error {
+	err := r.profiling(ctx, o, phase)
+	if err == nil {
+		err = do()
+	}
+	return errors.Join(err, r.profiling(ctx, o, ""))
+}
+
+// profiling begins profiles of a phase; without one those that were begun end.
+func (r *sim) profiling(ctx context.Context, o *replica, phase string) error {
 	if r.profiles == "" {
 		return nil
 	}
 	var errs []error
 	for _, p := range []*process{o.process, r.agents} {
 		name := ""
-		if begins {
-			name = filepath.Join(r.profiles, fmt.Sprintf("%s-%d.pprof", p.role, r.Nodes))
+		if phase != "" {
+			name = filepath.Join(r.profiles, fmt.Sprintf("%s-%d-%s", p.role, r.Nodes, phase))
 		}
 		errs = append(errs, p.call(ctx, "Profile", name, &None{}))
 	}
