@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -49,8 +51,8 @@ func (h *hub) Delete(obj runtime.Object) error {
 func (h *hub) join(f *feed) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for _, obj := range h.objects {
-		f.put(news{obj: obj})
+	for _, name := range slices.Sorted(maps.Keys(h.objects)) { // as lists are
+		f.put(news{obj: h.objects[name]})
 	}
 	h.feeds[f] = struct{}{}
 }
