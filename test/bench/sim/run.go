@@ -191,7 +191,8 @@ func (r *sim) operator(ctx context.Context) (*replica, error) {
 
 // settled waits until the leader has written what it renders, and has seen all of that.
 func (r *sim) settled(ctx context.Context, leader *replica) error {
-	return eventually(ctx, r.patience, "everything is written", func() (bool, error) {
+	seen := ""
+	err := eventually(ctx, r.patience, "everything is written", func() (bool, error) {
 		before, idle := r.written(), false
 		fed, err := leader.feed.fed()
 		if err == nil {
@@ -199,8 +200,14 @@ func (r *sim) settled(ctx context.Context, leader *replica) error {
 		}
 		// What is fed while it is asked may give it something to write.
 		again, _ := leader.feed.fed()
+		kinds, _ := r.api.Written()
+		seen = fmt.Sprintf("told everything: %v, and after that: %v; nothing to write: %v; writes: %v", fed, again, idle, kinds)
 		return fed && idle && again && before == r.written(), err
 	})
+	if err != nil {
+		return fmt.Errorf("%w: the operator was %s", err, seen)
+	}
+	return nil
 }
 
 func (r *sim) written() int {
