@@ -61,7 +61,7 @@ func (a *alike) containersAs(in []corev1.Container) []corev1.Container {
 		sum = sum*31 + maphash.String(a.seed, in[i].Name) //nolint:mnd // some odd number
 		for j := range in[i].Ports {
 			p := &in[i].Ports[j]
-			sum = sum*31 + maphash.String(a.seed, p.Name) + uint64(p.ContainerPort) //nolint:mnd,gosec // some odd number; a sum
+			sum = sum*31 + maphash.String(a.seed, p.Name) + uint64(p.ContainerPort) //nolint:mnd // some odd number
 		}
 	}
 	a.mu.Lock()
