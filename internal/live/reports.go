@@ -84,7 +84,7 @@ func (w *World) withReport(obj runtime.Object) runtime.Object {
 	}
 	r.state = state
 	if r.status != nil && r.status.Sequence <= state.Status.Sequence {
-		r.status = &state.Status // what was said is known through the API too: it is kept once
+		r.status = nil // the API says as much: it need not be kept twice
 	}
 	merged := r.merged()
 	w.carriers.note(merged)
