@@ -288,7 +288,7 @@ func (r *sim) churning(ctx context.Context, t *table, x *churn, o *replica) erro
 		return err
 	}
 	wg.Go(func() { r.watchLive(changing, o) })
-	start, made := time.Now(), x.made
+	start, made, heldBefore := time.Now(), x.made, x.held
 	err = x.run(changing, r.churn)
 	took := time.Since(start)
 	operatorThen, agentsThen, _, asking := r.usage(ctx, o)
@@ -312,13 +312,14 @@ func (r *sim) churning(ctx context.Context, t *table, x *churn, o *replica) erro
 	p.operator, p.agents = (operatorThen.CPU-operator.CPU).Seconds()/took.Seconds(), (agentsThen.CPU-agents.CPU).Seconds()/took.Seconds()
 	p.messages = float64(after.Messages-before.Messages) / took.Seconds()
 	p.spread(results.Spread)
-	changes := x.made - made
+	changes, held := x.made-made, x.held-heldBefore
 	t.figure(p.push)
 	t.figure(p.agent)
 	for _, f := range results.Figures {
 		t.figure(f)
 	}
 	t.amount("pod changes a second", changes, float64(changes)/took.Seconds())
+	t.text(fmt.Sprintf("time in which no pod was changed because the operator had more than %d objects to read, in hundredths", behind), int(100*held/took))
 	t.amount("messages to all agents a second", int(after.Messages-before.Messages), float64(after.Messages-before.Messages)/took.Seconds())
 	t.amount("bytes to all agents a second, what restarted agents are told among them", int(after.Bytes-before.Bytes), float64(after.Bytes-before.Bytes)/took.Seconds())
 	t.text("processors used meanwhile, in hundredths: the operator", int(100*p.operator))
