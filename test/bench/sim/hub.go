@@ -90,8 +90,8 @@ type feed struct {
 	// waiting counts changes of which the operator has not been told: in the queue, and in what is being brought.
 	waiting int
 	busy    bool
-	wake  chan struct{}
-	err   error
+	wake    chan struct{}
+	err     error
 }
 
 func newFeed(to *process) *feed { return &feed{to: to, wake: make(chan struct{}, 1)} }
