@@ -211,13 +211,13 @@ func (l *layout) hostPrerouting() []*ruleBuilder {
 	return r.list
 }
 
-// hostForwardIn and hostForwardOut: policy on what the node passes on, of the interface at which no workload is.
+// hostForwardIn and hostForwardOut: policy on what the node passes on and belongs to no known connection, of the interface at which no
+// workload is.
 func (l *layout) hostForwardIn() []*ruleBuilder  { return l.hostForward(forwardIn) }
 func (l *layout) hostForwardOut() []*ruleBuilder { return l.hostForward(forwardOut) }
 
 func (l *layout) hostForward(h hostHook) []*ruleBuilder {
 	r := &rules{l: l}
-	r.connectionsPass()
 	r.decide(h)
 	return r.list
 }
