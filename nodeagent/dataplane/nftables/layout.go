@@ -87,6 +87,13 @@ const (
 	tunnelsArriveChain  = "tunnels-arrive"
 )
 
+// The base chains that go by marks of others.
+const (
+	hostPreroutingChain = "host-prerouting"
+	inputHostChain      = "input-host"
+	ipvsInputHostChain  = "ipvs-input-host"
+)
+
 // baseChains are all base chains, and before them what they go to. Accepting in one ends that one, and the packet goes on
 // to the next; dropping is final. So egress policy and ingress policy follow one another without any mark. Each costs every packet at its
 // hook about as much as five rules, so there is none without a job.
@@ -109,17 +116,17 @@ func baseChains() []baseChain {
 		{"prerouting", at(pre, priorityRaw, "filter"), (*layout).prerouting, nil},
 		{"host-prerouting-raw", at(pre, priorityRaw+1, "filter"), (*layout).hostPreroutingRaw, untracked},
 		{"host-prerouting-notrack", at(pre, priorityRaw+2, "filter"), (*layout).hostNotrack, untracked},
-		{"host-prerouting", at(pre, priorityMangle, "filter"), (*layout).hostPrerouting, early},
+		{hostPreroutingChain, at(pre, priorityMangle, "filter"), (*layout).hostPrerouting, early},
 		{"floating-prerouting", at(pre, priorityFloating, "nat"), (*layout).floatingDestination, floating},
 		{"floating-output", at(out, priorityFloating, "nat"), (*layout).floatingDestination, floating},
 		{"floating-postrouting", at(post, priorityNAT-1, "nat"), (*layout).floatingHairpin, floating},
 		{"forward-egress", at(forward, priorityEgress, "filter"), (*layout).forwardEgress, nil},
 		{"forward-ingress", at(forward, priorityIngress, "filter"), (*layout).forwardIngress, nil},
 		{"input-egress", at(in, priorityEgress, "filter"), (*layout).inputEgress, noIPVS},
-		{"input-host", at(in, priorityIngress, "filter"), (*layout).inputHost, func(l *layout) bool { return noIPVS(l) && judges(l) }},
+		{inputHostChain, at(in, priorityIngress, "filter"), (*layout).inputHost, func(l *layout) bool { return noIPVS(l) && judges(l) }},
 		{"ipvs-arrive", at(in, priorityArrive, "filter"), (*layout).ipvsArrive, ipvs},
 		{"ipvs-input-egress", at(in, priorityBehind, "filter"), (*layout).ipvsInput, ipvs},
-		{"ipvs-input-host", at(in, priorityBehind+1, "filter"), (*layout).inputHost, func(l *layout) bool { return ipvs(l) && judges(l) }},
+		{ipvsInputHostChain, at(in, priorityBehind+1, "filter"), (*layout).inputHost, func(l *layout) bool { return ipvs(l) && judges(l) }},
 		{"ipvs-output", at(out, priorityRaw-1, "filter"), (*layout).ipvsOutput, ipvs},
 		{"host-output-raw", at(out, priorityRaw, "filter"), (*layout).hostOutputRaw, untracked},
 		{"host-output-notrack", at(out, priorityRaw+1, "filter"), (*layout).hostNotrack, untracked},
