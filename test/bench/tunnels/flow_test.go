@@ -26,9 +26,10 @@ type flow struct {
 	sender   chan func()
 	received atomic.Int64
 	// awaited is how much is received when the turn is over; 0: not known yet. arrived tells that it is.
-	awaited atomic.Int64
-	arrived chan struct{}
-	threads [2]int // of the sender and of the receiver
+	awaited  atomic.Int64
+	arrived  chan struct{}
+	threads  [2]int // of the sender and of the receiver
+	softirqs []int  // the kernel's threads for softirqs
 }
 
 // reading is what one turn took.
@@ -61,7 +62,7 @@ const (
 // newFlow connects the pods of a path.
 func newFlow(b *testing.B, p *path) *flow {
 	b.Helper()
-	f := &flow{path: p, sender: make(chan func()), arrived: make(chan struct{}, 1)}
+	f := &flow{path: p, sender: make(chan func()), arrived: make(chan struct{}, 1), softirqs: softirqThreads(b)}
 	at := &unix.SockaddrInet4{Port: portOfFlows, Addr: p.address.As4()}
 	listener := f.socket(b, p.to)
 	p.to.Must("listening", func() error { return errors.Join(unix.Bind(listener, at), unix.Listen(listener, 1)) })
@@ -240,7 +241,7 @@ func (f *flow) used(b *testing.B) float64 {
 		}
 		sum += float64(t.Nano()) / 1e9
 	}
-	for _, thread := range softirqThreads(b) {
+	for _, thread := range f.softirqs {
 		text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(thread), "schedstat"))
 		if err != nil {
 			b.Fatal(err)
@@ -254,22 +255,19 @@ func (f *flow) used(b *testing.B) float64 {
 	return sum
 }
 
-var knownSoftirqThreads []int
-
-func softirqThreads(b *testing.B) []int {
+// softirqThreads are the kernel's threads that do what softirqs leave.
+func softirqThreads(b *testing.B) (threads []int) {
 	b.Helper()
-	if knownSoftirqThreads != nil {
-		return knownSoftirqThreads
-	}
 	found, err := filepath.Glob("/proc/[0-9]*/comm")
 	if err != nil {
 		b.Fatal(err)
 	}
 	for _, file := range found {
 		if name, err := os.ReadFile(file); err == nil && strings.HasPrefix(string(name), "ksoftirqd/") {
-			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(file)))
-			knownSoftirqThreads = append(knownSoftirqThreads, pid)
+			if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file))); err == nil {
+				threads = append(threads, pid)
+			}
 		}
 	}
-	return knownSoftirqThreads
+	return threads
 }

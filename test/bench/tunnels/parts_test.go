@@ -1,15 +1,11 @@
 package tunnels
 
-import (
-	"testing"
-
-	"github.com/manul-net/manul/test/netns"
-)
+import "testing"
 
 // BenchmarkParts takes one part after another away from Manul's nodes, and tells what the path costs then: the processors' time for each
 // packet that a pod receives, beside the same of the path made by hand. The difference between two lines is what the part costs.
 func BenchmarkParts(b *testing.B) {
-	for _, mode := range modes {
+	for _, mode := range modes() {
 		b.Run(mode, func(b *testing.B) {
 			hand, manul := byHand(b, mode == "VXLAN", false), withManul(b, mode == "VXLAN")
 			manul.stop()
@@ -46,19 +42,17 @@ func parts() []part {
 		{"without-ingress-policy", gone("forward-ingress")},
 		{"without-egress-policy", gone("forward-egress")},
 		{"without-sources", gone("prerouting")},
-		{"without-untracked-tunnels", gone("tunnels-prerouting tunnels-output")},
+		{"without-untracked-tunnels", gone("tunnels-arrive tunnels-output")},
 		{"without-reverse-path-filter", "for f in /proc/sys/net/ipv4/conf/*/rp_filter; do echo 0 > $f; done"},
 	}
 }
-
-var _ *netns.NS
 
 // BenchmarkPath measures one path alone, for a profile of it:
 //
 //	go test -c -o /tmp/tunnels.test ./test/bench/tunnels
 //	perf record -e cpu-clock -g /tmp/tunnels.test -test.run xxx -test.bench Path/VXLAN/Manul
 func BenchmarkPath(b *testing.B) {
-	for _, mode := range modes {
+	for _, mode := range modes() {
 		for name, made := range map[string]func(b *testing.B) *path{
 			"plain":   func(b *testing.B) *path { return byHand(b, mode == "VXLAN", false) },
 			"tracked": func(b *testing.B) *path { return byHand(b, mode == "VXLAN", true) },
