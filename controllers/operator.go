@@ -182,7 +182,7 @@ func serveStream(mgr manager.Manager, world *live.World, opts *Stream) error {
 		return err
 	}
 	return stream.Setup(mgr, world, stream.Options{
-		Address: opts.Address, Account: "system:serviceaccount:" + opts.Namespace + ":" + AgentAccount, GetCertificate: certificate,
+		Address: opts.Address, Account: "system:serviceaccount:" + opts.Namespace + ":" + AgentAccount, GetCertificate: certificate, Namespace: opts.Namespace,
 	})
 }
 

@@ -2,6 +2,7 @@ package stream
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"time"
@@ -42,8 +43,12 @@ type Server struct {
 	Node func(context.Context) (string, error)
 	// Elected is closed once this replica writes the API's objects.
 	Elected <-chan struct{}
-	Metrics *Metrics
-	Log     logr.Logger
+	// Relay tells the replica that writes what agents say while this one does not; nil: nobody does.
+	Relay *Relay
+	// Certificate of the operator, by which other replicas are known; nil: none is.
+	Certificate func() (*tls.Certificate, error)
+	Metrics     *Metrics
+	Log         logr.Logger
 
 	load load
 }
@@ -86,6 +91,9 @@ func (s *Server) follow(stream grpc.ServerStream) error {
 	}
 	sub, attachment, resumed := s.Board.Subscribe(node, hello.Epoch, hello.Cursor)
 	defer sub.Leave(attachment, func() {
+		if s.Relay != nil {
+			s.Relay.forget(node)
+		}
 		if err := s.World.ForgetReport(node); err != nil {
 			log.Error(err, "Taking the API's word on a node")
 		}
@@ -135,6 +143,9 @@ func (s *Server) listen(ctx context.Context, node string, sub *board.Subscriptio
 			}
 			if up.Report != nil {
 				s.Metrics.reports.Inc()
+				if s.Relay != nil && !s.isElected() {
+					s.Relay.tell(node, up.Report)
+				}
 				if err := s.World.Report(node, up.Report); err != nil {
 					return err
 				}

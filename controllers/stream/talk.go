@@ -23,7 +23,8 @@ type talk struct {
 	sub        *board.Subscription
 	attachment uint64
 	first      bool
-	writes     bool
+	// heard: the replica that writes hears what the agent says; writes is what the agent was told of that.
+	heard, writes bool
 	// versions are due even if there is no other news.
 	versions bool
 
@@ -53,6 +54,8 @@ func (t *talk) talk(ctx context.Context, log logr.Logger, ended, listened <-chan
 	defer t.end()
 	elected := t.Elected
 	for wake := t.sub.Wake(); ; {
+		var turned <-chan struct{}
+		t.heard, turned = t.Server.heard()
 		if wake != nil { // else news is gathered
 			if err := t.send(); err != nil {
 				return err
@@ -81,6 +84,7 @@ func (t *talk) talk(ctx context.Context, log logr.Logger, ended, listened <-chan
 			t.due.Reset(t.quiet())
 		case <-elected:
 			elected = nil // once is enough
+		case <-turned:
 		}
 		wake = t.sub.Wake()
 	}
@@ -139,8 +143,9 @@ func (t *talk) send() error {
 	if t.first {
 		head.Epoch = t.Board.Epoch()
 	}
-	if writes := t.isElected(); t.first || writes != t.writes {
-		head.Writes, t.writes = &writes, writes
+	if t.first || t.heard != t.writes {
+		heard := t.heard
+		head.Writes, t.writes = &heard, heard
 	}
 	if batch.Empty() && len(batch.Versions) == 0 && head.Writes == nil {
 		return nil

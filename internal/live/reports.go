@@ -83,6 +83,9 @@ func (w *World) withReport(obj runtime.Object) runtime.Object {
 		w.reports[state.Name] = r
 	}
 	r.state = state
+	if r.status != nil && r.status.Sequence <= state.Status.Sequence {
+		r.status = nil // the API says as much: it need not be kept twice
+	}
 	merged := r.merged()
 	w.carriers.note(merged)
 	return merged
