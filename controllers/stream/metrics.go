@@ -14,6 +14,7 @@ const (
 	reasonForeign   = "foreign_node"
 	reasonOversized = "oversized"
 	reasonMalformed = "malformed"
+	reasonReplica   = "no_replica"
 )
 
 // Metrics of the stream.
@@ -24,6 +25,7 @@ type Metrics struct {
 	messages prometheus.Counter
 	bytes    prometheus.Counter
 	reports  prometheus.Counter
+	relayed  prometheus.Counter
 	push     prometheus.Histogram
 }
 
@@ -37,12 +39,13 @@ func NewMetrics() *Metrics {
 		messages: prometheus.NewCounter(prometheus.CounterOpts{Name: "manul_stream_messages_total", Help: "Messages to agents."}),
 		bytes:    prometheus.NewCounter(prometheus.CounterOpts{Name: "manul_stream_item_bytes_total", Help: "Bytes of items in messages to agents."}),
 		reports:  prometheus.NewCounter(prometheus.CounterOpts{Name: "manul_stream_reports_total", Help: "Reports of agents."}),
+		relayed:  prometheus.NewCounter(prometheus.CounterOpts{Name: "manul_stream_relayed_total", Help: "Reports of agents that follow another replica, which told of them."}),
 		push: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "manul_stream_push_duration_seconds", Help: "From a change of the compiler's result to its message to an agent.",
 			Buckets: prometheus.ExponentialBuckets(fastest, factor, buckets),
 		}),
 	}
-	for _, reason := range []string{reasonToken, reasonForeign, reasonOversized, reasonMalformed} {
+	for _, reason := range []string{reasonToken, reasonForeign, reasonOversized, reasonMalformed, reasonReplica} {
 		m.refused.WithLabelValues(reason)
 	}
 	return m
@@ -54,12 +57,15 @@ func (m *Metrics) Push() prometheus.Metric { return m.push }
 // Refused counts for a reason; for tests.
 func (m *Metrics) Refused(reason string) prometheus.Counter { return m.refused.WithLabelValues(reason) }
 
+// Relayed counts what was heard by way of other replicas; for tests.
+func (m *Metrics) Relayed() prometheus.Counter { return m.relayed }
+
 // newMetrics makes metrics that the operator shows. Two operators in one process share them.
 func newMetrics() (*Metrics, error) {
 	m := NewMetrics()
 	var errs []error
 	errs = append(errs, register(&m.agents), register(&m.begun), register(&m.refused), register(&m.messages), register(&m.bytes),
-		register(&m.reports), register(&m.push))
+		register(&m.reports), register(&m.relayed), register(&m.push))
 	return m, errors.Join(errs...)
 }
 

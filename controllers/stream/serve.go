@@ -2,6 +2,7 @@ package stream
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"time"
@@ -42,10 +43,15 @@ type Server struct {
 	Node func(context.Context) (string, error)
 	// Elected is closed once this replica writes the API's objects.
 	Elected <-chan struct{}
-	Metrics *Metrics
-	Log     logr.Logger
+	// Relay tells the replica that writes what agents say while this one does not; nil: nobody does.
+	Relay *Relay
+	// Certificate of the operator, by which other replicas are known; nil: none is.
+	Certificate func() (*tls.Certificate, error)
+	Metrics     *Metrics
+	Log         logr.Logger
 
-	load load
+	load    load
+	joining joining
 }
 
 // follow serves one agent until either side ends the call.
@@ -84,8 +90,22 @@ func (s *Server) follow(stream grpc.ServerStream) error {
 	case hello.Node != node:
 		return s.refuse(log, codes.PermissionDenied, reasonForeign, "the token is bound to node "+node+", not to "+hello.Node)
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	joined := func() {}
+	if !s.Board.Resumes(node, hello.Epoch, hello.Cursor) {
+		// A word at once, so that the agent waits and calls nobody else.
+		joined, err = s.joining.begin(ctx, func() error { return stream.SendMsg(&wire.Down{Reset: true, More: true}) })
+		if err != nil {
+			return status.FromContextError(ctx.Err()).Err()
+		}
+		defer joined()
+	}
 	sub, attachment, resumed := s.Board.Subscribe(node, hello.Epoch, hello.Cursor)
 	defer sub.Leave(attachment, func() {
+		if s.Relay != nil {
+			s.Relay.forget(node)
+		}
 		if err := s.World.ForgetReport(node); err != nil {
 			log.Error(err, "Taking the API's word on a node")
 		}
@@ -93,11 +113,9 @@ func (s *Server) follow(stream grpc.ServerStream) error {
 	s.Metrics.begin(resumed)
 	defer s.Metrics.end()
 	log.V(1).Info("An agent follows", "resumed", resumed, "agent", hello.Version)
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	listened := make(chan error, 1)
 	go func() { listened <- s.listen(ctx, node, sub, received) }()
-	t := &talk{Server: s, stream: stream, sub: sub, attachment: attachment, first: true}
+	t := &talk{Server: s, stream: stream, sub: sub, attachment: attachment, first: true, joined: joined}
 	return t.talk(ctx, log, ended, listened)
 }
 
@@ -135,6 +153,9 @@ func (s *Server) listen(ctx context.Context, node string, sub *board.Subscriptio
 			}
 			if up.Report != nil {
 				s.Metrics.reports.Inc()
+				if s.Relay != nil && !s.isElected() {
+					s.Relay.tell(node, up.Report)
+				}
 				if err := s.World.Report(node, up.Report); err != nil {
 					return err
 				}

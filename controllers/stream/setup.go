@@ -16,6 +16,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 
 	"github.com/manul-net/manul/internal/board"
@@ -46,6 +48,8 @@ type Options struct {
 	Account string
 	// GetCertificate is for tls.Config.
 	GetCertificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
+	// Namespace of the Service of all replicas.
+	Namespace string
 }
 
 // Setup adds the stream to a manager: on every replica, whether it leads or not. It must be called before the informers start.
@@ -61,16 +65,32 @@ func Setup(mgr manager.Manager, world *live.World, opts Options) error {
 	b := board.New()
 	pump := NewPump(world, b, log)
 	access := NewAccess(mgr.GetClient(), opts.Account)
+	certificate := func() (*tls.Certificate, error) { return opts.GetCertificate(nil) }
+	relay := NewRelay()
+	relay.Find, relay.Certificate, relay.ServerName = replicas(mgr.GetClient(), opts.Namespace), certificate, wire.ServerName(opts.Namespace)
+	relay.Elected, relay.Log = mgr.Elected(), log
 	server := &Server{
+		Relay: relay, Certificate: certificate,
 		World: world, Board: b, Filled: pump.Filled, Node: access.Node, Elected: mgr.Elected(), Metrics: metrics, Log: log,
 	}
 	l := &listening{server: server, opts: opts, log: log}
-	return errors.Join(mgr.Add(pump), mgr.Add(l), mgr.AddReadyzCheck("stream", func(*http.Request) error {
+	return errors.Join(mgr.Add(pump), mgr.Add(l), mgr.Add(relay), mgr.AddReadyzCheck("stream", func(*http.Request) error {
 		if !pump.Filled() {
 			return errors.New("the stream does not have the whole cluster yet")
 		}
 		return nil
 	}))
+}
+
+// replicas finds all replicas that serve the stream, this one among them.
+func replicas(c client.Client, namespace string) func(context.Context) ([]string, error) {
+	return func(ctx context.Context) ([]string, error) {
+		list := &discoveryv1.EndpointSliceList{}
+		if err := c.List(ctx, list, client.InNamespace(namespace), client.MatchingLabels{discoveryv1.LabelServiceName: wire.ServiceName}); err != nil {
+			return nil, fmt.Errorf("looking for the other replicas: %w", err)
+		}
+		return wire.Addresses(list), nil
+	}
 }
 
 // NewGRPC makes the gRPC server with the limits of the stream.
@@ -87,7 +107,7 @@ func (s *Server) NewGRPC(config *tls.Config) *grpc.Server {
 		options = append(options, grpc.Creds(credentials.NewTLS(config)))
 	}
 	server := grpc.NewServer(options...)
-	server.RegisterService(wire.Service(s.follow), s)
+	server.RegisterService(wire.Service(s.follow, s.listenTo), s)
 	return server
 }
 
@@ -121,7 +141,10 @@ func (l *listening) Start(ctx context.Context) error {
 }
 
 func (l *listening) serve(ctx context.Context, listener net.Listener) error {
-	server := l.server.NewGRPC(&tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: l.opts.GetCertificate})
+	server := l.server.NewGRPC(&tls.Config{
+		MinVersion: tls.VersionTLS13, GetCertificate: l.opts.GetCertificate,
+		ClientAuth: tls.RequestClientCert, // other replicas show theirs; agents have none
+	})
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(listener) }()
 	l.log.Info("Serving the stream", "address", listener.Addr().String())

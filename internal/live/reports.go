@@ -83,6 +83,9 @@ func (w *World) withReport(obj runtime.Object) runtime.Object {
 		w.reports[state.Name] = r
 	}
 	r.state = state
+	if r.status != nil && r.status.Sequence <= state.Status.Sequence {
+		r.status = nil // the API says as much: it need not be kept twice
+	}
 	merged := r.merged()
 	w.carriers.note(merged)
 	return merged
@@ -101,6 +104,24 @@ func (w *World) OnWritten(tell func(obj runtime.Object, gone bool)) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.onWritten = append(w.onWritten, tell)
+}
+
+// OnArrival has see called with the rendered objects that arrive from the API, before anybody else knows them: it may have them share
+// memory with what is the same elsewhere.
+func (w *World) OnArrival(see func(obj runtime.Object)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.onArrival = append(w.onArrival, see)
+}
+
+// Arrives is to be called with objects of the API before they enter a cache.
+func (w *World) Arrives(obj runtime.Object) {
+	w.mu.Lock()
+	all := w.onArrival
+	w.mu.Unlock()
+	for _, see := range all {
+		see(obj)
+	}
 }
 
 func (w *World) tellWritten(obj runtime.Object, gone bool) {

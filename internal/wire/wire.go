@@ -25,6 +25,8 @@ const (
 	Trusted = "ca.crt"
 	// Follow is the method's full name.
 	Follow = "/manul.stream.v1.Stream/Follow"
+	// Relay is the full name of the method by which a replica tells the one that writes what agents say.
+	Relay = "/manul.stream.v1.Stream/Relay"
 
 	// MaxUp bounds a message to the operator, bytes: a status has at most 64 failures and the pods of a node.
 	MaxUp = 1 << 20
@@ -69,7 +71,8 @@ type Down struct {
 	Asked []string `cbor:"7,keyasint,omitempty"`
 	// State is the node's own object in the API.
 	State *State `cbor:"8,keyasint,omitempty"`
-	// Writes: the replica writes the API's objects (it is the leader), so what it is told need not be told through the API soon.
+	// Writes: the replica writes the API's objects (it is the leader) or tells the one that does, so what it is told need not be told through
+	// the API soon.
 	Writes *bool `cbor:"9,keyasint,omitempty"`
 }
 
@@ -92,16 +95,31 @@ type Change struct {
 	Item cbor.RawMessage `cbor:"4,keyasint,omitempty"`
 }
 
+// Listening is what the replica that writes says to one that does not: it may tell. Any other ends the call.
+type Listening struct{}
+
+// Relayed is what an agent said to a replica that does not write.
+type Relayed struct {
+	Node   string                    `cbor:"1,keyasint"`
+	Report *v1alpha1.NodeStateStatus `cbor:"2,keyasint"`
+}
+
+// RelayDesc describes the call among replicas to gRPC.
+func RelayDesc() *grpc.StreamDesc {
+	return &grpc.StreamDesc{StreamName: "Relay", ServerStreams: true, ClientStreams: true}
+}
+
 // Desc describes the call to gRPC.
 func Desc() *grpc.StreamDesc {
 	return &grpc.StreamDesc{StreamName: "Follow", ServerStreams: true, ClientStreams: true}
 }
 
 // Service describes the service to a gRPC server.
-func Service(follow func(grpc.ServerStream) error) *grpc.ServiceDesc {
-	desc := *Desc()
-	desc.Handler = func(_ any, stream grpc.ServerStream) error { return follow(stream) }
-	return &grpc.ServiceDesc{ServiceName: "manul.stream.v1.Stream", HandlerType: (*any)(nil), Streams: []grpc.StreamDesc{desc}}
+func Service(follow, relay func(grpc.ServerStream) error) *grpc.ServiceDesc {
+	agents, replicas := *Desc(), *RelayDesc()
+	agents.Handler = func(_ any, stream grpc.ServerStream) error { return follow(stream) }
+	replicas.Handler = func(_ any, stream grpc.ServerStream) error { return relay(stream) }
+	return &grpc.ServiceDesc{ServiceName: "manul.stream.v1.Stream", HandlerType: (*any)(nil), Streams: []grpc.StreamDesc{agents, replicas}}
 }
 
 // Codec is CBOR for gRPC.
@@ -114,8 +132,14 @@ var decoding = sync.OnceValues(func() (cbor.DecMode, error) {
 	return cbor.DecOptions{MaxArrayElements: MaxDown, MaxMapPairs: 1 << 16, MaxNestedLevels: 32}.DecMode()
 })
 
+// Encoded is a message that has been encoded before, for several agents. It must not change any more.
+type Encoded []byte
+
 // Marshal implements encoding.Codec.
 func (Codec) Marshal(v any) ([]byte, error) {
+	if encoded, ok := v.(Encoded); ok {
+		return encoded, nil
+	}
 	raw, err := cbor.Marshal(v)
 	if err != nil {
 		return nil, fmt.Errorf("encoding %T: %w", v, err)

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
-	"strconv"
 	"sync"
 	"time"
 
@@ -106,28 +104,5 @@ func (f *finder) ask(ctx context.Context) (Replicas, error) {
 	if err != nil {
 		return Replicas{}, fmt.Errorf("reading which replicas serve the stream: %w", err)
 	}
-	return Replicas{Addresses: addressesIn(list), Trusted: pool}, nil
-}
-
-// addressesIn are those of replicas that are ready.
-func addressesIn(list *discoveryv1.EndpointSliceList) []string {
-	var out []string
-	for i := range list.Items {
-		slice := &list.Items[i]
-		port := int32(wire.Port)
-		for _, p := range slice.Ports {
-			if p.Port != nil {
-				port = *p.Port
-			}
-		}
-		for _, e := range slice.Endpoints {
-			if e.Conditions.Ready != nil && !*e.Conditions.Ready {
-				continue
-			}
-			for _, address := range e.Addresses {
-				out = append(out, net.JoinHostPort(address, strconv.Itoa(int(port))))
-			}
-		}
-	}
-	return out
+	return Replicas{Addresses: wire.Addresses(list), Trusted: pool}, nil
 }

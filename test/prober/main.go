@@ -2,7 +2,8 @@
 // test needs to tell to the microsecond when a policy took effect, or whether traffic went on.
 //
 //	prober serve [flags] ADDRESS...        accept TCP connections, echo what comes; answer UDP and SCTP, and questions
-//	prober probe [flags] ADDRESS...        a new TCP connection to each address at every tick; one JSON line for each
+//	prober probe [flags] ADDRESS...        a new TCP connection to each address at every tick; one JSON line for each; with
+//	                                       -until accepted or -until refused the first of that kind is the last
 //	prober stream [flags] ADDRESS          one lasting TCP connection with an echo at every tick; one JSON line at the end
 //	prober stream -udp [flags] ADDRESS     a datagram at every tick; one JSON line at the end says how many were not echoed
 package main
@@ -29,7 +30,7 @@ func main() {
 }
 
 var errUsage = errors.New(`usage: prober serve [-udp PORTS] [-sctp PORTS] [-control ADDRESS] ADDRESS..., or
-       prober probe|stream [-udp] [-every D] [-for D] [-timeout D] ADDRESS`)
+       prober probe|stream [-udp] [-every D] [-for D] [-timeout D] [-until accepted|refused] ADDRESS`)
 
 func run(ctx context.Context, args []string) error {
 	if len(args) < 2 {
@@ -51,17 +52,18 @@ func run(ctx context.Context, args []string) error {
 	length := flags.Duration("for", 2*time.Second, "how long to go on")
 	timeout := flags.Duration("timeout", 500*time.Millisecond, "how long to wait for an answer")
 	udp := flags.Bool("udp", false, "stream: send datagrams")
+	until := flags.String("until", "", "probe: end with the first connection that is accepted, or refused")
 	if err := flags.Parse(args[1:]); err != nil {
 		return err
 	}
-	if flags.NArg() == 0 {
+	if flags.NArg() == 0 || *until != "" && *until != accepted && *until != refused {
 		return errUsage
 	}
 	limited, cancel := context.WithTimeout(ctx, *length)
 	defer cancel()
 	switch {
 	case args[0] == "probe" && !*udp:
-		return probe(limited, flags.Args(), *every, *timeout)
+		return probe(limited, flags.Args(), *every, *timeout, *until)
 	case args[0] == "stream" && *udp:
 		return datagrams(limited, flags.Arg(0), *every, *timeout)
 	case args[0] == "stream":

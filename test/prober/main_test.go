@@ -122,3 +122,23 @@ func TestLossIsCounted(t *testing.T) {
 		t.Errorf("%+v: cut off for 300 ms", got)
 	}
 }
+
+// TestProbeEndsWith has a prober that is to go on for a minute end with the first connection of a kind.
+func TestProbeEndsWith(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := listener.Addr().String()
+	defer listener.Close()
+	for until, address := range map[string]string{accepted: served, refused: "127.0.0.1:1"} {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		if err := probe(ctx, []string{address}, time.Millisecond, time.Second, until); err != nil {
+			t.Error(err)
+		}
+		if ctx.Err() != nil {
+			t.Errorf("until %s: it did not end by itself", until)
+		}
+		cancel()
+	}
+}

@@ -20,8 +20,17 @@ type Attempt struct {
 	OK bool `json:"ok"`
 }
 
-// probe starts a connection to every address at every tick, each in its own time, and prints them in order of ending.
-func probe(ctx context.Context, addresses []string, every, timeout time.Duration) error {
+// The outcomes of a connection with which probe may end.
+const (
+	accepted = "accepted"
+	refused  = "refused"
+)
+
+// probe starts a connection to every address at every tick, each in its own time, and prints them in order of ending. It begins no more when
+// one has had the outcome until.
+func probe(ctx context.Context, addresses []string, every, timeout time.Duration, until string) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	var (
 		wg  sync.WaitGroup
 		mu  sync.Mutex
@@ -41,6 +50,9 @@ func probe(ctx context.Context, addresses []string, every, timeout time.Duration
 				}
 				mu.Lock()
 				defer mu.Unlock()
+				if err == nil && until == accepted || err != nil && until == refused {
+					cancel()
+				}
 				if err := out.Encode(Attempt{Start: start.UnixNano(), To: to, OK: err == nil}); err != nil {
 					fmt.Fprintln(os.Stderr, "prober:", err)
 				}

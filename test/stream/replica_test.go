@@ -63,11 +63,13 @@ type replica struct {
 // replica, the leader, writes them.
 type network struct {
 	t        *testing.T
+	mu       sync.Mutex // of replicas, while they are made
 	api      *hollow.API
 	replicas []*replica
 	server   *httptest.Server // of the API
 	serves   atomic.Bool
-	resign   func() // ends the leader's writing
+	mute     atomic.Bool // agents can't write to the API
+	resign   func()      // ends the leader's writing
 	pair     *certs.Pair
 	cert     *tls.Certificate
 }
@@ -90,10 +92,16 @@ func newNetwork(t *testing.T, replicas int) *network {
 	for range replicas {
 		r := &replica{world: live.New(), board: board.New(), elected: make(chan struct{})}
 		pump := stream.NewPump(r.world, r.board, logr.Discard())
+		relay := stream.NewRelay()
+		relay.Find, relay.Certificate, relay.ServerName = n.addresses, n.certificate, names[0]
+		relay.Elected, relay.Log = r.elected, logr.Discard()
 		r.server = &stream.Server{
+			Relay: relay, Certificate: n.certificate,
 			World: r.world, Board: r.board, Filled: pump.Filled, Node: nodeInToken, Elected: r.elected, Metrics: stream.NewMetrics(), Log: logr.Discard(),
 		}
+		n.mu.Lock()
 		n.replicas = append(n.replicas, r)
+		n.mu.Unlock()
 		worlds = append(worlds, r.world)
 		wg.Go(func() {
 			if err := pump.Start(ctx); err != nil {
@@ -102,6 +110,11 @@ func newNetwork(t *testing.T, replicas int) *network {
 		})
 		r.world.Open()
 		n.start(r)
+		wg.Go(func() {
+			if err := relay.Start(ctx); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 	n.api = hollow.NewAPI(worlds...)
 	n.server = httptest.NewServer(n.apiServer())
@@ -124,6 +137,21 @@ func (n *network) lead(r *replica) {
 			n.t.Error(err)
 		}
 	}()
+}
+
+func (n *network) certificate() (*tls.Certificate, error) { return n.cert, nil }
+
+// addresses are those of all replicas.
+func (n *network) addresses(context.Context) ([]string, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var out []string
+	for _, r := range n.replicas {
+		r.mu.Lock()
+		out = append(out, r.address)
+		r.mu.Unlock()
+	}
+	return out, nil
 }
 
 // nodeInToken takes the token itself for the name of the node.
@@ -154,7 +182,7 @@ func (n *network) start(r *replica) {
 		return err
 	})
 	r.address = listener.Addr().String()
-	r.running = r.server.NewGRPC(&tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{*n.cert}})
+	r.running = r.server.NewGRPC(&tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{*n.cert}, ClientAuth: tls.RequestClientCert})
 	go func(s *grpc.Server) {
 		if err := s.Serve(listener); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 			n.t.Error(err)
@@ -229,7 +257,7 @@ func (n *network) falling(back bool) {
 // objects.
 func (n *network) apiServer() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method == http.MethodPatch || n.serves.Load() {
+		if r.Method == http.MethodPatch && !n.mute.Load() || r.Method != http.MethodPatch && n.serves.Load() {
 			n.api.ServeHTTP(w, r)
 			return
 		}

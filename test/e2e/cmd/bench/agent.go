@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"strings"
 	"time"
-
-	"github.com/manul-net/manul/test/e2e/lab"
 )
 
 // rest is how long the agent's work at rest is counted.
@@ -55,33 +53,16 @@ func (b *bench) cpu(ctx context.Context) (time.Duration, error) {
 
 // loads measures with many policies in the cluster, of which a hundred select the server.
 func (b *bench) loads(ctx context.Context, t *table) error {
-	for _, n := range []int{1_000, 5_000, 10_000} {
+	for _, n := range b.sizes {
 		with := fmt.Sprintf("%d policies: ", n)
-		before, err := b.cpu(ctx)
-		if err != nil {
-			return err
-		}
-		if _, err := b.inside(ctx, "master1", "load", "-n", fmt.Sprint(n)); err != nil {
-			return err
-		}
-		if err := b.settled(ctx, n); err != nil {
-			return err
-		}
-		after, err := b.cpu(ctx)
-		if err != nil {
-			return err
-		}
-		t.value(with+"agent's CPU time to take them in", (after - before).Seconds(), "s")
-		if err := b.atRest(ctx, t, with); err != nil {
+		if err := b.takenIn(ctx, t, with, "load", n); err != nil {
 			return err
 		}
 		if err := b.inUse(ctx, t, with); err != nil {
 			return err
 		}
-		if b.has("restart") {
-			if err := b.restart(ctx, t, with); err != nil {
-				return err
-			}
+		if err := b.restartWith(ctx, t, with); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -92,28 +73,38 @@ func (b *bench) loads(ctx context.Context, t *table) error {
 func (b *bench) members(ctx context.Context, t *table) error {
 	const n = 50_000
 	with := fmt.Sprintf("%d members of sets and 30 pods besides: ", n)
+	if err := b.takenIn(ctx, t, with, "members", n); err != nil {
+		return err
+	}
+	return b.restartWith(ctx, t, with)
+}
+
+// takenIn prints what it costs the agent to take in n of what test/bench makes, which ends when all of it is in force, and what it costs to have
+// it.
+func (b *bench) takenIn(ctx context.Context, t *table, with, what string, n int) error {
 	before, err := b.cpu(ctx)
 	if err != nil {
 		return err
 	}
-	if _, err := b.inside(ctx, "master1", "members", "-n", fmt.Sprint(n)); err != nil {
+	began := time.Now()
+	if _, err := b.inside(ctx, "master1", what, "-n", fmt.Sprint(n)); err != nil {
 		return err
 	}
-	if _, err := b.Kubectl(ctx, "wait", "-n", "bench", "--for=condition=Enforced", "networkpolicies.projectcalico.org/members", "--timeout=120s"); err != nil {
-		return err
-	}
+	t.value(with+"until all of it is made and in force", time.Since(began).Seconds(), "s")
 	after, err := b.cpu(ctx)
 	if err != nil {
 		return err
 	}
 	t.value(with+"agent's CPU time to take them in", (after - before).Seconds(), "s")
-	if err := b.atRest(ctx, t, with); err != nil {
-		return err
+	return b.atRest(ctx, t, with)
+}
+
+// restartWith measures restarts with what is loaded, if they are measured at all: fewer, for they take long.
+func (b *bench) restartWith(ctx context.Context, t *table, with string) error {
+	if !b.has("restart") {
+		return nil
 	}
-	if b.has("restart") {
-		return b.restart(ctx, t, with)
-	}
-	return nil
+	return b.restart(ctx, t, with, restartsWith)
 }
 
 // atRest prints what the agent works and holds while nothing changes.
@@ -133,18 +124,4 @@ func (b *bench) atRest(ctx context.Context, t *table, with string) error {
 	}
 	t.value(with+"agent's CPU at rest", 100*(after-before).Seconds()/rest.Seconds(), "% of a core")
 	return b.memoryWith(ctx, t, with)
-}
-
-// settled waits until n policies are in force.
-func (b *bench) settled(ctx context.Context, n int) error {
-	return lab.Eventually(ctx, 10*time.Minute, func(ctx context.Context) error {
-		out, err := b.Kubectl(ctx, "get", "networkpolicies.projectcalico.org", "-A", "-o", `jsonpath={range .items[*]}{.status.conditions[?(@.type=="Enforced")].status}{"\n"}{end}`)
-		if err != nil {
-			return err
-		}
-		if have := strings.Count(out, "True"); have < n {
-			return fmt.Errorf("%d of %d policies are in force", have, n)
-		}
-		return nil
-	})
 }

@@ -13,6 +13,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -24,9 +25,19 @@ func main() {
 	name := flag.String("name", "bench", "the cluster's name")
 	n := flag.Int("n", 100, "how many changes, pods and calls are measured")
 	parts := flag.String("parts", "changes,memory,restart,pods,load,members,routes,cni,reference", "what is measured")
+	policies := flag.String("policies", "1000,5000,10000", "how many policies load makes, in turn")
 	flag.Parse()
+	var sizes []int
+	for text := range strings.SplitSeq(*policies, ",") {
+		size, err := strconv.Atoi(text)
+		if err != nil || size <= 0 {
+			fmt.Fprintf(os.Stderr, "bench: -policies: %q is no number of policies: write numbers above 0 with commas between them\n", text)
+			os.Exit(2)
+		}
+		sizes = append(sizes, size)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, *project, *name, *n, strings.Split(*parts, ","))
+	err := run(ctx, *project, *name, *n, strings.Split(*parts, ","), sizes)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -40,11 +51,13 @@ type bench struct {
 	program string
 	n       int
 	parts   []string
+	// sizes are how many policies there are in turn, for load.
+	sizes []int
 }
 
 func (b *bench) has(part string) bool { return slices.Contains(b.parts, part) }
 
-func run(ctx context.Context, project, name string, n int, parts []string) error {
+func run(ctx context.Context, project, name string, n int, parts []string, sizes []int) error {
 	project, err := filepath.Abs(project)
 	if err != nil {
 		return fmt.Errorf("finding the project: %w", err)
@@ -65,7 +78,7 @@ func run(ctx context.Context, project, name string, n int, parts []string) error
 		cni string
 		run func(context.Context, *bench, *table) error
 	}{{"none", manul}, {"ptp", reference}} {
-		b := &bench{Cluster: &lab.Cluster{Project: project, Name: name, Log: os.Stderr}, program: program, n: n, parts: parts}
+		b := &bench{Cluster: &lab.Cluster{Project: project, Name: name, Log: os.Stderr}, program: program, n: n, parts: parts, sizes: sizes}
 		if m.cni == "ptp" && !b.has("reference") {
 			continue
 		}
@@ -158,7 +171,7 @@ func manul(ctx context.Context, b *bench, t *table) error {
 	}{
 		{"changes", b.policies},
 		{"memory", b.memory},
-		{"restart", func(ctx context.Context, t *table) error { return b.restart(ctx, t, "") }},
+		{"restart", func(ctx context.Context, t *table) error { return b.restart(ctx, t, "", restarts) }},
 		{"pods", b.podsAndWrites},
 		{"load", b.loads},
 		{"members", b.members},
