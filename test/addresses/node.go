@@ -1,6 +1,7 @@
 package addresses
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -34,9 +35,15 @@ type node struct {
 	// writes of the journal after which the agent ends, in the midst of what it does; negative: no end. written: the last of them is on disk.
 	writes  int
 	written bool
+	// dead: the agent writes no more.
+	dead bool
+	// heard is how often the agent took over a NodeState. Every other time it saves what it can when it can, else only what it must.
+	heard int
 	// rest of addresses after use.
 	rest time.Duration
 }
+
+var errDead = errors.New("the agent has ended")
 
 // cutOff is how an agent ends in the midst of a call.
 type cutOff struct{}
@@ -44,6 +51,8 @@ type cutOff struct{}
 // around carries out a write of the journal, unless the agent ends.
 func (n *node) around(write func() error) error {
 	switch {
+	case n.dead:
+		return errDead
 	case n.writes > 0:
 		n.writes--
 		return write()
@@ -67,10 +76,24 @@ func (n *node) hearAndEnd(writes int, written bool) (err error) {
 			if _, ok := r.(cutOff); !ok {
 				panic(r) //nolint:forbidigo // it is not this test's
 			}
-			err = n.restart(0)
+			err = errors.Join(n.restart(0), n.endUnanswered())
 		}
 	}()
 	return n.hear()
+}
+
+// endUnanswered is the runtime's DEL of sandboxes whose ADD was never answered.
+func (n *node) endUnanswered() error {
+	var unanswered []string
+	err := n.given.EachAttachment(func(name string, _ attachments.Held) {
+		if !n.sandboxes[name] {
+			unanswered = append(unanswered, name)
+		}
+	})
+	for _, name := range unanswered {
+		err = errors.Join(err, n.kill(name))
+	}
+	return err
 }
 
 func (n *node) start() error {
@@ -101,6 +124,13 @@ func (n *node) hear() error {
 // follow has the agent take over a NodeState. synced: it is no older than what the agent may know.
 func (n *node) follow(state *v1alpha1.NodeState, synced bool) error {
 	n.word = state
+	n.heard++
+	eager := func() error {
+		if n.heard%2 == 0 {
+			return nil
+		}
+		return n.save()
+	}
 	fresh, err := n.given.NeedsAdoption()
 	if err != nil {
 		return err
@@ -109,12 +139,12 @@ func (n *node) follow(state *v1alpha1.NodeState, synced bool) error {
 		if !synced {
 			return nil
 		}
-		if err := n.given.Adopt(state.Status.Endpoints, n.resting(state)); err != nil {
+		if err := errors.Join(n.given.Adopt(state.Status.Endpoints, n.resting(state)), eager()); err != nil {
 			return err
 		}
 	}
 	n.rest = time.Duration(state.Spec.Settings.IPAMCooldownSeconds) * time.Second
-	if err := n.given.SetLeases(state.Spec.Blocks, state.Spec.Borrowed, n.rest); err != nil {
+	if err := errors.Join(n.given.SetLeases(state.Spec.Blocks, state.Spec.Borrowed, n.rest), eager()); err != nil {
 		return err
 	}
 	var uids []string
@@ -122,17 +152,20 @@ func (n *node) follow(state *v1alpha1.NodeState, synced bool) error {
 		e := &state.Spec.Endpoints[i]
 		uids = append(uids, string(e.UID))
 		if _, err := n.given.Allocate(e.ID, string(e.UID), e.Addresses); err == nil && !n.sandboxes[string(e.UID)] {
-			if err := n.given.Attach(attachments.Owner{Endpoint: e.ID, UID: string(e.UID)}, string(e.UID)); err != nil {
+			if err := errors.Join(eager(), n.given.Attach(attachments.Owner{Endpoint: e.ID, UID: string(e.UID)}, string(e.UID)), n.save()); err != nil {
 				return err
 			}
 			n.sandboxes[string(e.UID)] = true
 		}
 	}
 	if synced {
-		return n.given.Retain(uids)
+		return errors.Join(n.given.Retain(uids), eager())
 	}
 	return nil
 }
+
+// save is what comes before an answer, and before the agent's word.
+func (n *node) save() error { return n.given.Save(n.given.Mark()) }
 
 // resting is what rests when the journal is lost.
 func (n *node) resting(state *v1alpha1.NodeState) []string {
@@ -157,6 +190,9 @@ func (n *node) say() error {
 	}
 	state.Status.Endpoints, state.Status.Leases = nil, nil
 	state.Status.Conditions = []metav1.Condition{{Type: "Ready"}}
+	if err := n.save(); err != nil {
+		return err
+	}
 	err := n.given.Held(func(h attachments.Held) {
 		s := v1alpha1.EndpointStatus{ID: h.Endpoint, UID: types.UID(h.UID)}
 		for _, addr := range h.Addresses {
@@ -172,12 +208,22 @@ func (n *node) say() error {
 // kill ends a pod's sandbox.
 func (n *node) kill(uid string) error {
 	delete(n.sandboxes, uid)
-	return n.given.Detach(uid)
+	return errors.Join(n.given.Detach(uid), n.save())
+}
+
+// end ends the agent: what it has not saved is gone.
+func (n *node) end() error {
+	n.dead = true
+	defer func() { n.dead = false }()
+	if err := n.given.Close(); !errors.Is(err, errDead) {
+		return err
+	}
+	return nil
 }
 
 // restart ends the agent and starts it again; until it hears more it goes by an earlier word.
 func (n *node) restart(earlier int) error {
-	if err := n.given.Close(); err != nil {
+	if err := n.end(); err != nil {
 		return err
 	}
 	if err := n.start(); err != nil {
@@ -192,7 +238,7 @@ func (n *node) restart(earlier int) error {
 // powerOff ends the agent and all pods.
 func (n *node) powerOff() error {
 	n.off, n.sandboxes, n.words = true, map[string]bool{}, nil
-	return n.given.Close()
+	return n.end()
 }
 
 // powerOn starts the machine, with the disk that it had or a new one.
@@ -206,5 +252,5 @@ func (n *node) powerOn(lost bool) error {
 	if err := n.start(); err != nil {
 		return err
 	}
-	return n.given.KeepAttachments(nil)
+	return errors.Join(n.given.KeepAttachments(nil), n.save())
 }
