@@ -11,7 +11,7 @@ import (
 )
 
 // Trim removes from an object, before it enters the cache, what no part of the operator reads. A pod shrinks to about a
-// tenth. It never fails; the signature is that of a cache transform.
+// tenth, and shares with others what they have in common. It never fails; the signature is that of a cache transform.
 func Trim(in any) (any, error) {
 	switch obj := in.(type) {
 	case *corev1.Pod:
@@ -42,8 +42,8 @@ func trimPod(in *corev1.Pod) *corev1.Pod {
 		TypeMeta:   in.TypeMeta,
 		ObjectMeta: trimMeta(&in.ObjectMeta),
 		Spec: corev1.PodSpec{
-			NodeName:           in.Spec.NodeName,
-			ServiceAccountName: in.Spec.ServiceAccountName,
+			NodeName:           intern(in.Spec.NodeName),
+			ServiceAccountName: intern(in.Spec.ServiceAccountName),
 			HostNetwork:        in.Spec.HostNetwork,
 			InitContainers:     trimContainers(in.Spec.InitContainers),
 			Containers:         trimContainers(in.Spec.Containers),
@@ -116,13 +116,13 @@ func trimSlice(in *discoveryv1.EndpointSlice) *discoveryv1.EndpointSlice {
 func trimMeta(in *metav1.ObjectMeta) metav1.ObjectMeta {
 	return metav1.ObjectMeta{
 		Name:              in.Name,
-		Namespace:         in.Namespace,
+		Namespace:         intern(in.Namespace),
 		UID:               in.UID,
 		ResourceVersion:   in.ResourceVersion,
 		Generation:        in.Generation,
 		CreationTimestamp: in.CreationTimestamp,
 		DeletionTimestamp: in.DeletionTimestamp,
-		Labels:            in.Labels,
+		Labels:            internLabels(in.Labels),
 		Annotations:       ownAnnotations(in.Annotations),
 	}
 }
