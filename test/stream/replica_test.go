@@ -62,7 +62,7 @@ type replica struct {
 // network is a cluster of replicas and agents, in which a hollow API stands for the API server: it has the rendered objects as the first
 // replica, the leader, writes them.
 type network struct {
-	t        *testing.T
+	t        testing.TB
 	mu       sync.Mutex // of replicas, while they are made, pair and cert
 	api      *hollow.API
 	replicas []*replica
@@ -74,7 +74,7 @@ type network struct {
 	cert     *tls.Certificate
 }
 
-func newNetwork(t *testing.T, replicas int) *network {
+func newNetwork(t testing.TB, replicas int) *network {
 	t.Helper()
 	n := &network{t: t}
 	names := []string{wire.ServerName(namespace)}
