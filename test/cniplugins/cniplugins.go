@@ -16,7 +16,7 @@ func Build(t *testing.T, names ...string) string {
 	for _, name := range names {
 		args = append(args, "github.com/containernetworking/plugins/plugins/"+name)
 	}
-	build := exec.CommandContext(t.Context(), "go", args...) //nolint:gosec // a test's own names
+	build := exec.CommandContext(t.Context(), "go", args...)
 	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("building plugins: %v: %s", err, out)
