@@ -80,6 +80,7 @@ func command() *cobra.Command {
 }
 
 func (f *flags) run(ctx context.Context) error {
+	controllers.SaveMemory()
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	log, err := logger(f.logLevel)

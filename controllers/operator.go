@@ -18,6 +18,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/rest"
+	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 	"sigs.k8s.io/controller-runtime/pkg/config"
@@ -99,10 +100,11 @@ func Run(ctx context.Context, cfg *rest.Config, opts Options) error {
 	if err != nil {
 		return err
 	}
+	world := live.New()
 	mgr, err := manager.New(cfg, manager.Options{
 		Scheme:                        scheme,
 		Logger:                        opts.Log,
-		Cache:                         cache.Options{DefaultTransform: inputs.Trim, DefaultUnsafeDisableDeepCopy: new(true)},
+		Cache:                         cache.Options{DefaultTransform: arriving(world), DefaultUnsafeDisableDeepCopy: new(true)},
 		Metrics:                       metricsserver.Options{BindAddress: opts.MetricsAddress},
 		HealthProbeBindAddress:        opts.HealthAddress,
 		LeaderElection:                opts.LeaderElect,
@@ -124,7 +126,6 @@ func Run(ctx context.Context, cfg *rest.Config, opts Options) error {
 	if served, err := awaitKinds(ctx, mgr); err != nil || !served {
 		return err // without an error: told to end before it began
 	}
-	world := live.New()
 	world.KeepDeniedConnections(opts.KeepDeniedConnections)
 	world.UseNodePodCIDRs(opts.UseNodePodCIDRs)
 	world.AllowUnmanagedAddresses(opts.AllowUnmanagedAddresses)
@@ -135,6 +136,18 @@ func Run(ctx context.Context, cfg *rest.Config, opts Options) error {
 		return fmt.Errorf("running the controllers: %w", err)
 	}
 	return nil
+}
+
+// arriving prepares objects for the cache.
+func arriving(world *live.World) toolscache.TransformFunc {
+	trim := inputs.NewTrim()
+	return func(in any) (any, error) {
+		out, err := trim(in)
+		if obj, ok := out.(runtime.Object); ok && err == nil {
+			world.Arrives(obj)
+		}
+		return out, err
+	}
 }
 
 // register adds everything that the operator does to the manager.

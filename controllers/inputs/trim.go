@@ -10,12 +10,17 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// Trim removes from an object, before it enters the cache, what no part of the operator reads. A pod shrinks to about a
-// tenth, and shares with others what they have in common. It never fails; the signature is that of a cache transform.
-func Trim(in any) (any, error) {
+// NewTrim makes a function that removes from an object, before it enters the cache, what no part of the operator reads, and has
+// it share what it has in common with others. A pod shrinks to about a tenth. It never fails; the signature is that of a cache transform.
+func NewTrim() func(any) (any, error) {
+	a := newAlike()
+	return func(in any) (any, error) { return a.trim(in) }
+}
+
+func (a *alike) trim(in any) (any, error) {
 	switch obj := in.(type) {
 	case *corev1.Pod:
-		return trimPod(obj), nil
+		return a.trimPod(obj), nil
 	case *corev1.Node:
 		return trimNode(obj), nil
 	case *discoveryv1.EndpointSlice:
@@ -37,19 +42,21 @@ func Trim(in any) (any, error) {
 }
 
 // trimPod keeps who the pod is, where it runs, and its named ports.
-func trimPod(in *corev1.Pod) *corev1.Pod {
+func (a *alike) trimPod(in *corev1.Pod) *corev1.Pod {
 	out := &corev1.Pod{
 		TypeMeta:   in.TypeMeta,
 		ObjectMeta: trimMeta(&in.ObjectMeta),
 		Spec: corev1.PodSpec{
-			NodeName:           intern(in.Spec.NodeName),
-			ServiceAccountName: intern(in.Spec.ServiceAccountName),
+			NodeName:           text(in.Spec.NodeName),
+			ServiceAccountName: text(in.Spec.ServiceAccountName),
 			HostNetwork:        in.Spec.HostNetwork,
-			InitContainers:     trimContainers(in.Spec.InitContainers),
-			Containers:         trimContainers(in.Spec.Containers),
+			InitContainers:     a.containersAs(trimContainers(in.Spec.InitContainers)),
+			Containers:         a.containersAs(trimContainers(in.Spec.Containers)),
 		},
-		Status: corev1.PodStatus{Phase: in.Status.Phase},
+		Status: corev1.PodStatus{Phase: corev1.PodPhase(text(string(in.Status.Phase)))},
 	}
+	out.Kind, out.APIVersion, out.Namespace = text(in.Kind), text(in.APIVersion), text(in.Namespace)
+	out.Labels = a.labelsAs(in.Labels)
 	return out
 }
 
@@ -116,13 +123,13 @@ func trimSlice(in *discoveryv1.EndpointSlice) *discoveryv1.EndpointSlice {
 func trimMeta(in *metav1.ObjectMeta) metav1.ObjectMeta {
 	return metav1.ObjectMeta{
 		Name:              in.Name,
-		Namespace:         intern(in.Namespace),
+		Namespace:         in.Namespace,
 		UID:               in.UID,
 		ResourceVersion:   in.ResourceVersion,
 		Generation:        in.Generation,
 		CreationTimestamp: in.CreationTimestamp,
 		DeletionTimestamp: in.DeletionTimestamp,
-		Labels:            internLabels(in.Labels),
+		Labels:            in.Labels,
 		Annotations:       ownAnnotations(in.Annotations),
 	}
 }

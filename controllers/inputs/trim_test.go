@@ -1,6 +1,7 @@
 package inputs
 
 import (
+	"reflect"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -114,7 +115,7 @@ func TestTrim(t *testing.T) {
 		"nothing to take out": {&v3.Tier{}, &v3.Tier{}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := Trim(tc.in)
+			got, err := NewTrim()(tc.in)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -153,5 +154,31 @@ func TestUnchanged(t *testing.T) {
 				t.Errorf("got %v, want %v", got, tc.want)
 			}
 		})
+	}
+}
+
+// TestReplicasShareWhatTheyHaveInCommon: what is the same in pods is kept once, and what is not is left as it is.
+func TestReplicasShareWhatTheyHaveInCommon(t *testing.T) {
+	trim := NewTrim()
+	trimmed := func(name, app, port string) *corev1.Pod {
+		out, err := trim(&corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "b", Labels: map[string]string{"app": app}},
+			Spec:       corev1.PodSpec{NodeName: "n", Containers: []corev1.Container{{Name: "c", Ports: []corev1.ContainerPort{{Name: port, ContainerPort: 80}}}}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		pod, ok := out.(*corev1.Pod)
+		if !ok {
+			t.Fatalf("trimmed to a %T", out)
+		}
+		return pod
+	}
+	a, b, other := trimmed("a", "x", "http"), trimmed("b", "x", "http"), trimmed("c", "y", "grpc")
+	if &a.Spec.Containers[0] != &b.Spec.Containers[0] || reflect.ValueOf(a.Labels).Pointer() != reflect.ValueOf(b.Labels).Pointer() {
+		t.Error("two replicas do not share labels and ports")
+	}
+	if other.Labels["app"] != "y" || other.Spec.Containers[0].Ports[0].Name != "grpc" || a.Labels["app"] != "x" || a.Spec.Containers[0].Ports[0].Name != "http" {
+		t.Errorf("pods of two workloads have each other's labels or ports: %v %v", a, other)
 	}
 }

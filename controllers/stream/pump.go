@@ -46,6 +46,7 @@ func NewPump(world *live.World, b *board.Board, log logr.Logger) *Pump {
 	}
 	world.OnKeys(p.noteKeys)
 	world.OnWritten(p.noteWritten)
+	world.OnArrival(b.Share)
 	return p
 }
 
@@ -115,6 +116,9 @@ func (p *Pump) once() {
 	for some := range slices.Chunk(ordered, together) {
 		changes := make([]board.Change, len(some))
 		for i, obj := range p.World.ContentOf(some) {
+			if n, ok := written[some[i]]; ok && !n.gone && obj != nil && board.Same(n.object, obj) {
+				obj = n.object // one of the two is enough
+			}
 			changes[i] = board.Change{Key: some[i], Object: obj}
 		}
 		if err := p.Board.Put(changes, since); err != nil {

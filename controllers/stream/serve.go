@@ -50,7 +50,8 @@ type Server struct {
 	Metrics     *Metrics
 	Log         logr.Logger
 
-	load load
+	load    load
+	joining joining
 }
 
 // follow serves one agent until either side ends the call.
@@ -89,6 +90,17 @@ func (s *Server) follow(stream grpc.ServerStream) error {
 	case hello.Node != node:
 		return s.refuse(log, codes.PermissionDenied, reasonForeign, "the token is bound to node "+node+", not to "+hello.Node)
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	joined := func() {}
+	if !s.Board.Resumes(node, hello.Epoch, hello.Cursor) {
+		// A word at once, so that the agent waits and calls nobody else.
+		joined, err = s.joining.begin(ctx, func() error { return stream.SendMsg(&wire.Down{Reset: true, More: true}) })
+		if err != nil {
+			return status.FromContextError(ctx.Err()).Err()
+		}
+		defer joined()
+	}
 	sub, attachment, resumed := s.Board.Subscribe(node, hello.Epoch, hello.Cursor)
 	defer sub.Leave(attachment, func() {
 		if s.Relay != nil {
@@ -101,11 +113,9 @@ func (s *Server) follow(stream grpc.ServerStream) error {
 	s.Metrics.begin(resumed)
 	defer s.Metrics.end()
 	log.V(1).Info("An agent follows", "resumed", resumed, "agent", hello.Version)
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	listened := make(chan error, 1)
 	go func() { listened <- s.listen(ctx, node, sub, received) }()
-	t := &talk{Server: s, stream: stream, sub: sub, attachment: attachment, first: true}
+	t := &talk{Server: s, stream: stream, sub: sub, attachment: attachment, first: true, joined: joined}
 	return t.talk(ctx, log, ended, listened)
 }
 

@@ -23,6 +23,8 @@ type talk struct {
 	sub        *board.Subscription
 	attachment uint64
 	first      bool
+	// joined ends the agent's time among those that are told everything.
+	joined func()
 	// heard: the replica that writes hears what the agent says; writes is what the agent was told of that.
 	heard, writes bool
 	// versions are due even if there is no other news.
@@ -121,6 +123,7 @@ func (s *Server) quiet() time.Duration {
 // send says all that there is to say.
 func (t *talk) send() error {
 	now := time.Now()
+	defer t.joined()
 	batch, current := t.sub.Take(t.attachment, board.Also{Versions: t.versions || t.first, Leisurely: !now.Before(t.restsUntil)})
 	if !current {
 		return status.Error(codes.Aborted, "the node has come on another stream")
@@ -185,11 +188,14 @@ func (t *talk) measure(batch *board.Batch, taken time.Time) {
 
 // parts sends a batch in messages of bounded size. What is said beside items is in the last one.
 func (t *talk) parts(last *wire.Down, batch *board.Batch) error {
+	if err := t.collection(batch.All); err != nil {
+		return err
+	}
 	var changes []wire.Change
 	size := 0
 	add := func(c wire.Change) error {
 		changes = append(changes, c)
-		if size += len(c.Item) + len(c.Name) + len(c.ID) + 16; size < partSize {
+		if size += sizeOf(&c); size < partSize {
 			return nil
 		}
 		err := t.put(&wire.Down{Cursor: last.Cursor, Epoch: last.Epoch, Reset: last.Reset, More: true, Changes: changes})
@@ -202,15 +208,10 @@ func (t *talk) parts(last *wire.Down, batch *board.Batch) error {
 		}
 	}
 	for _, item := range batch.Items {
-		raw, err := item.Raw()
+		c, err := changeOfItem(item)
 		if err != nil {
-			return status.Error(codes.Internal, "encoding "+string(item.Kind)+" "+item.Name+": "+err.Error())
+			return err
 		}
-		if len(raw) > wire.MaxDown/2 {
-			return status.Error(codes.Internal, string(item.Kind)+" "+item.Name+" is too large for the stream")
-		}
-		c := changeOf(item.ItemKey)
-		c.Item = raw
 		if err := add(c); err != nil {
 			return err
 		}
@@ -219,8 +220,46 @@ func (t *talk) parts(last *wire.Down, batch *board.Batch) error {
 	return t.put(last)
 }
 
+// collection sends what every node is told when it begins.
+func (t *talk) collection(all *board.Collection) error {
+	if all == nil {
+		return nil
+	}
+	messages, err := all.Encoded(encodeCollection)
+	if err != nil {
+		return err
+	}
+	for _, m := range messages {
+		t.Metrics.messages.Inc()
+		t.Metrics.bytes.Add(float64(len(m)))
+		if err := t.stream.SendMsg(wire.Encoded(m)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func changeOf(key board.ItemKey) wire.Change {
 	return wire.Change{Kind: string(key.Kind), Name: key.Name, ID: key.ID}
+}
+
+func changeOfItem(item *board.Item) (wire.Change, error) {
+	c := changeOf(item.ItemKey)
+	raw, err := item.Raw()
+	if err != nil {
+		return c, status.Error(codes.Internal, "encoding "+string(item.Kind)+" "+item.Name+": "+err.Error())
+	}
+	if len(raw) > wire.MaxDown/2 {
+		return c, status.Error(codes.Internal, string(item.Kind)+" "+item.Name+" is too large for the stream")
+	}
+	c.Item = raw
+	return c, nil
+}
+
+// sizeOf is about what a change takes of a message, bytes.
+func sizeOf(c *wire.Change) int {
+	const fields = 16
+	return len(c.Item) + len(c.Name) + len(c.ID) + fields
 }
 
 func (t *talk) put(d *wire.Down) error {

@@ -27,7 +27,7 @@ type Board struct {
 	sets    map[string]*Item
 	listing index[string, string]
 	// networks are those of all nodes.
-	networks map[*Item]struct{}
+	networks networks
 
 	nodes     map[string]*Subscription
 	byProgram index[string, *Subscription]
@@ -85,7 +85,7 @@ func New() *Board {
 		portHolders: index[string, *Item]{},
 		sets:        map[string]*Item{},
 		listing:     index[string, string]{},
-		networks:    map[*Item]struct{}{},
+		networks:    newNetworks(),
 		nodes:       map[string]*Subscription{},
 		byProgram:   index[string, *Subscription]{},
 		bySet:       index[string, *Subscription]{},
@@ -188,14 +188,7 @@ func (b *Board) changed(o *object, old, now *Item, woken map[*Subscription]struc
 			tell(map[*Subscription]struct{}{s: {}})
 		}
 	case render.KindNodeNetwork:
-		delete(b.networks, old)
-		if now != nil {
-			b.networks[now] = struct{}{}
-		}
-		for _, s := range b.nodes {
-			s.mark(item.ItemKey)
-			woken[s] = struct{}{}
-		}
+		b.changeNetwork(item.Name, now, woken)
 	case render.KindPolicyProgram:
 		tell(b.byProgram[item.Name])
 		before, after := o.refs, refsOf(now)
@@ -328,7 +321,7 @@ func (b *Board) Pending(node string) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if s := b.nodes[node]; s != nil {
-		return len(s.pending)
+		return len(s.pending) + len(b.networks.since(s.networksTo))
 	}
 	return 0
 }

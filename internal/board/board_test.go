@@ -125,6 +125,12 @@ func (f *follower) take() []string {
 		clear(f.items)
 	}
 	told := []string{}
+	if b.All != nil {
+		for _, item := range b.All.Items {
+			f.items[text(item.ItemKey)] = item.value
+			told = append(told, "+ "+text(item.ItemKey))
+		}
+	}
 	for _, key := range b.Gone {
 		delete(f.items, text(key))
 		told = append(told, "- "+text(key))

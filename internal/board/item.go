@@ -2,7 +2,6 @@ package board
 
 import (
 	"fmt"
-	"reflect"
 	"sync"
 
 	"github.com/fxamacker/cbor/v2"
@@ -83,7 +82,7 @@ func specOf(obj runtime.Object) any {
 	return nil
 }
 
-func sameItem(a, b *Item) bool { return reflect.DeepEqual(a.value, b.value) }
+func sameItem(a, b *Item) bool { return sameSpec(a.value, b.value) }
 
 // endpoint is what an item of NodeEndpoints holds; nil for a nil item.
 func (i *Item) endpoint() *v1alpha1.RemoteEndpoint {

@@ -18,9 +18,10 @@ type Subscription struct {
 	programs    map[string]struct{}
 	sets, ports map[string]int
 
-	// pending are the items that the node may lack, since when.
-	pending map[ItemKey]struct{}
-	since   time.Time
+	// pending are the items that the node may lack, since when; beside these the networks that changed after the cursor networksTo.
+	pending    map[ItemKey]struct{}
+	networksTo uint64
+	since      time.Time
 	// hurries: some of them are to wait for nothing.
 	hurries bool
 	// reset: the node is told everything, and forgets what it is not told.
@@ -95,18 +96,36 @@ func (b *Board) Subscribe(node, epoch string, cursor uint64) (s *Subscription, a
 	return s, s.attached, resumed
 }
 
-// resume takes up what was sent after a cursor. It tells whether that is known.
-func (s *Subscription) resume(cursor uint64) bool {
-	if s.reset {
+// Resumes tells whether a node that has all up to a cursor of an epoch would be told what it missed only.
+func (b *Board) Resumes(node, epoch string, cursor uint64) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s := b.nodes[node]
+	return s != nil && epoch == b.epoch && s.resumes(cursor)
+}
+
+func (s *Subscription) resumes(cursor uint64) bool {
+	if s.reset || cursor < s.board.networks.forgotten {
 		return false
 	}
-	s.acknowledge(cursor)
 	for _, batch := range s.sent {
-		if batch.reset {
+		if batch.cursor > cursor && batch.reset {
 			return false // it never got what everything began with
 		}
+	}
+	return true
+}
+
+// resume takes up what was sent after a cursor. It tells whether that is known.
+func (s *Subscription) resume(cursor uint64) bool {
+	if !s.resumes(cursor) {
+		return false
+	}
+	s.networksTo = min(s.networksTo, cursor)
+	s.acknowledge(cursor)
+	for _, batch := range s.sent {
 		for _, key := range batch.keys {
-			s.pending[key] = struct{}{}
+			s.mark(key)
 		}
 	}
 	s.sent, s.sentItems = nil, 0
@@ -158,11 +177,8 @@ func (b *Board) drop(s *Subscription) {
 // everything has the node told all that concerns it.
 func (s *Subscription) everything() {
 	b := s.board
-	s.reset, s.pending = true, map[ItemKey]struct{}{}
+	s.reset, s.pending = true, nil
 	s.sent, s.sentItems = nil, 0
-	for item := range b.networks {
-		s.mark(item.ItemKey)
-	}
 	s.state = b.written.metaOf(s.node)
 	if o := b.objects[render.Key{Kind: render.KindNodeState, Name: s.node}]; o != nil {
 		for _, item := range o.items {
@@ -173,7 +189,12 @@ func (s *Subscription) everything() {
 }
 
 // mark notes that the node may lack the newest form of an item.
-func (s *Subscription) mark(key ItemKey) { s.pending[key] = struct{}{} }
+func (s *Subscription) mark(key ItemKey) {
+	if s.pending == nil {
+		s.pending = map[ItemKey]struct{}{}
+	}
+	s.pending[key] = struct{}{}
+}
 
 // wakeUp has the stream look.
 func (s *Subscription) wakeUp(since time.Time) {
@@ -209,7 +230,11 @@ func (s *Subscription) Acknowledge(cursor uint64) {
 func (s *Subscription) acknowledge(cursor uint64) {
 	for len(s.sent) > 0 && s.sent[0].cursor <= cursor {
 		s.sentItems -= len(s.sent[0].keys)
+		s.sent[0] = sent{} // the list keeps its place
 		s.sent = s.sent[1:]
+	}
+	if len(s.sent) == 0 {
+		s.sent = nil
 	}
 }
 
@@ -218,6 +243,8 @@ type Batch struct {
 	Cursor uint64
 	// Reset: whatever the batch does not give is gone.
 	Reset bool
+	// All are items that every node knows, when it begins; nil for none. What else the batch says comes after it, and may replace some of it.
+	All *Collection
 	// Gone are items that do not exist or do not concern the node; Items those that do.
 	Gone  []ItemKey
 	Items []*Item
@@ -261,20 +288,9 @@ func (s *Subscription) Take(attachment uint64, also Also) (batch Batch, current 
 		s.sent = append(s.sent, sent{cursor: b.cursor, reset: true}) // it can't resume from before here
 	}
 	batch = Batch{Cursor: b.cursor, Reset: s.reset, Since: s.since}
-	keys := make([]ItemKey, 0, len(s.pending))
-	for key := range s.pending {
-		keys = append(keys, key)
-		if item := b.find(key); item != nil && s.concerns(item) {
-			batch.Items = append(batch.Items, item)
-		} else if !s.reset {
-			batch.Gone = append(batch.Gone, key)
-		}
-	}
-	if len(keys) > 0 || s.reset {
-		s.sent = append(s.sent, sent{cursor: b.cursor, reset: s.reset, keys: keys})
-		s.sentItems += len(keys)
-	}
-	s.pending, s.since, s.reset = map[ItemKey]struct{}{}, time.Time{}, false
+	s.takePending(&batch)
+	s.takeNetworks(&batch)
+	s.pending, s.since, s.reset = nil, time.Time{}, false
 	s.hurries = false
 	select {
 	case <-s.hurry:
@@ -296,6 +312,56 @@ func (s *Subscription) Take(attachment uint64, also Also) (batch Batch, current 
 		}
 	}
 	return batch, true
+}
+
+// takePending puts what is pending into a batch, and remembers it until the node has acknowledged it. Who did not get everything that it
+// began with begins anew, so of that nothing need be remembered. The lock is held.
+func (s *Subscription) takePending(batch *Batch) {
+	if s.reset {
+		batch.Items = make([]*Item, 0, len(s.pending))
+		for key := range s.pending {
+			if item := s.board.find(key); item != nil && s.concerns(item) {
+				batch.Items = append(batch.Items, item)
+			}
+		}
+		s.sent = append(s.sent, sent{cursor: batch.Cursor, reset: true})
+		return
+	}
+	if len(s.pending) == 0 {
+		return
+	}
+	keys := make([]ItemKey, 0, len(s.pending))
+	for key := range s.pending {
+		keys = append(keys, key)
+		if item := s.board.find(key); item != nil && s.concerns(item) {
+			batch.Items = append(batch.Items, item)
+		} else {
+			batch.Gone = append(batch.Gone, key)
+		}
+	}
+	s.sent = append(s.sent, sent{cursor: batch.Cursor, keys: keys})
+	s.sentItems += len(keys)
+}
+
+// takeNetworks puts the networks of nodes into a batch that the node was not told of. The lock is held.
+func (s *Subscription) takeNetworks(batch *Batch) {
+	n := &s.board.networks
+	from := s.networksTo
+	if s.reset {
+		batch.All, from = n.collection(batch.Cursor)
+	}
+	s.networksTo = batch.Cursor
+	for node, item := range n.since(from) {
+		key := networkKey(node)
+		if _, known := s.pending[key]; known {
+			continue // it is in the batch
+		}
+		if item != nil {
+			batch.Items = append(batch.Items, item)
+		} else if !s.reset {
+			batch.Gone = append(batch.Gone, key)
+		}
+	}
 }
 
 // ask has a batch ask for the words that count by now. The lock is held.

@@ -130,6 +130,42 @@ func (b *Board) Written(obj runtime.Object, gone bool) {
 	b.ask(key, o, meta.Version)
 }
 
+// Share has an object of the API share the operator's part with the board where it is the same. Nobody else may know of the object
+// yet. What is on the board is read only, and so is the object then.
+func (b *Board) Share(obj runtime.Object) {
+	key, ok := KeyOf(obj)
+	if !ok {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	o := b.objects[key]
+	if o == nil || o.rendered == nil || !sameSpec(specOf(o.rendered), specOf(obj)) {
+		return
+	}
+	switch in := obj.(type) {
+	case *v1alpha1.NodeState:
+		shareSpec(o.rendered, func(r *v1alpha1.NodeState) { in.Spec = r.Spec })
+	case *v1alpha1.NodeEndpoints:
+		shareSpec(o.rendered, func(r *v1alpha1.NodeEndpoints) { in.Spec = r.Spec })
+	case *v1alpha1.NodeNetwork:
+		shareSpec(o.rendered, func(r *v1alpha1.NodeNetwork) { in.Spec = r.Spec })
+	case *v1alpha1.PolicyProgram:
+		shareSpec(o.rendered, func(r *v1alpha1.PolicyProgram) { in.Spec = r.Spec })
+	case *v1alpha1.SetCatalog:
+		shareSpec(o.rendered, func(r *v1alpha1.SetCatalog) { in.Spec = r.Spec })
+	}
+}
+
+func shareSpec[O runtime.Object](rendered runtime.Object, share func(O)) {
+	if r, ok := rendered.(O); ok {
+		share(r)
+	}
+}
+
+// Same tells whether two objects have the same operator's part.
+func Same(a, b runtime.Object) bool { return sameSpec(specOf(a), specOf(b)) }
+
 // has tells whether the content of an object in the API has been on the board. What is older than that will not be written any more.
 func (o *object) has(obj runtime.Object) bool {
 	spec := specOf(obj)

@@ -60,8 +60,8 @@ func (x *Index[Item, Sel]) candidateItems(r registered) iter.Seq2[Item, selector
 			return
 		}
 		if r.requirement.Key == "" {
-			for item, labels := range x.items {
-				if !yield(item, labels) {
+			for item, set := range x.items {
+				if !yield(item, set.labels) {
 					return
 				}
 			}
@@ -92,7 +92,7 @@ func (x *Index[Item, Sel]) yieldItems(entry *value[Item, Sel], yield func(Item, 
 		return true
 	}
 	for item := range entry.items {
-		if !yield(item, x.items[item]) {
+		if !yield(item, x.items[item].labels) {
 			return false
 		}
 	}

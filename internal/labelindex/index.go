@@ -16,7 +16,8 @@ import (
 // Index holds items with labels, and selectors, each under an ID of its own. It is not safe for concurrent use.
 type Index[Item, Sel comparable] struct {
 	onMatch   func(sel Sel, item Item, matches bool)
-	items     map[Item]selector.Map
+	items     map[Item]*labelSet
+	sets      labelSets
 	selectors map[Sel]registered
 	labels    map[string]*label[Item, Sel]
 	// unbound are the selectors that demand no particular label.
@@ -24,7 +25,7 @@ type Index[Item, Sel comparable] struct {
 	// latest is what was found for the latest new item, until selectors change. Lists bring the replicas of one workload one
 	// after the other, and their labels are the same.
 	latest struct {
-		labels  selector.Map
+		labels  *labelSet
 		matches []Sel
 	}
 }
@@ -57,7 +58,8 @@ type value[Item, Sel comparable] struct {
 func New[Item, Sel comparable](onMatch func(sel Sel, item Item, matches bool)) *Index[Item, Sel] {
 	return &Index[Item, Sel]{
 		onMatch:   onMatch,
-		items:     map[Item]selector.Map{},
+		items:     map[Item]*labelSet{},
+		sets:      newLabelSets(),
 		selectors: map[Sel]registered{},
 		labels:    map[string]*label[Item, Sel]{},
 		unbound:   map[Sel]struct{}{},
@@ -66,15 +68,16 @@ func New[Item, Sel comparable](onMatch func(sel Sel, item Item, matches bool)) *
 
 // SetItem adds an item or gives it other labels. The index keeps labels; they must not change afterwards.
 func (x *Index[Item, Sel]) SetItem(id Item, labels map[string]string) {
-	before, existed := x.items[id]
+	had, existed := x.items[id]
 	if !existed {
-		x.addItem(id, labels)
+		x.addItem(id, x.sets.take(labels))
 		return
 	}
-	if maps.Equal(before, labels) {
+	if maps.Equal(had.labels, labels) {
 		return
 	}
-	after := selector.Map(labels)
+	has := x.sets.take(labels)
+	before, after := had.labels, has.labels
 	for sel := range x.candidateSelectors(after) {
 		s := x.selectors[sel].selector
 		if was, is := s.Match(before), s.Match(after); is != was {
@@ -98,43 +101,51 @@ func (x *Index[Item, Sel]) SetItem(id Item, labels map[string]string) {
 			x.addItemLabel(id, key, v)
 		}
 	}
-	x.items[id] = after
+	x.items[id] = has
+	x.release(had)
+}
+
+func (x *Index[Item, Sel]) release(s *labelSet) {
+	x.sets.release(s)
+	if x.latest.labels == s && s.items == 0 {
+		x.latest.labels = nil
+	}
 }
 
 // addItem adds an item that is not there.
-func (x *Index[Item, Sel]) addItem(id Item, labels selector.Map) {
-	if x.latest.labels == nil || !maps.Equal(x.latest.labels, labels) {
-		x.latest.labels = labels
+func (x *Index[Item, Sel]) addItem(id Item, set *labelSet) {
+	if x.latest.labels != set {
+		x.latest.labels = set
 		x.latest.matches = nil
-		for sel := range x.candidateSelectors(labels) {
-			if x.selectors[sel].selector.Match(labels) {
+		for sel := range x.candidateSelectors(set.labels) {
+			if x.selectors[sel].selector.Match(set.labels) {
 				x.latest.matches = append(x.latest.matches, sel)
 			}
 		}
 	}
-	labels = x.latest.labels // one map for all that are alike
 	for _, sel := range x.latest.matches {
 		x.onMatch(sel, id, true)
 	}
-	for key, v := range labels {
+	for key, v := range set.labels {
 		x.addItemLabel(id, key, v)
 	}
-	x.items[id] = labels
+	x.items[id] = set
 }
 
 // DeleteItem removes an item and its matches. One that is not there is no error.
 func (x *Index[Item, Sel]) DeleteItem(id Item) {
-	labels, ok := x.items[id]
+	set, ok := x.items[id]
 	if !ok {
 		return
 	}
 	for sel := range x.Selectors(id) {
 		x.onMatch(sel, id, false)
 	}
-	for key, v := range labels {
+	for key, v := range set.labels {
 		x.removeItemLabel(id, key, v)
 	}
 	delete(x.items, id)
+	x.release(set)
 }
 
 // SetSelector adds a selector or replaces it. global() matches no item.
@@ -195,12 +206,12 @@ func (x *Index[Item, Sel]) Items(id Sel) iter.Seq[Item] {
 // Selectors iterates over the selectors that match an item, in no particular order.
 func (x *Index[Item, Sel]) Selectors(id Item) iter.Seq[Sel] {
 	return func(yield func(Sel) bool) {
-		labels, ok := x.items[id]
+		set, ok := x.items[id]
 		if !ok {
 			return
 		}
-		for sel := range x.candidateSelectors(labels) {
-			if x.selectors[sel].selector.Match(labels) && !yield(sel) {
+		for sel := range x.candidateSelectors(set.labels) {
+			if x.selectors[sel].selector.Match(set.labels) && !yield(sel) {
 				return
 			}
 		}

@@ -132,7 +132,7 @@ func TestCostIsInProportion(t *testing.T) {
 			set()
 		}
 		for i := range 100 {
-			if n := len(slices.Collect(x.candidateSelectors(x.items[i]))); n > 2 {
+			if n := len(slices.Collect(x.candidateSelectors(x.items[i].labels))); n > 2 {
 				t.Fatalf("selectors first %v: item %d has %d candidates", selectorsFirst, i, n)
 			}
 		}

@@ -106,6 +106,24 @@ func (w *World) OnWritten(tell func(obj runtime.Object, gone bool)) {
 	w.onWritten = append(w.onWritten, tell)
 }
 
+// OnArrival has see called with the rendered objects that arrive from the API, before anybody else knows them: it may have them share
+// memory with what is the same elsewhere.
+func (w *World) OnArrival(see func(obj runtime.Object)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.onArrival = append(w.onArrival, see)
+}
+
+// Arrives is to be called with objects of the API before they enter a cache.
+func (w *World) Arrives(obj runtime.Object) {
+	w.mu.Lock()
+	all := w.onArrival
+	w.mu.Unlock()
+	for _, see := range all {
+		see(obj)
+	}
+}
+
 func (w *World) tellWritten(obj runtime.Object, gone bool) {
 	switch obj.(type) {
 	case *v1alpha1.NodeState, *v1alpha1.NodeEndpoints, *v1alpha1.NodeNetwork, *v1alpha1.PolicyProgram, *v1alpha1.SetCatalog:

@@ -28,6 +28,7 @@ type World struct {
 	onPolicies []func([]render.PolicyRef)
 	onDemand   []func()
 	onWritten  []func(obj runtime.Object, gone bool)
+	onArrival  []func(obj runtime.Object)
 	// reports that agents gave on another way than through the API, by node.
 	reports map[string]*report
 	// carriers: whether the agent of a node follows the stream, for those that have spoken.

@@ -25,14 +25,8 @@ type endpoint struct {
 	account   *account
 	labels    map[string]string
 	ports     []v1alpha1.NamedPort
-	// wishes are the annotations that ask for addresses.
-	wishes addressWishes
-	// sourcePrefixes is the annotation with the prefixes that the pod wants to send from.
-	sourcePrefixes string
-	// bandwidth are the annotations that limit traffic.
-	bandwidth bandwidthWishes
-	// packets are the annotations that limit packets and connections.
-	packets packetWishes
+	// asks is what annotations ask for.
+	*asks
 	// floating are the addresses of the annotation that asks for floating ones.
 	floating []netip.Addr
 
@@ -51,6 +45,35 @@ type endpoint struct {
 	former []*identity
 	// bridged are the IDs of the identities that it has or that nodes may know it by, when these are not one.
 	bridged []string
+}
+
+// asks is what annotations of a pod ask for. Most pods have none of these annotations.
+type asks struct {
+	// wishes are the annotations that ask for addresses.
+	wishes addressWishes
+	// sourcePrefixes is the annotation with the prefixes that the pod wants to send from.
+	sourcePrefixes string
+	// bandwidth are the annotations that limit traffic.
+	bandwidth bandwidthWishes
+	// packets are the annotations that limit packets and connections.
+	packets packetWishes
+}
+
+// noWishes is that of all endpoints that ask for nothing. It never changes.
+var noWishes = &asks{} //nolint:gochecknoglobals // one for all of them
+
+func asksOf(annotations map[string]string) *asks {
+	if len(annotations) == 0 {
+		return noWishes
+	}
+	a := asks{
+		wishes: wishesOf(annotations), sourcePrefixes: annotations[annotationSourcePrefixes],
+		bandwidth: bandwidthOf(annotations), packets: packetsOf(annotations),
+	}
+	if a == *noWishes {
+		return noWishes
+	}
+	return &a
 }
 
 // annotationSourcePrefixes on a pod is a JSON list of CIDRs that the pod wants to send from beside its own addresses.
@@ -106,10 +129,10 @@ func (c *Cluster) setPod(p *corev1.Pod) {
 		c.deletePod(id) // another pod of the same name
 		e = nil
 	}
-	ports, wishes := namedPorts(&p.Spec), wishesOf(p.Annotations)
+	ports, asked := namedPorts(&p.Spec), asksOf(p.Annotations)
 	if e == nil {
 		e = &endpoint{
-			id: id, uid: uid, labels: p.Labels, ports: ports, wishes: wishes, bandwidth: bandwidthOf(p.Annotations), packets: packetsOf(p.Annotations), sourcePrefixes: p.Annotations[annotationSourcePrefixes],
+			id: id, uid: uid, labels: p.Labels, ports: ports, asks: asked,
 			policies: map[*policyState]struct{}{},
 		}
 		c.addEndpoint(e, p)
@@ -119,23 +142,13 @@ func (c *Cluster) setPod(p *corev1.Pod) {
 		e.ports = ports
 		c.touchEndpoint(e)
 	}
-	if limits := bandwidthOf(p.Annotations); e.bandwidth != limits {
-		e.bandwidth = limits
+	if before := e.asks; *before != *asked {
+		e.asks = asked
 		c.touch(KindNodeState, e.node.name)
-	}
-	if limits := packetsOf(p.Annotations); e.packets != limits {
-		e.packets = limits
-		c.touch(KindNodeState, e.node.name)
-	}
-	if e.wishes != wishes {
-		e.wishes = wishes
-		c.claimFloating(e)
-		c.touch(KindNodeNetwork, e.node.name)
-		c.touch(KindNodeState, e.node.name)
-	}
-	if text := p.Annotations[annotationSourcePrefixes]; text != e.sourcePrefixes {
-		e.sourcePrefixes = text
-		c.touch(KindNodeState, e.node.name)
+		if before.wishes != asked.wishes {
+			c.claimFloating(e)
+			c.touch(KindNodeNetwork, e.node.name)
+		}
 	}
 	if !maps.Equal(e.labels, p.Labels) {
 		e.labels = p.Labels

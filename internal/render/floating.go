@@ -103,24 +103,25 @@ func (c *Cluster) unclaimFloating(e *endpoint, addr netip.Addr) {
 }
 
 // lookAt notes which pod of a node has the address as its own.
-func (f *floatingAddress) lookAt(node string, holds map[string]v1alpha1.EndpointStatus, addr string) {
+func (f *floatingAddress) lookAt(node string, holds holdings, addr string) {
 	delete(f.holders, node)
-	for id, s := range holds {
-		if first, ok := f.holders[node]; slices.Contains(s.Addresses, addr) && (!ok || id < first) {
-			f.holders[node] = id
+	for i := range holds {
+		if slices.Contains(holds[i].Addresses, addr) {
+			f.holders[node] = holds[i].ID
+			return
 		}
 	}
 }
 
 // floatingHeld takes note that pods of a node have other addresses than before.
-func (c *Cluster) floatingHeld(n *node, before, after map[string]v1alpha1.EndpointStatus) {
+func (c *Cluster) floatingHeld(n *node, before, after holdings) {
 	if len(c.floating) == 0 {
 		return
 	}
 	changed := map[string]bool{}
-	for _, holds := range [2]map[string]v1alpha1.EndpointStatus{before, after} {
-		for _, s := range holds {
-			for _, addr := range s.Addresses {
+	for _, holds := range [2]holdings{before, after} {
+		for i := range holds {
+			for _, addr := range holds[i].Addresses {
 				changed[addr] = true
 			}
 		}

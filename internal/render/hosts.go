@@ -44,7 +44,7 @@ func (c *Cluster) setHost(o *v3.HostEndpoint) {
 	ports := hostPorts(o.Spec.Ports)
 	if e == nil {
 		c.addHost(&endpoint{
-			id: o.Name, host: now, labels: o.Labels, ports: ports, policies: map[*policyState]struct{}{},
+			id: o.Name, host: now, labels: o.Labels, ports: ports, asks: noWishes, policies: map[*policyState]struct{}{},
 		}, c.node(o.Spec.Node))
 		return
 	}

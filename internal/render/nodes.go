@@ -44,8 +44,8 @@ type node struct {
 	state           *v1alpha1.NodeState
 	endpointsObject *v1alpha1.NodeEndpoints
 	network         *v1alpha1.NodeNetwork
-	// holds are the addresses that the node gave to pods, by ID.
-	holds map[string]v1alpha1.EndpointStatus
+	// holds are the addresses that the node gave to pods.
+	holds holdings
 	// listed and listedHosts are indexes into state.spec by ID, made when they are first needed.
 	listed      map[string]*v1alpha1.Endpoint
 	listedHosts map[string]*v1alpha1.HostEndpoint
@@ -231,15 +231,8 @@ func (c *Cluster) observeNodeState(o *v1alpha1.NodeState) {
 		n.listed, n.listedHosts = nil, nil
 		c.pending.compare[Key{KindNodeState, n.name}] = struct{}{}
 	}
-	holds := make(map[string]v1alpha1.EndpointStatus, len(o.Status.Endpoints))
-	for _, s := range o.Status.Endpoints {
-		holds[s.ID] = s
-	}
-	if !maps.EqualFunc(holds, n.holds, func(a, b v1alpha1.EndpointStatus) bool {
-		return a.UID == b.UID && slices.Equal(a.Addresses, b.Addresses) && a.External == b.External && slices.EqualFunc(a.Others, b.Others, func(x, y v1alpha1.InterfaceStatus) bool {
-			return x.External == y.External && slices.Equal(x.Addresses, y.Addresses)
-		})
-	}) {
+	holds := holdingsOf(o.Status.Endpoints)
+	if !sameHoldings(holds, n.holds) {
 		c.touch(KindNodeEndpoints, n.name)
 		if anyExternal(holds) || anyExternal(n.holds) {
 			c.touch(KindNodeNetwork, n.name)
@@ -305,20 +298,15 @@ func (n *node) addressesOf(e *endpoint) []string {
 	if e.host != nil {
 		return e.host.addresses
 	}
-	held, ok := n.holds[e.id]
+	held, ok := n.holds.of(e.id)
 	if !ok || (held.UID != e.uid && held.UID != "") {
 		return nil
 	}
 	return held.Addresses
 }
 
-func anyExternal(holds map[string]v1alpha1.EndpointStatus) bool {
-	for _, held := range holds {
-		if held.AnyExternal() {
-			return true
-		}
-	}
-	return false
+func anyExternal(holds holdings) bool {
+	return slices.ContainsFunc(holds, func(held v1alpha1.EndpointStatus) bool { return held.AnyExternal() })
 }
 
 // externalAddresses are those that IPAM plugins gave to the node's pods: the CIDRs among those allotted to the node in which there are some,

@@ -132,8 +132,14 @@ var decoding = sync.OnceValues(func() (cbor.DecMode, error) {
 	return cbor.DecOptions{MaxArrayElements: MaxDown, MaxMapPairs: 1 << 16, MaxNestedLevels: 32}.DecMode()
 })
 
+// Encoded is a message that has been encoded before, for several agents. It must not change any more.
+type Encoded []byte
+
 // Marshal implements encoding.Codec.
 func (Codec) Marshal(v any) ([]byte, error) {
+	if encoded, ok := v.(Encoded); ok {
+		return encoded, nil
+	}
 	raw, err := cbor.Marshal(v)
 	if err != nil {
 		return nil, fmt.Errorf("encoding %T: %w", v, err)

@@ -24,6 +24,8 @@ type churn struct {
 	// rested: when a pod has rested.
 	rested map[int]time.Time
 	made   int
+	// held is how long no change was made because an operator was behind.
+	held time.Duration
 }
 
 func newChurn(c *clusters.Cluster, h *hub, agents *process) *churn {
@@ -34,7 +36,12 @@ func newChurn(c *clusters.Cluster, h *hub, agents *process) *churn {
 	return x
 }
 
-// run makes so many changes in a second until ctx ends. What could not be made in time is made at once.
+// behind is how much an operator may not have been told of when the next change is made. An operator that is slower than its cluster changes
+// would be further behind the longer that lasts, and the figures would tell how long it did.
+const behind = 2_000
+
+// run makes so many changes in a second until ctx ends, fewer while an operator is behind. What could not be made in time otherwise is made
+// at once.
 func (x *churn) run(ctx context.Context, perSecond float64) error {
 	if perSecond <= 0 {
 		<-ctx.Done()
@@ -47,6 +54,14 @@ func (x *churn) run(ctx context.Context, perSecond float64) error {
 		case <-ctx.Done():
 			return nil
 		case <-time.After(time.Until(due)):
+		}
+		if x.hub.waiting() > behind {
+			held := time.Now()
+			for x.hub.waiting() > behind && ctx.Err() == nil {
+				<-time.After(askEvery)
+			}
+			start = start.Add(time.Since(held))
+			x.held += time.Since(held)
 		}
 		if err := x.step(ctx); err != nil {
 			if ctx.Err() != nil {

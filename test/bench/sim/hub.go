@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -49,8 +51,8 @@ func (h *hub) Delete(obj runtime.Object) error {
 func (h *hub) join(f *feed) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for _, obj := range h.objects {
-		f.put(news{obj: obj})
+	for _, name := range slices.Sorted(maps.Keys(h.objects)) { // as lists are
+		f.put(news{obj: h.objects[name], listed: true})
 	}
 	h.feeds[f] = struct{}{}
 }
@@ -75,6 +77,8 @@ type news struct {
 	obj  runtime.Object
 	gone bool
 	do   func() error
+	// listed: it was there before the operator, which is not behind because of it.
+	listed bool
 }
 
 // feed brings news to one operator, in order. What the operator is too slow for waits here.
@@ -83,9 +87,11 @@ type feed struct {
 
 	mu    sync.Mutex
 	queue []news
-	busy  bool
-	wake  chan struct{}
-	err   error
+	// waiting counts changes of which the operator has not been told: in the queue, and in what is being brought.
+	waiting int
+	busy    bool
+	wake    chan struct{}
+	err     error
 }
 
 func newFeed(to *process) *feed { return &feed{to: to, wake: make(chan struct{}, 1)} }
@@ -93,11 +99,34 @@ func newFeed(to *process) *feed { return &feed{to: to, wake: make(chan struct{},
 func (f *feed) put(n news) {
 	f.mu.Lock()
 	f.queue = append(f.queue, n)
+	if !n.listed {
+		f.waiting++
+	}
 	f.mu.Unlock()
 	select {
 	case f.wake <- struct{}{}:
 	default:
 	}
+}
+
+// waiting is how much the operator that is furthest behind has not been told of.
+func (h *hub) waiting() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	most := 0
+	for f := range h.feeds {
+		f.mu.Lock()
+		most = max(most, f.waiting)
+		f.mu.Unlock()
+	}
+	return most
+}
+
+// brought notes that the operator has been told of so much.
+func (f *feed) brought(n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.waiting -= n
 }
 
 // fed tells whether the operator has been told everything.
@@ -137,12 +166,14 @@ func (f *feed) run(ctx context.Context) {
 
 func (f *feed) bring(ctx context.Context, queue []news) error {
 	var batch []Object
+	changes := 0
 	flush := func() error {
 		if len(batch) == 0 {
 			return nil
 		}
 		err := f.to.call(ctx, "Feed", batch, &None{})
-		batch = nil
+		f.brought(changes)
+		batch, changes = nil, 0
 		return err
 	}
 	for _, n := range queue {
@@ -150,11 +181,15 @@ func (f *feed) bring(ctx context.Context, queue []news) error {
 			if err := errors.Join(flush(), n.do()); err != nil {
 				return err
 			}
+			f.brought(1)
 			continue
 		}
 		o, err := encode(n.obj, n.gone)
 		if err != nil {
 			return err
+		}
+		if !n.listed {
+			changes++
 		}
 		if batch = append(batch, o); len(batch) == together {
 			if err := flush(); err != nil {

@@ -38,7 +38,7 @@ type options struct {
 	sample int
 	// patience bounds the wait for each condition.
 	patience time.Duration
-	// profiles is the folder for profiles of the processor's time while pods change; none without one.
+	// profiles is the folder for profiles of the processor's time and of memory; none without one.
 	profiles string
 }
 
@@ -58,7 +58,7 @@ func main() {
 	flag.BoolVar(&o.leader, "leader-change", true, "in the end another operator takes over under churn, and the first is killed")
 	flag.IntVar(&o.sample, "sample", 20, "nodes whose state is compared with the oracle")
 	flag.DurationVar(&o.patience, "patience", 10*time.Minute, "how long to wait for each condition")
-	flag.StringVar(&o.profiles, "profiles", "", "folder for profiles of the processor's time, of operator and agents, while pods change")
+	flag.StringVar(&o.profiles, "profiles", "", "folder for profiles of operator and agents, while agents join and while pods change: the processor's time, and what is held")
 	sizes := flag.String("curve", "", "numbers of nodes, 500,1000,2000: one run of each, with 30 pods and 2 policies for each node and a namespace for 10, and a table over them")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

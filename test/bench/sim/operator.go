@@ -5,9 +5,11 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/rpc"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -32,6 +34,7 @@ type operator struct {
 	profile
 
 	parent *rpc.Client
+	trim   func(any) (any, error)
 	world  *live.World
 	board  *board.Board
 	server *stream.Server
@@ -47,7 +50,7 @@ type operator struct {
 }
 
 func newOperator(parent *rpc.Client) *operator {
-	o := &operator{parent: parent, world: live.New(), board: board.New(), cache: map[string]runtime.Object{}, elected: make(chan struct{})}
+	o := &operator{trim: inputs.NewTrim(), parent: parent, world: live.New(), board: board.New(), cache: map[string]runtime.Object{}, elected: make(chan struct{})}
 	log := funcr.New(func(_, args string) { fmt.Fprintln(os.Stderr, "operator:", args) }, funcr.Options{})
 	o.pump = stream.NewPump(o.world, o.board, log)
 	o.server = &stream.Server{
@@ -72,7 +75,7 @@ func (o *operator) Feed(objects []Object, _ *None) error {
 		if err != nil {
 			return err
 		}
-		trimmed, err := inputs.Trim(obj)
+		trimmed, err := o.trim(obj)
 		if err != nil {
 			return err
 		}
@@ -80,6 +83,7 @@ func (o *operator) Feed(objects []Object, _ *None) error {
 		if !ok {
 			return fmt.Errorf("trimmed to a %T", trimmed)
 		}
+		o.world.Arrives(obj)
 		o.mu.Lock()
 		if x.Gone {
 			delete(o.cache, nameOf(obj))
@@ -117,8 +121,8 @@ func (o *operator) Begin(certificate [2][]byte, serving *Serving) error {
 	o.mu.Lock()
 	o.begun = true
 	objects := make([]runtime.Object, 0, len(o.cache))
-	for _, obj := range o.cache {
-		objects = append(objects, obj)
+	for _, name := range slices.Sorted(maps.Keys(o.cache)) { // as lists are
+		objects = append(objects, o.cache[name])
 	}
 	o.mu.Unlock()
 	start := time.Now()

@@ -15,6 +15,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/manul-net/manul/controllers"
 )
 
 // The programs speak by net/rpc over unix sockets: each child serves, and calls the parent back.
@@ -55,6 +57,7 @@ func serveParent(role, socket string) error {
 	server := rpc.NewServer()
 	switch role {
 	case roleOperator:
+		controllers.SaveMemory()
 		err = server.RegisterName(role, newOperator(parent))
 	case roleAgents:
 		err = server.RegisterName(role, newAgents(parent))

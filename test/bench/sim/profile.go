@@ -4,34 +4,54 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"runtime/metrics"
 	"runtime/pprof"
 	"syscall"
 	"time"
 )
 
-// profile writes a profile of the processor's time to a file while pods change.
-type profile struct{ file *os.File }
+// profile writes where the processor's time goes while something is done, to a file that ends in ".cpu.pprof", and what is held and has been
+// allocated at its end, to one that ends in ".heap.pprof".
+type profile struct {
+	name string
+	file *os.File
+}
 
-// Profile begins one in a file; without a name the one that was begun ends.
+// Profile begins one; name is the path of its files without what they end in. Without a name the one that was begun ends.
 func (p *profile) Profile(name string, _ *None) error {
 	if name == "" {
-		if p.file == nil {
-			return nil
-		}
-		pprof.StopCPUProfile()
-		err := p.file.Close()
-		p.file = nil
-		return err
+		return p.end()
 	}
-	file, err := os.Create(name)
+	file, err := os.Create(name + ".cpu.pprof")
 	if err != nil {
 		return fmt.Errorf("making the file of a profile: %w", err)
 	}
 	if err := pprof.StartCPUProfile(file); err != nil {
 		return errors.Join(fmt.Errorf("beginning a profile: %w", err), file.Close())
 	}
-	p.file = file
+	p.name, p.file = name, file
+	return nil
+}
+
+func (p *profile) end() error {
+	if p.file == nil {
+		return nil
+	}
+	pprof.StopCPUProfile()
+	err := p.file.Close()
+	p.file = nil
+	if err != nil {
+		return fmt.Errorf("writing a profile: %w", err)
+	}
+	heap, err := os.Create(p.name + ".heap.pprof")
+	if err != nil {
+		return fmt.Errorf("making the file of a profile: %w", err)
+	}
+	runtime.GC()
+	if err := errors.Join(pprof.Lookup("heap").WriteTo(heap, 0), heap.Close()); err != nil {
+		return fmt.Errorf("writing a profile: %w", err)
+	}
 	return nil
 }
 

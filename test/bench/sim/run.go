@@ -106,7 +106,7 @@ func (r *sim) phases(ctx context.Context) error {
 		return err
 	}
 	defer r.agents.kill()
-	if err := r.join(ctx, t, first); err != nil {
+	if err := r.profiled(ctx, first, "join", func() error { return r.join(ctx, t, first) }); err != nil {
 		return err
 	}
 	x := newChurn(r.cluster, r.hub, r.agents)
@@ -191,7 +191,8 @@ func (r *sim) operator(ctx context.Context) (*replica, error) {
 
 // settled waits until the leader has written what it renders, and has seen all of that.
 func (r *sim) settled(ctx context.Context, leader *replica) error {
-	return eventually(ctx, r.patience, "everything is written", func() (bool, error) {
+	seen := ""
+	err := eventually(ctx, r.patience, "everything is written", func() (bool, error) {
 		before, idle := r.written(), false
 		fed, err := leader.feed.fed()
 		if err == nil {
@@ -199,8 +200,14 @@ func (r *sim) settled(ctx context.Context, leader *replica) error {
 		}
 		// What is fed while it is asked may give it something to write.
 		again, _ := leader.feed.fed()
+		kinds, _ := r.api.Written()
+		seen = fmt.Sprintf("told everything: %v, and after that: %v; nothing to write: %v; writes: %v", fed, again, idle, kinds)
 		return fed && idle && again && before == r.written(), err
 	})
+	if err != nil {
+		return fmt.Errorf("%w: the operator was %s", err, seen)
+	}
+	return nil
 }
 
 func (r *sim) written() int {
@@ -273,7 +280,7 @@ func (r *sim) churning(ctx context.Context, t *table, x *churn, o *replica) erro
 	if n > 0 {
 		wg.Go(func() { restarted = r.restartSome(ctx, n) })
 	}
-	if err := r.profiling(ctx, o, true); err != nil {
+	if err := r.profiling(ctx, o, "churn"); err != nil {
 		return err
 	}
 	operator, agents, pushed, err := r.usage(ctx, o)
@@ -281,12 +288,12 @@ func (r *sim) churning(ctx context.Context, t *table, x *churn, o *replica) erro
 		return err
 	}
 	wg.Go(func() { r.watchLive(changing, o) })
-	start, made := time.Now(), x.made
+	start, made, heldBefore := time.Now(), x.made, x.held
 	err = x.run(changing, r.churn)
 	took := time.Since(start)
 	operatorThen, agentsThen, _, asking := r.usage(ctx, o)
 	err = errors.Join(err, asking)
-	err = errors.Join(err, r.profiling(ctx, o, false))
+	err = errors.Join(err, r.profiling(ctx, o, ""))
 	wg.Wait()
 	if err := errors.Join(err, restarted, r.everybody(ctx, o), r.settled(ctx, o)); err != nil {
 		return err
@@ -305,13 +312,14 @@ func (r *sim) churning(ctx context.Context, t *table, x *churn, o *replica) erro
 	p.operator, p.agents = (operatorThen.CPU-operator.CPU).Seconds()/took.Seconds(), (agentsThen.CPU-agents.CPU).Seconds()/took.Seconds()
 	p.messages = float64(after.Messages-before.Messages) / took.Seconds()
 	p.spread(results.Spread)
-	changes := x.made - made
+	changes, held := x.made-made, x.held-heldBefore
 	t.figure(p.push)
 	t.figure(p.agent)
 	for _, f := range results.Figures {
 		t.figure(f)
 	}
 	t.amount("pod changes a second", changes, float64(changes)/took.Seconds())
+	t.text(fmt.Sprintf("time in which no pod was changed because the operator had more than %d objects to read, in hundredths", behind), int(100*held/took))
 	t.amount("messages to all agents a second", int(after.Messages-before.Messages), float64(after.Messages-before.Messages)/took.Seconds())
 	t.amount("bytes to all agents a second, what restarted agents are told among them", int(after.Bytes-before.Bytes), float64(after.Bytes-before.Bytes)/took.Seconds())
 	t.text("processors used meanwhile, in hundredths: the operator", int(100*p.operator))
@@ -382,16 +390,25 @@ func (r *sim) memory(ctx context.Context, o *replica) (m Memory, err error) {
 	return m, o.call(ctx, "Memory", None{}, &m)
 }
 
-// profiling begins or ends profiles of operator and agents.
-func (r *sim) profiling(ctx context.Context, o *replica, begins bool) error {
+// profiled has operator and agents profiled while something is done: the processor's time, and what is held and was allocated at its end.
+func (r *sim) profiled(ctx context.Context, o *replica, phase string, do func() error) error {
+	err := r.profiling(ctx, o, phase)
+	if err == nil {
+		err = do()
+	}
+	return errors.Join(err, r.profiling(ctx, o, ""))
+}
+
+// profiling begins profiles of a phase; without one those that were begun end.
+func (r *sim) profiling(ctx context.Context, o *replica, phase string) error {
 	if r.profiles == "" {
 		return nil
 	}
 	var errs []error
 	for _, p := range []*process{o.process, r.agents} {
 		name := ""
-		if begins {
-			name = filepath.Join(r.profiles, fmt.Sprintf("%s-%d.pprof", p.role, r.Nodes))
+		if phase != "" {
+			name = filepath.Join(r.profiles, fmt.Sprintf("%s-%d-%s", p.role, r.Nodes, phase))
 		}
 		errs = append(errs, p.call(ctx, "Profile", name, &None{}))
 	}
