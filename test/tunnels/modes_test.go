@@ -176,7 +176,7 @@ func TestChangeOfModeAtRunTime(t *testing.T) {
 	w.Give(poolWith("pool", pool4, modes[0]))
 	n1, n2 := w.Node("w1", "a", pool4), w.Node("w2", "a", pool4)
 	p1, p2 := n1.Pod("p1"), n2.Pod("p2")
-	changeModes(t, w, p1, p2, modes, map[string]string{"": "eth0", modes[1]: "vxlan.manul", modes[2]: "eth0"})
+	changeModes(t, w, pool4, p1, p2, modes, map[string]string{"": "eth0", modes[1]: "vxlan.manul", modes[2]: "eth0"})
 	for _, n := range w.Nodes {
 		eventually(t, func() string {
 			if d := n.devices(); len(d) > 0 {
@@ -185,6 +185,15 @@ func TestChangeOfModeAtRunTime(t *testing.T) {
 			return ""
 		})
 	}
+}
+
+// TestChangeOfModeOfIPv6 is the same for IPv6.
+func TestChangeOfModeOfIPv6(t *testing.T) {
+	modes := []string{"", ", vxlanMode: Always", ", vxlanMode: CrossSubnet", ", vxlanMode: Always", ""}
+	w := NewWorld(t)
+	w.Give(poolWith("pool", pool6, modes[0]))
+	p1, p2 := w.Node("w1", "a", pool6).Pod("p1"), w.Node("w2", "a", pool6).Pod("p2")
+	changeModes(t, w, pool6, p1, p2, modes, map[string]string{"": "eth0", modes[1]: "vxlan-v6.manul", modes[2]: "eth0"})
 }
 
 // TestChangeFromIPIPToVXLAN: the two have nothing in common, and still pods go on talking.
@@ -197,20 +206,25 @@ func TestChangeFromIPIPToVXLAN(t *testing.T) {
 	w.Give(poolWith("pool", pool4, modes[0]))
 	n1, n2 := w.Node("w1", "a", pool4), w.Node("w2", "a", pool4)
 	p1, p2 := n1.Pod("p1"), n2.Pod("p2")
-	changeModes(t, w, p1, p2, modes, map[string]string{modes[0]: "ipip.manul", modes[1]: "vxlan.manul", modes[3]: "eth0"})
+	changeModes(t, w, pool4, p1, p2, modes, map[string]string{modes[0]: "ipip.manul", modes[1]: "vxlan.manul", modes[3]: "eth0"})
 }
 
-func changeModes(t *testing.T, w *World, from, to *Pod, modes []string, device map[string]string) {
+func changeModes(t *testing.T, w *World, cidr string, from, to *Pod, modes []string, device map[string]string) {
 	t.Helper()
-	from.Node.Sends(to.V4, device[modes[0]])
-	to.Node.Sends(from.V4, device[modes[0]])
-	talk(t, from, to, true)
+	is4 := cidr == pool4
+	source, destination := from.V6, to.V6
+	if is4 {
+		source, destination = from.V4, to.V4
+	}
+	from.Node.Sends(destination, device[modes[0]])
+	to.Node.Sends(source, device[modes[0]])
+	talk(t, from, to, is4)
 	for _, mode := range modes[1:] {
 		s := newStream(t, from, to)
-		w.Give(poolWith("pool", pool4, mode))
-		from.Node.Sends(to.V4, device[mode])
-		to.Node.Sends(from.V4, device[mode])
-		talk(t, from, to, true)
+		w.Give(poolWith("pool", cidr, mode))
+		from.Node.Sends(destination, device[mode])
+		to.Node.Sends(source, device[mode])
+		talk(t, from, to, is4)
 		const bound, most = time.Second, 100 * time.Millisecond
 		// On an emulated machine everything takes long, but no more is lost for that.
 		if loss := s.end(t); loss.longest > bound && os.Getenv("MANUL_MACHINE") == "" || time.Duration(loss.lost)*streamEvery > most {

@@ -1,16 +1,11 @@
 package tunnels
 
 import (
-	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"os/exec"
 	"strings"
-	"syscall"
 	"testing"
-
-	"golang.org/x/sys/unix"
 )
 
 // TestMTU: pods get what the tunnels leave; one that is older learns it from the network, whatever its policy denies, and talks on.
@@ -71,35 +66,10 @@ func TestPathMTUReachesOlderPods(t *testing.T) {
 			defer end()
 			flow := p1.ConnectUDP(netip.AddrPortFrom(to, 8080))
 			defer flow.Close()
-			learned := func() (mtu int) {
-				raw, err := flow.Conn.(*net.UDPConn).SyscallConn() //nolint:forcetypeassert // it is one
-				if err != nil {
-					t.Fatal(err)
-				}
-				err = errors.Join(err, raw.Control(func(fd uintptr) {
-					if is4 {
-						mtu, err = unix.GetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_MTU)
-					} else {
-						mtu, err = unix.GetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_MTU)
-					}
-				}))
-				if err != nil {
-					t.Fatal(err)
-				}
-				return mtu
-			}
-			if got := learned(); got != 1500 {
+			if got := pathMTU(t, flow, is4); got != 1500 {
 				t.Fatalf("the pod begins with a path MTU of %d, want 1500", got)
 			}
-			eventually(t, func() string {
-				if _, err := flow.Write(make([]byte, 1400+40)); err != nil && !errors.Is(err, syscall.EMSGSIZE) {
-					return err.Error()
-				}
-				if got := learned(); got != test.path {
-					return fmt.Sprintf("the pod takes the path's MTU for %d, want %d", got, test.path)
-				}
-				return ""
-			})
+			learns(t, flow, is4, 1400+40, test.path)
 		})
 	}
 }

@@ -345,7 +345,11 @@ func (l loss) String() string {
 
 func newStream(t testing.TB, from *Pod, to *Pod) *stream {
 	t.Helper()
-	at := netip.AddrPortFrom(to.V4, 7007)
+	addr := to.V4
+	if !addr.IsValid() {
+		addr = to.V6
+	}
+	at := netip.AddrPortFrom(addr, 7007)
 	end := to.EchoUDP(at)
 	flow := from.ConnectUDP(at)
 	s := &stream{stop: make(chan struct{}), done: make(chan struct{})}

@@ -95,6 +95,24 @@ func useOf(hosts map[string]targets) hostUse {
 	return use
 }
 
+// stages are how many base chains may have to wait for others: see transaction.
+const stages = 2
+
+// stage is when a base chain that is new may come into force: 0 with all others, else behind those by whose marks it goes.
+func (l *layout) stage(chain string) int {
+	switch chain {
+	case hostPreroutingChain:
+		if l.hosts.untracked {
+			return 1
+		}
+	case inputHostChain, ipvsInputHostChain:
+		if l.hosts.untracked || l.hosts.preDNAT {
+			return stages
+		}
+	}
+	return 0
+}
+
 // loopback is the interface on which nothing is policed.
 const loopback = "lo"
 
@@ -211,13 +229,13 @@ func (l *layout) hostPrerouting() []*ruleBuilder {
 	return r.list
 }
 
-// hostForwardIn and hostForwardOut: policy on what the node passes on, of the interface at which no workload is.
+// hostForwardIn and hostForwardOut: policy on what the node passes on and belongs to no known connection, of the interface at which no
+// workload is.
 func (l *layout) hostForwardIn() []*ruleBuilder  { return l.hostForward(forwardIn) }
 func (l *layout) hostForwardOut() []*ruleBuilder { return l.hostForward(forwardOut) }
 
 func (l *layout) hostForward(h hostHook) []*ruleBuilder {
 	r := &rules{l: l}
-	r.connectionsPass()
 	r.decide(h)
 	return r.list
 }

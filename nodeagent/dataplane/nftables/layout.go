@@ -80,14 +80,23 @@ const (
 	priorityLast     = 300  // behind whoever may change a packet's mark or route
 )
 
-// The chains for host endpoints that base chains go to.
+// The chains that base chains go to.
 const (
 	hostForwardInChain  = "host-forward-in"
 	hostForwardOutChain = "host-forward-out"
+	tunnelsArriveChain  = "tunnels-arrive"
+)
+
+// The base chains that go by marks of others.
+const (
+	hostPreroutingChain = "host-prerouting"
+	inputHostChain      = "input-host"
+	ipvsInputHostChain  = "ipvs-input-host"
 )
 
 // baseChains are all base chains, and before them what they go to. Accepting in one ends that one, and the packet goes on
-// to the next; dropping is final. So egress policy and ingress policy follow one another without any mark.
+// to the next; dropping is final. So egress policy and ingress policy follow one another without any mark. Each costs every packet at its
+// hook about as much as five rules, so there is none without a job.
 func baseChains() []baseChain {
 	at := func(number uint32, priority int32, kind string) *hook { return &hook{number, priority, kind} }
 	const pre, in, forward, out, post = unix.NF_INET_PRE_ROUTING, unix.NF_INET_LOCAL_IN, unix.NF_INET_FORWARD, unix.NF_INET_LOCAL_OUT, unix.NF_INET_POST_ROUTING
@@ -99,24 +108,25 @@ func baseChains() []baseChain {
 	vxlan := func(l *layout) bool { return slices.Contains(l.settings.Tunnels, tables.VXLAN) }
 	ipvs := func(l *layout) bool { return l.settings.IPVS }
 	noIPVS := func(l *layout) bool { return !l.settings.IPVS }
+	judges := func(l *layout) bool { return l.hosts.any || l.settings.EndpointToHost == tables.HostDrop }
 	return []baseChain{
 		{hostForwardInChain, nil, (*layout).hostForwardIn, forwarded},
 		{hostForwardOutChain, nil, (*layout).hostForwardOut, forwarded},
+		{tunnelsArriveChain, nil, (*layout).tunnelsArrive, vxlan},
 		{"prerouting", at(pre, priorityRaw, "filter"), (*layout).prerouting, nil},
 		{"host-prerouting-raw", at(pre, priorityRaw+1, "filter"), (*layout).hostPreroutingRaw, untracked},
 		{"host-prerouting-notrack", at(pre, priorityRaw+2, "filter"), (*layout).hostNotrack, untracked},
-		{"tunnels-prerouting", at(pre, priorityRaw+3, "filter"), (*layout).tunnelsArrive, vxlan},
-		{"host-prerouting", at(pre, priorityMangle, "filter"), (*layout).hostPrerouting, early},
+		{hostPreroutingChain, at(pre, priorityMangle, "filter"), (*layout).hostPrerouting, early},
 		{"floating-prerouting", at(pre, priorityFloating, "nat"), (*layout).floatingDestination, floating},
 		{"floating-output", at(out, priorityFloating, "nat"), (*layout).floatingDestination, floating},
 		{"floating-postrouting", at(post, priorityNAT-1, "nat"), (*layout).floatingHairpin, floating},
 		{"forward-egress", at(forward, priorityEgress, "filter"), (*layout).forwardEgress, nil},
 		{"forward-ingress", at(forward, priorityIngress, "filter"), (*layout).forwardIngress, nil},
 		{"input-egress", at(in, priorityEgress, "filter"), (*layout).inputEgress, noIPVS},
-		{"input-host", at(in, priorityIngress, "filter"), (*layout).inputHost, noIPVS},
+		{inputHostChain, at(in, priorityIngress, "filter"), (*layout).inputHost, func(l *layout) bool { return noIPVS(l) && judges(l) }},
 		{"ipvs-arrive", at(in, priorityArrive, "filter"), (*layout).ipvsArrive, ipvs},
 		{"ipvs-input-egress", at(in, priorityBehind, "filter"), (*layout).ipvsInput, ipvs},
-		{"ipvs-input-host", at(in, priorityBehind+1, "filter"), (*layout).inputHost, ipvs},
+		{ipvsInputHostChain, at(in, priorityBehind+1, "filter"), (*layout).inputHost, func(l *layout) bool { return ipvs(l) && judges(l) }},
 		{"ipvs-output", at(out, priorityRaw-1, "filter"), (*layout).ipvsOutput, ipvs},
 		{"host-output-raw", at(out, priorityRaw, "filter"), (*layout).hostOutputRaw, untracked},
 		{"host-output-notrack", at(out, priorityRaw+1, "filter"), (*layout).hostNotrack, untracked},
@@ -184,7 +194,7 @@ func (r *rules) othersPass(key expr.MetaKey) {
 	b.accept()
 }
 
-// othersForward leaves packets whose interface is no workload's to host endpoints.
+// othersForward leaves packets whose interface is no workload's to host endpoints. They belong to no known connection.
 func (r *rules) othersForward(key expr.MetaKey, chain string) {
 	if !r.l.hosts.forward {
 		r.othersPass(key)
@@ -207,6 +217,11 @@ func (r *rules) connectionsPass() {
 // connection whose entry was removed because policy denies it now must not come back by a packet of its other end.
 func (r *rules) knownPass() {
 	r.connectionsPass()
+	r.beginningsPass()
+}
+
+// beginningsPass leaves what belongs to no known connection to the rules behind, where it can begin one, and drops it otherwise.
+func (r *rules) beginningsPass() {
 	b := r.add()
 	b.ctState(ctInvalid)
 	b.drop()
@@ -250,7 +265,13 @@ const vxlanPort = 4789
 // prerouting sees that workloads send from their own addresses only, and no encapsulated packets.
 func (l *layout) prerouting() []*ruleBuilder {
 	r := &rules{l: l}
-	r.othersPass(expr.MetaKeyIIFNAME)
+	if slices.Contains(l.settings.Tunnels, tables.VXLAN) {
+		b := r.add()
+		b.interfacePrefix(expr.MetaKeyIIFNAME, l.prefix, true)
+		b.goTo(tunnelsArriveChain)
+	} else {
+		r.othersPass(expr.MetaKeyIIFNAME)
+	}
 	if !l.settings.AllowIPIP {
 		b := r.add()
 		b.protocol(unix.IPPROTO_IPIP, false)
@@ -283,13 +304,16 @@ func (l *layout) prerouting() []*ruleBuilder {
 	return r.list
 }
 
+// forwardEgress and forwardIngress ask for the connection first: that is all that most packets meet, and it is cheaper than to look at
+// an interface's name.
 func (l *layout) forwardEgress() []*ruleBuilder {
 	r := &rules{l: l}
 	if l.hosts.any {
 		r.clear()
 	}
+	r.connectionsPass()
 	r.othersForward(expr.MetaKeyIIFNAME, hostForwardInChain)
-	r.knownPass()
+	r.beginningsPass()
 	r.add().dispatch(expr.MetaKeyIIFNAME, egressMap)
 	r.add().drop() // an interface that is not in the map: nothing is known of that endpoint
 	return r.list
@@ -297,8 +321,9 @@ func (l *layout) forwardEgress() []*ruleBuilder {
 
 func (l *layout) forwardIngress() []*ruleBuilder {
 	r := &rules{l: l}
+	r.connectionsPass()
 	r.othersForward(expr.MetaKeyOIFNAME, hostForwardOutChain)
-	r.knownPass()
+	r.beginningsPass()
 	if !l.inUse.v6 { // there are no rules for it; nor can a workload send any, for it has no address
 		b := r.add()
 		b.family(ipv6)
@@ -309,9 +334,12 @@ func (l *layout) forwardIngress() []*ruleBuilder {
 	return r.list
 }
 
-// inputEgress applies egress policy to what workloads send to their own node.
+// inputEgress applies egress policy to what workloads send to their own node. Where nobody else need look at what tunnels bring, it does.
 func (l *layout) inputEgress() []*ruleBuilder {
 	r := &rules{l: l}
+	if !l.hosts.any {
+		r.onlyNodesTunnel()
+	}
 	r.othersPass(expr.MetaKeyIIFNAME)
 	r.knownPass()
 	b := r.add()
@@ -323,18 +351,14 @@ func (l *layout) inputEgress() []*ruleBuilder {
 }
 
 // inputHost decides on what egress policy let pass to the node. Accepting here does not keep the host's own chains from
-// dropping: in nftables only dropping is final. So Accept and Return are the same on a node without host endpoints.
+// dropping: in nftables only dropping is final. So Accept and Return are the same on a node without host endpoints, and it has no such
+// chain.
 func (l *layout) inputHost() []*ruleBuilder {
 	if l.hosts.any {
 		return l.hostInput()
 	}
 	r := &rules{l: l}
-	r.onlyNodesTunnel()
 	r.othersPass(expr.MetaKeyIIFNAME)
-	if l.settings.EndpointToHost != tables.HostDrop {
-		r.add().accept()
-		return r.list
-	}
 	r.knownPass()
 	b := r.add()
 	b.discovery(workloadDiscovery()...)

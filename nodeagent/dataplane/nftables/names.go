@@ -14,7 +14,7 @@ import (
 
 // renderVersion is part of every digest. Raise it whenever the same tables become other rules, so that an agent that
 // starts over the chains of an earlier version rewrites them. TestRenderVersion fails until it is raised.
-const renderVersion = 5
+const renderVersion = 6
 
 // maxName bounds the readable part of names of chains and sets; the kernel takes 255 bytes.
 const maxName = 120

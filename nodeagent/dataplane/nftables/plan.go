@@ -39,11 +39,14 @@ type transaction struct {
 	state   *state
 
 	early, main, late *batch
-	setID             uint32
-	digests           map[item]digest   // of programs in this transaction
-	looked            map[string]looked // programs
-	retried           []string          // programs that were refused until now
-	failed            map[item]error
+	// behind are new base chains that go by the marks of others, in the order in which they must come into force after main.
+	behind  [stages]*batch
+	stage   int // of the base chain that is being planned
+	setID   uint32
+	digests map[item]digest   // of programs in this transaction
+	looked  map[string]looked // programs
+	retried []string          // programs that were refused until now
+	failed  map[item]error
 
 	pending      map[string]*pendingElements // by set, to be added to main
 	wantedChains map[string]bool             // when everything is compared
@@ -219,8 +222,12 @@ func (tx *transaction) ensureChain(ctx context.Context, it item, name string, at
 	}
 	tx.state.chains[name] = content
 	b := tx.early
-	if exists || at != nil {
+	switch {
+	case exists || at != nil && (tx.stage == 0 || tx.rebuild):
 		b = tx.main
+	case at != nil:
+		b = newBatch()
+		tx.behind[tx.stage-1] = b
 	}
 	b.item = it
 	if exists {
@@ -413,9 +420,11 @@ func (tx *transaction) planBaseChains(ctx context.Context) error {
 			return err
 		}
 		render := func() []*ruleBuilder { return base.rules(l) }
+		tx.stage = l.stage(base.name)
 		if err := tx.ensureChain(ctx, item{kind: kindSettings}, base.name, base.hook, content, render); err != nil {
 			return err
 		}
 	}
+	tx.stage = 0
 	return nil
 }

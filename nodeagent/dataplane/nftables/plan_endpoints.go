@@ -289,10 +289,17 @@ func (tx *transaction) finish(ctx context.Context) error {
 	}
 	if !tx.full() && !apart {
 		tx.main.append(late)
-		return tx.d.send(ctx, tx.main, tx.digests)
+		late.reset()
 	}
 	if err := tx.d.send(ctx, tx.main, tx.digests); err != nil {
 		return err
+	}
+	for _, b := range tx.behind {
+		if b != nil {
+			if err := tx.d.send(ctx, b, tx.digests); err != nil {
+				return err
+			}
+		}
 	}
 	if !tx.full() {
 		return tx.d.send(ctx, late, tx.digests)

@@ -47,7 +47,7 @@ func (r *rules) tunnelsPass() {
 // tunnelsArrive and tunnelsLeave keep VXLAN packets between nodes from being tracked: each flow inside would have a connection of its own
 // outside as well. Nothing depends on it, since answers come from other ports, and are no answers to connection tracking. It is
 // otherwise for IPIP, which others' rules may let in as an answer; and for VXLAN over IPv6, whose path MTU errors belong to
-// connections.
+// connections. What arrives comes here from prerouting, what comes from workloads apart.
 func (l *layout) tunnelsArrive() []*ruleBuilder { return l.untrackedTunnel(true) }
 func (l *layout) tunnelsLeave() []*ruleBuilder  { return l.untrackedTunnel(false) }
 
