@@ -8,6 +8,7 @@
 //	bench arrivals           tells when a pod's address comes into this host's routes or sets, until it is ended
 //	bench members -n N       N addresses in the sets that a policy of the server names, and 30 pods on its node
 //	bench routes -n N        a service gets an external IP, and loses it
+//	bench endpoints -n N     the endpoint of a service becomes ready, and unready
 //	bench cni -n N           the CNI plugin's ADD and DEL, for pods of a node without kubelet
 //
 // Each line that it prints is a JSON object with a name and times in nanoseconds since 1970, or lengths in nanoseconds.
@@ -106,7 +107,7 @@ func run(ctx context.Context, args []string) error {
 func benchmarks() map[string]func(*bench, context.Context) error {
 	return map[string]func(*bench, context.Context) error{
 		"policies": (*bench).policies, "load": (*bench).load, "labels": (*bench).labels, "pods": (*bench).pods, "batch": (*bench).batch,
-		"arrivals": (*bench).arrivals, "members": (*bench).members, "routes": (*bench).routes, "cni": (*bench).cni,
+		"arrivals": (*bench).arrivals, "members": (*bench).members, "routes": (*bench).routes, "endpoints": (*bench).endpoints, "cni": (*bench).cni,
 	}
 }
 
