@@ -161,6 +161,37 @@ func TestWhoseRoutes(t *testing.T) {
 	check("withdrawn", nil, true)
 }
 
+// A next hop that can be nobody's to the destination is as good as none: the ways that are left count, and a destination without one has no route.
+func TestNextHopsThatLeadNowhere(t *testing.T) {
+	for _, tc := range []struct {
+		to   string
+		hops []string
+		want []string
+	}{
+		{"198.51.100.0/24", []string{"192.0.2.2", "192.0.2.3"}, []string{"192.0.2.2", "192.0.2.3"}},
+		{"198.51.100.0/24", []string{"0.0.0.0", "192.0.2.3", "127.0.0.1", "224.0.0.1", "2001:db8::2"}, []string{"192.0.2.3"}},
+		{"198.51.100.0/24", []string{"0.0.0.0"}, nil},
+		{"2001:db8:f::/48", []string{"192.0.2.2", "2001:db8::2", "fe80::1"}, []string{"2001:db8::2", "fe80::1"}},
+		{"2001:db8:f::/48", []string{"::", "::1", "ff02::1", "192.0.2.2"}, nil},
+	} {
+		s := New("node1")
+		s.SetNodeState(bgpState(speaking()))
+		var hops []netip.Addr
+		for _, h := range tc.hops {
+			hops = append(hops, netip.MustParseAddr(h))
+		}
+		s.SetLearned(netip.MustParsePrefix(tc.to), tables.BGPPaths{NextHops: hops})
+		route, _ := s.Learned().Routes.Get(netip.MustParsePrefix(tc.to))
+		var got []string
+		for _, h := range route.NextHops {
+			got = append(got, h.String())
+		}
+		if diff := cmp.Diff(tc.want, got); diff != "" {
+			t.Errorf("%s by %v (-want +got):\n%s", tc.to, tc.hops, diff)
+		}
+	}
+}
+
 // A session whose filter is not there is not made: the peer could learn what it must not.
 func TestFilterIsMissing(t *testing.T) {
 	s := New("node1")

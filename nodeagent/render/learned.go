@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"maps"
 	"net/netip"
+	"slices"
 
 	"github.com/manul-net/manul/nodeagent/tables"
 )
@@ -31,8 +32,10 @@ func newLearned() learned {
 // Learned are the learned routes that the kernel is to have.
 func (s *State) Learned() *tables.LearnedRoutes { return s.learned.table }
 
-// SetLearned takes the best paths to a destination that BGP learned. None: they are gone.
+// SetLearned takes the best paths to a destination that BGP learned. None: they are gone. Next hops that can be nobody's to the destination count as
+// none: a router that has no address of a route's family sends such.
 func (s *State) SetLearned(p netip.Prefix, paths tables.BGPPaths) {
+	paths.NextHops = slices.DeleteFunc(slices.Clone(paths.NextHops), func(hop netip.Addr) bool { return !leadsTo(hop, p) })
 	if len(paths.NextHops) == 0 {
 		delete(s.learned.paths, p)
 	} else {
@@ -60,6 +63,11 @@ func (s *State) decideLearned(p netip.Prefix) {
 		metric++ // for as long as the agent's own route has this one: the kernel has room for both only if they differ
 	}
 	l.table.Routes.Set(p, tables.LearnedRoute{NextHops: paths.NextHops, Metric: metric, Interface: paths.Interface})
+}
+
+// leadsTo tells whether an address can be the next hop to a destination at all.
+func leadsTo(hop netip.Addr, p netip.Prefix) bool {
+	return hop.Is4() == p.Addr().Is4() && !hop.IsUnspecified() && !hop.IsLoopback() && !hop.IsMulticast()
 }
 
 // usable tells whether packets to the destination may be routed at all.

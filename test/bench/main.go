@@ -8,6 +8,7 @@
 //	bench arrivals           tells when a pod's address comes into this host's routes or sets, until it is ended
 //	bench members -n N       N addresses in the sets that a policy of the server names, and 30 pods on its node
 //	bench routes -n N        a service gets an external IP, and loses it
+//	bench endpoints -n N     the endpoint of a service becomes ready, and unready
 //	bench cni -n N           the CNI plugin's ADD and DEL, for pods of a node without kubelet
 //
 // Each line that it prints is a JSON object with a name and times in nanoseconds since 1970, or lengths in nanoseconds.
@@ -68,7 +69,7 @@ func main() {
 
 func run(ctx context.Context, args []string) error {
 	if len(args) == 0 {
-		return errors.New("usage: bench policies|load|labels|pods|batch|arrivals|members|routes|cni [-n N] [-node NODE] [-kubeconfig FILE]")
+		return errors.New("usage: bench policies|load|labels|pods|batch|arrivals|members|routes|endpoints|cni [-n N] [-node NODE] [-kubeconfig FILE]")
 	}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	n := flags.Int("n", 20, "how many times")
@@ -108,6 +109,8 @@ func run(ctx context.Context, args []string) error {
 		return b.members(ctx)
 	case "routes":
 		return b.routes(ctx)
+	case "endpoints":
+		return b.endpoints(ctx)
 	case "cni":
 		return b.cni(ctx)
 	default:

@@ -88,7 +88,7 @@ func TestOneRouter(t *testing.T) {
 		{Destination: block4, Installed: true, Source: "Static"},
 		{Destination: services, Source: "Static"},
 		{Destination: "192.0.2.0/24", Interface: "eth0", Installed: true, Source: "Direct"},
-		{Destination: "192.0.2.0/24", Gateway: "192.0.2.100", Interface: "eth0", Installed: true, Source: "BGPPeer", Peer: "192.0.2.100"},
+		{Destination: "192.0.2.0/24", Gateway: "192.0.2.100", Source: "BGPPeer", Peer: "192.0.2.100"},
 		{Destination: outside, Gateway: "192.0.2.100", Interface: "eth0", Installed: true, Source: "BGPPeer", Peer: "192.0.2.100"},
 	}
 	Eventually(t, func() string {

@@ -28,6 +28,7 @@ func TestReasons(t *testing.T) {
 		{"Unreachable", nil, "192.0.2.77", nil},
 		{"Refused", nil, torAddress, nil},
 		{"ASMismatch", func(p *Peering) { p.RouterAS++ }, torAddress, nil},
+		{"Refused", func(p *Peering) { p.NodeAS++ }, torAddress, nil}, // the peer expects another AS number of the node
 		{"MaximumPrefixes", func(p *Peering) { p.MaxPrefixes = 2 }, torAddress, []string{"10.49.1.0/24", "10.49.2.0/24", "10.49.3.0/24", "10.49.4.0/24"}},
 	} {
 		t.Run(tc.reason, func(t *testing.T) {

@@ -76,65 +76,89 @@ func pairOfRouters(t *testing.T, kinds [2]Kind) {
 	WantRoutes(t, nodeB, outside, outside+" via 192.0.2.10, 192.0.2.14")
 }
 
-// Passwords (RFC 2385): missing, wrong, rotated, taken away.
+// Passwords (RFC 2385): missing, too long, wrong, rotated, lost, taken away.
 func TestPasswords(t *testing.T) {
-	withEach(t, func(t *testing.T, kind Kind) {
-		node, tor := netns.New(t), netns.New(t)
-		link(t, node, tor, "eth0", nodeAddress+"/24", torAddress+"/24")
-		p := rackPeering()
-		setup := func(password string) *Setup {
-			p.Password = password
-			return &Setup{ID: torAddress, Peerings: []Peering{p}, Offers: offers(outside)}
-		}
-		router := setup("one").Start(t, tor, kind)
-		n := NewNode(t, node, "node1")
-		bgp := speaker(nodeAddress)
-		bgp.Sessions = []v1alpha1.BGPSession{session("tor", torAddress, rack)}
-		bgp.Sessions[0].Password = &v1alpha1.SecretKey{Name: "bgp", Key: "rack"}
-		n.Input.State = withBlock(bgp)
-		n.Tell()
-		reason := func(want string) {
-			t.Helper()
-			Eventually(t, func() string {
-				if s := n.Session("tor/" + torAddress); s.Reason != want {
-					return fmt.Sprintf("want reason %s: %+v", want, s)
-				}
-				return ""
-			})
-		}
-		reason("SecretMissing")
-		n.Input.Secrets = map[string]string{"bgp/rack": "wrong"}
-		n.Tell()
-		reason("WrongPassword")
-		n.Input.Secrets = map[string]string{"bgp/rack": "one"}
-		n.Tell()
-		n.Established("tor/" + torAddress)
-		WantRoutes(t, tor, pool4, block4+" via "+nodeAddress)
+	for _, w := range networks() {
+		t.Run(w.name, func(t *testing.T) {
+			withEach(t, func(t *testing.T, kind Kind) { passwords(t, kind, &w) })
+		})
+	}
+}
 
-		// Rotated at both ends, and then taken away: each time the session begins anew.
-		begun := func(since metav1.Time) {
-			t.Helper()
-			Eventually(t, func() string {
-				if s := n.Session("tor/" + torAddress); s.State != "Established" || s.Since.Equal(&since) || !router.IsEstablished(&p) {
-					return fmt.Sprintf("the session did not begin anew: %+v", s)
-				}
-				return ""
-			})
-			WantRoutes(t, node, outside, outside+" via "+torAddress)
-			WantRoutes(t, tor, pool4, block4+" via "+nodeAddress)
-		}
-		n.Established("tor/" + torAddress)
-		since := n.Session("tor/" + torAddress).Since
-		n.Input.Secrets = map[string]string{"bgp/rack": "two"}
-		n.Tell()
-		router.Become(setup("two"))
-		begun(since)
-		since = n.Session("tor/" + torAddress).Since
-		n.Input.State.BGP.Sessions[0].Password = nil
-		n.Tell()
-		router.Become(setup(""))
-		begun(since)
-	})
+func passwords(t *testing.T, kind Kind, w *network) {
+	t.Helper()
+	node, tor := w.join(t)
+	p := w.peering()
+	setup := func(password string) *Setup {
+		p.Password = password
+		return &Setup{ID: torAddress, Peerings: []Peering{p}, Offers: offers(w.outside)}
+	}
+	router := setup("one").Start(t, tor, kind)
+	n := NewNode(t, node, "node1")
+	bgp := w.speaker()
+	bgp.Sessions = []v1alpha1.BGPSession{session("tor", w.tor, rack)}
+	bgp.Sessions[0].Password = &v1alpha1.SecretKey{Name: "bgp", Key: "rack"}
+	n.Input.State = w.state(bgp)
+	n.Tell()
+	reason := func(want string) {
+		t.Helper()
+		Eventually(t, func() string {
+			if s := n.Session("tor/" + w.tor); s.Reason != want {
+				return fmt.Sprintf("want reason %s: %+v", want, s)
+			}
+			return ""
+		})
+	}
+	reason("SecretMissing")
+	n.Input.Secrets = map[string]string{"bgp/rack": strings.Repeat("x", 81)} // the kernel takes 80
+	n.Tell()
+	reason("WrongPassword")
+	if s := n.Session("tor/" + w.tor); !strings.Contains(s.Message, "81 bytes") {
+		t.Errorf("a password that is too long: %+v", s)
+	}
+	n.Input.Secrets = nil
+	n.Tell()
+	reason("SecretMissing")
+	n.Input.Secrets = map[string]string{"bgp/rack": "wrong"}
+	n.Tell()
+	reason("WrongPassword")
+	n.Input.Secrets = map[string]string{"bgp/rack": "one"}
+	n.Tell()
+	n.Established("tor/" + w.tor)
+	WantRoutes(t, tor, w.pool, w.block+" via "+w.node)
+
+	// Rotated at both ends, and then taken away: each time the session begins anew.
+	begun := func(since metav1.Time) {
+		t.Helper()
+		Eventually(t, func() string {
+			if s := n.Session("tor/" + w.tor); s.State != "Established" || s.Since.Equal(&since) || !router.IsEstablished(&p) {
+				return fmt.Sprintf("the session did not begin anew: %+v", s)
+			}
+			return ""
+		})
+		WantRoutes(t, node, w.outside, w.outside+" via "+w.tor)
+		WantRoutes(t, tor, w.pool, w.block+" via "+w.node)
+	}
+	n.Established("tor/" + w.tor)
+	since := n.Session("tor/" + w.tor).Since
+	n.Input.Secrets = map[string]string{"bgp/rack": "two"}
+	n.Tell()
+	router.Become(setup("two"))
+	begun(since)
+	// The Secret is lost: the session ends with it, and begins anew when it is back.
+	since = n.Session("tor/" + w.tor).Since
+	n.Input.Secrets = nil
+	n.Tell()
+	reason("SecretMissing")
+	WantRoutes(t, node, w.outside)
+	n.Input.Secrets = map[string]string{"bgp/rack": "two"}
+	n.Tell()
+	begun(since)
+	since = n.Session("tor/" + w.tor).Since
+	n.Input.State.BGP.Sessions[0].Password = nil
+	n.Tell()
+	router.Become(setup(""))
+	begun(since)
 }
 
 // A node agent that is killed and starts again, or is asked to end, leaves all routes where they are, in the kernels of both
@@ -185,6 +209,55 @@ func TestGracefulRestart(t *testing.T) {
 				}
 			})
 		}
+		t.Run("both families in one session", func(t *testing.T) {
+			// The peer says of each family when it has sent all: the one that is done must not cost the other its routes.
+			const outside6 = "2001:db8:f::/48"
+			node, tor := netns.New(t), netns.New(t)
+			link(t, node, tor, "eth0", nodeAddress+"/24", torAddress+"/24")
+			node.Address("eth0", "2001:db8::1/64")
+			tor.Address("eth0", "2001:db8::100/64")
+			p := rackPeering()
+			p.Both = true
+			count := 2
+			if kind == BIRD { // which is slow about one family: each route comes in a message of its own
+				const many = 3000
+				count += many
+				var more strings.Builder
+				more.WriteString(staticRoute(outside) + staticRoute(outside6) + "protocol static many { ipv6;\n")
+				for i := range many {
+					fmt.Fprintf(&more, "route 2001:db8:a%03x::/48 blackhole { bgp_community.add((65001,%d)); };\n", i, i)
+				}
+				NewBIRD(t, tor, torAddress, birdPeer("node", torAddress, nodeAddress, rack, nodes, "",
+					"ipv4 { import all; export all; }; ipv6 { import all; export all; next hop address 2001:db8::100; };")+more.String()+"}\n")
+			} else {
+				(&Setup{ID: torAddress, Peerings: []Peering{p}, Offers: offers(outside, outside6)}).Start(t, tor, kind)
+			}
+			n := NewNode(t, node, "node1")
+			b := speaker(nodeAddress, "2001:db8::1")
+			b.Sessions = []v1alpha1.BGPSession{session("tor", torAddress, rack)}
+			n.Input.State = withBlock(b)
+			n.Tell()
+			all := func() string {
+				if got := len(Routes(node, outside, "2001:db8:a000::/36", outside6)); got != count {
+					return fmt.Sprintf("%d routes were learned", got)
+				}
+				return ""
+			}
+			Eventually(t, all)
+			lost4, lost6, lostOther := watchLosses(t, node, outside), watchLosses(t, node, outside6), watchLosses(t, node, "2001:db8:abb7::/48")
+			n.Kill()
+			n.status = v1alpha1.NodeStateStatus{}
+			n.Start()
+			n.Tell()
+			n.Established("tor/" + torAddress)
+			n.Input.State.BGP.Announce = []string{services}
+			n.Tell()
+			WantRoutes(t, tor, services, services+" via "+nodeAddress)
+			Eventually(t, all)
+			if lost := []int{lost4(), lost6(), lostOther()}; lost[0]+lost[1]+lost[2] != 0 {
+				t.Errorf("routes were lost %v times", lost)
+			}
+		})
 		t.Run("not agreed", func(t *testing.T) {
 			n, tor, _ := begin(t, func(p *Peering, _ *v1alpha1.BGPSession) { p.NoRestart = true })
 			n.Stop()

@@ -24,107 +24,156 @@ func rackPeering() Peering {
 	return Peering{Router: torAddress, Node: nodeAddress, RouterAS: rack, NodeAS: nodes}
 }
 
+// network is a node and a router of the rack in one family.
+type network struct {
+	name                        string
+	node, second, tor           string
+	length                      string
+	pool, block, outside, loops string
+}
+
+// networks are one of each family.
+func networks() []network {
+	return []network{
+		{"IPv4", nodeAddress, secondAddress, torAddress, "/24", pool4, block4, outside, looped},
+		{"IPv6", "2001:db8::1", "2001:db8::2", "2001:db8::100", "/64", "fd00:48::/32", "fd00:48:1::/122", "2001:db8:f::/48", "2001:db8:e::/48"},
+	}
+}
+
+// join links a node and its router.
+func (w *network) join(t *testing.T) (node, tor *netns.NS) {
+	t.Helper()
+	node, tor = netns.New(t), netns.New(t)
+	link(t, node, tor, "eth0", w.node+w.length, w.tor+w.length)
+	return node, tor
+}
+
+// speaker is what the node is told about BGP.
+func (w *network) speaker() *v1alpha1.BGP {
+	b := speaker(w.node)
+	b.RouterID = nodeAddress
+	return b
+}
+
+// state has the node's block.
+func (w *network) state(b *v1alpha1.BGP) v1alpha1.NodeStateSpec {
+	return v1alpha1.NodeStateSpec{
+		Blocks: []v1alpha1.BlockLease{{CIDR: w.block, Pool: w.pool}}, Pools: []v1alpha1.Pool{{CIDR: w.pool}}, BGP: b,
+	}
+}
+
+// peering is a plain session between the two.
+func (w *network) peering() Peering {
+	return Peering{Router: w.tor, Node: w.node, RouterAS: rack, NodeAS: nodes}
+}
+
 // What a BGPPeer says of its sessions, against a router that insists on it.
 func TestSettingsOfSessions(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
-		router func(*Setup, *Peering)
-		set    func(*v1alpha1.BGP, *v1alpha1.BGPSession)
+		router func(*network, *Setup, *Peering)
+		set    func(*network, *v1alpha1.BGP, *v1alpha1.BGPSession)
 		// learned is whether the route arrives that has the node's own AS number in its path; hold the hold time agreed on.
 		learned bool
 		hold    int
 	}{
-		{"none", func(*Setup, *Peering) {}, func(*v1alpha1.BGP, *v1alpha1.BGPSession) {}, false, 90},
-		{"ttlSecurity", func(_ *Setup, p *Peering) { p.Hops = 1 }, func(_ *v1alpha1.BGP, s *v1alpha1.BGPSession) { s.TTLSecurity = 1 }, false, 90},
-		{"sourceAddress", func(_ *Setup, p *Peering) { p.Node = secondAddress }, func(_ *v1alpha1.BGP, s *v1alpha1.BGPSession) { s.SourceAddress = secondAddress }, false, 90},
-		{"asNumber of four bytes", func(_ *Setup, p *Peering) { p.RouterAS, p.NodeAS = 4200000001, 4200000002 }, func(b *v1alpha1.BGP, s *v1alpha1.BGPSession) {
+		{"none", func(*network, *Setup, *Peering) {}, func(*network, *v1alpha1.BGP, *v1alpha1.BGPSession) {}, false, 90},
+		{"ttlSecurity", func(_ *network, _ *Setup, p *Peering) { p.Hops = 1 }, func(_ *network, _ *v1alpha1.BGP, s *v1alpha1.BGPSession) { s.TTLSecurity = 1 }, false, 90},
+		{"sourceAddress", func(w *network, _ *Setup, p *Peering) { p.Node = w.second }, func(w *network, _ *v1alpha1.BGP, s *v1alpha1.BGPSession) { s.SourceAddress = w.second }, false, 90},
+		{"asNumber of four bytes", func(_ *network, _ *Setup, p *Peering) { p.RouterAS, p.NodeAS = 4200000001, 4200000002 }, func(_ *network, b *v1alpha1.BGP, s *v1alpha1.BGPSession) {
 			b.ASNumber, s.ASNumber = 4200000002, 4200000001
 		}, true, 90},
-		{"localASNumber", func(_ *Setup, p *Peering) { p.NodeAS = 65100 }, func(_ *v1alpha1.BGP, s *v1alpha1.BGPSession) { s.LocalASNumber = 65100 }, false, 90},
-		{"numAllowedLocalASNumbers", func(*Setup, *Peering) {}, func(_ *v1alpha1.BGP, s *v1alpha1.BGPSession) { s.AllowOwnAS = 1 }, true, 90},
-		{"keepaliveTime", func(*Setup, *Peering) {}, func(_ *v1alpha1.BGP, s *v1alpha1.BGPSession) { s.KeepaliveSeconds = 1 }, false, 3},
-		{"peerIP with a port", func(s *Setup, p *Peering) { s.Port, p.Passive = 1790, true }, func(_ *v1alpha1.BGP, s *v1alpha1.BGPSession) { s.Port = 1790 }, false, 90},
-		{"listenPort", func(_ *Setup, p *Peering) { p.Port = 1791 }, func(b *v1alpha1.BGP, s *v1alpha1.BGPSession) { b.ListenPort, s.Passive = 1791, true }, false, 90},
-		{"the node opens the session", func(_ *Setup, p *Peering) { p.Passive = true }, func(*v1alpha1.BGP, *v1alpha1.BGPSession) {}, false, 90},
-		{"the router opens the session", func(*Setup, *Peering) {}, func(_ *v1alpha1.BGP, s *v1alpha1.BGPSession) { s.Passive = true }, false, 90},
-		{"bindMode NodeIP", func(*Setup, *Peering) {}, func(b *v1alpha1.BGP, s *v1alpha1.BGPSession) {
-			b.ListenAddresses, s.Passive = []string{nodeAddress}, true
+		{"localASNumber", func(_ *network, _ *Setup, p *Peering) { p.NodeAS = 65100 }, func(_ *network, _ *v1alpha1.BGP, s *v1alpha1.BGPSession) { s.LocalASNumber = 65100 }, false, 90},
+		{"numAllowedLocalASNumbers", func(*network, *Setup, *Peering) {}, func(_ *network, _ *v1alpha1.BGP, s *v1alpha1.BGPSession) { s.AllowOwnAS = 1 }, true, 90},
+		{"keepaliveTime", func(*network, *Setup, *Peering) {}, func(_ *network, _ *v1alpha1.BGP, s *v1alpha1.BGPSession) { s.KeepaliveSeconds = 1 }, false, 3},
+		{"peerIP with a port", func(_ *network, s *Setup, p *Peering) { s.Port, p.Passive = 1790, true }, func(_ *network, _ *v1alpha1.BGP, s *v1alpha1.BGPSession) { s.Port = 1790 }, false, 90},
+		{"listenPort", func(_ *network, _ *Setup, p *Peering) { p.Port = 1791 }, func(_ *network, b *v1alpha1.BGP, s *v1alpha1.BGPSession) { b.ListenPort, s.Passive = 1791, true }, false, 90},
+		{"the node opens the session", func(_ *network, _ *Setup, p *Peering) { p.Passive = true }, func(*network, *v1alpha1.BGP, *v1alpha1.BGPSession) {}, false, 90},
+		{"the router opens the session", func(*network, *Setup, *Peering) {}, func(_ *network, _ *v1alpha1.BGP, s *v1alpha1.BGPSession) { s.Passive = true }, false, 90},
+		{"bindMode NodeIP", func(*network, *Setup, *Peering) {}, func(w *network, b *v1alpha1.BGP, s *v1alpha1.BGPSession) {
+			b.ListenAddresses, s.Passive = []string{w.node}, true
 		}, false, 90},
 	} {
-		t.Run(tc.name, func(t *testing.T) {
-			withEach(t, func(t *testing.T, kind Kind) {
-				node, tor := netns.New(t), netns.New(t)
-				link(t, node, tor, "eth0", nodeAddress+"/24", torAddress+"/24")
-				node.Address("eth0", secondAddress+"/24")
-				p := rackPeering()
-				setup := Setup{ID: torAddress, Offers: append(offers(outside), Offer{Prefix: looped, Path: []int{nodes}})}
-				tc.router(&setup, &p)
-				setup.Peerings = []Peering{p}
-				router := setup.Start(t, tor, kind)
-				n := NewNode(t, node, "node1")
-				b := speaker(nodeAddress)
-				s := session("tor", torAddress, rack)
-				tc.set(b, &s)
-				b.Sessions = []v1alpha1.BGPSession{s}
-				n.Input.State = withBlock(b)
-				n.Tell()
-				want := []string{outside + " via " + torAddress}
-				if tc.learned {
-					want = append(want, looped+" via "+torAddress)
-				}
-				WantRoutes(t, node, outside+" "+looped, want...)
-				WantRoutes(t, tor, pool4, block4+" via "+p.Node)
-				if got := router.Hold(&p); got != tc.hold {
-					t.Errorf("the hold time is %d s, want %d", got, tc.hold)
-				}
+		for _, w := range networks() {
+			t.Run(tc.name+", "+w.name, func(t *testing.T) {
+				withEach(t, func(t *testing.T, kind Kind) {
+					node, tor := w.join(t)
+					p := w.peering()
+					setup := Setup{ID: torAddress, Offers: append(offers(w.outside), Offer{Prefix: w.loops, Path: []int{nodes}})}
+					tc.router(&w, &setup, &p)
+					if p.Node == w.second { // in IPv6 it would be the source of all sessions else
+						node.Address("eth0", w.second+w.length)
+					}
+					setup.Peerings = []Peering{p}
+					router := setup.Start(t, tor, kind)
+					n := NewNode(t, node, "node1")
+					b := w.speaker()
+					s := session("tor", w.tor, rack)
+					tc.set(&w, b, &s)
+					b.Sessions = []v1alpha1.BGPSession{s}
+					n.Input.State = w.state(b)
+					n.Tell()
+					want := []string{w.outside + " via " + w.tor}
+					if tc.learned {
+						want = append(want, w.loops+" via "+w.tor)
+					}
+					WantRoutes(t, node, w.outside+" "+w.loops, want...)
+					WantRoutes(t, tor, w.pool, w.block+" via "+p.Node)
+					if got := router.Hold(&p); got != tc.hold {
+						t.Errorf("the hold time is %d s, want %d", got, tc.hold)
+					}
+				})
 			})
-		})
+		}
 	}
 }
 
 // Sessions that must not come about: each of these settings keeps one out that the node would have without it.
 func TestSettingsThatKeepSessionsOut(t *testing.T) {
-	const witness = "192.0.2.101"
 	for _, tc := range []struct {
 		name   string
-		router func(*Peering)
-		set    func(*v1alpha1.BGP, *v1alpha1.BGPSession)
+		router func(*network, *Peering)
+		set    func(*network, *v1alpha1.BGP, *v1alpha1.BGPSession)
 	}{
-		{"nobody opens the session", func(p *Peering) { p.Passive = true }, func(_ *v1alpha1.BGP, s *v1alpha1.BGPSession) { s.Passive = true }},
-		{"bindMode NodeIP, and the router tries another address", func(p *Peering) { p.Node = secondAddress }, func(b *v1alpha1.BGP, s *v1alpha1.BGPSession) {
-			b.ListenAddresses, s.Passive = []string{nodeAddress}, true
+		{"nobody opens the session", func(_ *network, p *Peering) { p.Passive = true }, func(_ *network, _ *v1alpha1.BGP, s *v1alpha1.BGPSession) { s.Passive = true }},
+		{"bindMode NodeIP, and the router tries another address", func(w *network, p *Peering) { p.Node = w.second }, func(w *network, b *v1alpha1.BGP, s *v1alpha1.BGPSession) {
+			b.ListenAddresses, s.Passive = []string{w.node}, true
 		}},
-		{"ttlSecurity, and the router sends with a TTL of 1", func(*Peering) {}, func(_ *v1alpha1.BGP, s *v1alpha1.BGPSession) { s.TTLSecurity, s.Passive = 1, true }},
+		{"ttlSecurity, and the router sends with a TTL of 1", func(*network, *Peering) {}, func(_ *network, _ *v1alpha1.BGP, s *v1alpha1.BGPSession) { s.TTLSecurity, s.Passive = 1, true }},
 	} {
-		t.Run(tc.name, func(t *testing.T) {
-			withEach(t, func(t *testing.T, kind Kind) {
-				node, tor := netns.New(t), netns.New(t)
-				link(t, node, tor, "eth0", nodeAddress+"/24", torAddress+"/24")
-				node.Address("eth0", secondAddress+"/24")
-				p := rackPeering()
-				tc.router(&p)
-				(&Setup{ID: torAddress, Peerings: []Peering{p}, Offers: offers(outside)}).Start(t, tor, kind)
-				n := NewNode(t, node, "node1")
-				b := speaker(nodeAddress)
-				s := session("tor", torAddress, rack)
-				tc.set(b, &s)
-				b.Sessions = []v1alpha1.BGPSession{s, session("witness", witness, rack)}
-				n.Input.State = withBlock(b)
-				n.Tell()
-				// Another router, which is started later and set up as it should be, has its session.
-				third := netns.New(t)
-				third.Veth("eth0", node, "eth1")
-				third.Address("eth0", witness+"/32")
-				third.Route(nodeAddress+"/32", "", "eth0")
-				node.Route(witness+"/32", "", "eth1")
-				(&Setup{ID: witness, Peerings: []Peering{{Router: witness, Node: nodeAddress, RouterAS: rack, NodeAS: nodes, Far: true}}}).Start(t, third, kind)
-				n.Established("witness/" + witness)
-				if got := n.Session("tor/" + torAddress); got.State == "Established" {
-					t.Errorf("the session stands: %+v", got)
-				}
-				WantRoutes(t, node, outside)
+		for _, w := range networks() {
+			t.Run(tc.name+", "+w.name, func(t *testing.T) {
+				withEach(t, func(t *testing.T, kind Kind) {
+					own, witness, length := "198.18.0.1", "198.18.0.2", "/30"
+					if w.name == "IPv6" {
+						own, witness, length = "2001:db8:7::1", "2001:db8:7::2", "/64"
+					}
+					node, tor := w.join(t)
+					p := w.peering()
+					tc.router(&w, &p)
+					if p.Node == w.second {
+						node.Address("eth0", w.second+w.length)
+					}
+					(&Setup{ID: torAddress, Peerings: []Peering{p}, Offers: offers(w.outside)}).Start(t, tor, kind)
+					n := NewNode(t, node, "node1")
+					b := w.speaker()
+					s := session("tor", w.tor, rack)
+					tc.set(&w, b, &s)
+					b.Sessions = []v1alpha1.BGPSession{s, session("witness", witness, rack)}
+					n.Input.State = w.state(b)
+					n.Tell()
+					// Another router, which is started later and set up as it should be, has its session.
+					third := netns.New(t)
+					link(t, node, third, "eth1", own+length, witness+length)
+					(&Setup{ID: "192.0.2.101", Peerings: []Peering{{Router: witness, Node: own, RouterAS: rack, NodeAS: nodes}}}).Start(t, third, kind)
+					n.Established("witness/" + witness)
+					if got := n.Session("tor/" + w.tor); got.State == "Established" {
+						t.Errorf("the session stands: %+v", got)
+					}
+					WantRoutes(t, node, w.outside)
+				})
 			})
-		})
+		}
 	}
 }
 

@@ -306,6 +306,12 @@ func NewBIRD(t testing.TB, ns *netns.NS, id, configuration string) *Router {
 	need(t, "bird", "birdc")
 	r.write(id, configuration)
 	r.start("bird", "-f", "-c", r.path("bird.conf"), "-s", r.path("ctl"), "-P", r.path("pid"))
+	Eventually(t, func() string { // a large configuration takes it a while, and a peer that finds nobody comes back only after seconds
+		if out := r.Ask("show", "status"); !strings.Contains(out, "up and running") {
+			return "BIRD is not up: " + out
+		}
+		return ""
+	})
 	return r
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/manul-net/manul/api/v1alpha1"
 	v3 "github.com/manul-net/manul/api/v3"
@@ -135,15 +136,23 @@ func (o *options) bgpExplain() *cobra.Command {
 
 // parseSubject reads what is to be explained: a CIDR, an address, or a service with its namespace.
 func parseSubject(text string) (netip.Prefix, routing.ServiceName, error) {
-	if cidr, err := netip.ParsePrefix(text); err == nil {
-		return cidr.Masked(), routing.ServiceName{}, nil
+	before, after, ok := strings.Cut(text, "/")
+	addr, err := netip.ParseAddr(before)
+	if err != nil || addr.Zone() != "" {
+		if !ok || len(validation.IsDNS1123Label(before)) > 0 || len(validation.IsDNS1123Label(after)) > 0 {
+			return netip.Prefix{}, routing.ServiceName{}, fmt.Errorf("%q: want NAMESPACE/SERVICE, or a CIDR such as 10.48.2.0/24", text)
+		}
+		return netip.Prefix{}, routing.ServiceName{Namespace: before, Name: after}, nil
 	}
-	if addr, err := netip.ParseAddr(text); err == nil && addr.Zone() == "" {
+	if addr.Is4In6() {
+		return netip.Prefix{}, routing.ServiceName{}, fmt.Errorf("%q: this is an IPv4 address in the form of IPv6: write it as IPv4, %s", text, addr.Unmap())
+	}
+	if !ok {
 		return netip.PrefixFrom(addr, addr.BitLen()), routing.ServiceName{}, nil
 	}
-	namespace, name, ok := strings.Cut(text, "/")
-	if !ok || namespace == "" || name == "" {
-		return netip.Prefix{}, routing.ServiceName{}, fmt.Errorf("%q: want NAMESPACE/SERVICE, or a CIDR such as 10.48.2.0/24", text)
+	cidr, err := netip.ParsePrefix(text)
+	if err != nil {
+		return netip.Prefix{}, routing.ServiceName{}, fmt.Errorf("%q: want a prefix length of 0 to %d after the slash", text, addr.BitLen())
 	}
-	return netip.Prefix{}, routing.ServiceName{Namespace: namespace, Name: name}, nil
+	return cidr.Masked(), routing.ServiceName{}, nil
 }

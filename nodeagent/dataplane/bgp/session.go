@@ -28,6 +28,8 @@ const (
 	// not depend on theirs; a route reflector's do, and it waits for the restart time.
 	deferral = 5
 	maxTTL   = 255
+	// maxPassword is the longest that the kernel takes, bytes (TCP_MD5SIG_MAXKEYLEN).
+	maxPassword = 80
 )
 
 // session is one in force.
@@ -37,6 +39,8 @@ type session struct {
 	peer *api.Peer
 	// missing: its Secret is.
 	missing bool
+	// tooLong is the length of a password that the kernel does not take.
+	tooLong int
 }
 
 // key is the speaker's name of the session.
@@ -52,8 +56,11 @@ func (d *Driver) applySession(ctx context.Context, name string, want *tables.BGP
 		if password, ok = d.options.Secrets.Password(want.Password.Name, want.Password.Key); !ok {
 			next.missing = true
 		}
+		if len(password) > maxPassword {
+			next.tooLong = len(password)
+		}
 	}
-	if want.Address.IsValid() && !next.missing {
+	if want.Address.IsValid() && !next.missing && next.tooLong == 0 {
 		next.peer = d.peer(want, password)
 	}
 	if have != nil && have.peer != nil && (next.peer == nil || have.key() != next.key()) {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	api "github.com/osrg/gobgp/v3/api"
+	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/manul-net/manul/nodeagent/tables"
 )
@@ -56,6 +57,10 @@ func (d *Driver) state(name string, s *session) tables.BGPSessionState {
 		out.Reason = tables.BGPSecretMissing
 		out.Message = "there is no key " + s.want.Password.Key + " in Secret " + s.want.Password.Name + " of the agents' namespace"
 		return out
+	case s.tooLong > 0:
+		out.Reason = tables.BGPWrongPassword
+		out.Message = fmt.Sprintf("the password, key %s of Secret %s, has %d bytes, and BGP's have %d at most", s.want.Password.Key, s.want.Password.Name, s.tooLong, maxPassword)
+		return out
 	case s.peer == nil:
 		out.Reason, out.Message = tables.BGPWaiting, s.want.WaitsFor
 		return out
@@ -94,7 +99,7 @@ func (d *Driver) Holding(ctx context.Context) bool {
 	if d.speaker == nil || time.Now().After(d.restartsUntil) {
 		return false
 	}
-	var wants map[string]bool // graceful restart, by address
+	var peers map[string]*api.Peer // with graceful restart, by address
 	for _, s := range d.sessions {
 		if s.peer == nil || !d.isRestarting(&s.want) {
 			continue
@@ -103,28 +108,45 @@ func (d *Driver) Holding(ctx context.Context) bool {
 		if !ok || !known.established {
 			return true
 		}
-		if wants == nil {
-			wants = d.gracefulPeers(ctx)
+		if peers == nil {
+			peers = d.gracefulPeers(ctx)
 		}
-		if !wants[s.key()] {
+		peer := peers[s.key()]
+		if peer == nil {
 			if time.Since(known.since) < deferral*time.Second {
 				return true // it does not say when it has sent all
 			}
 			continue
 		}
-		if !known.eor[family(s.want.Address.Is6()).Afi] {
-			return true
+		for _, afi := range agreed(s.peer, peer) {
+			if !known.eor[afi] {
+				return true
+			}
 		}
 	}
 	return false
 }
 
+// agreed are the families of which a session carries routes: the node's that the peer has too. The peer says of each when it has sent all.
+func agreed(own, peer *api.Peer) []api.Family_Afi {
+	var out []api.Family_Afi
+	for _, f := range own.AfiSafis {
+		if slices.ContainsFunc(peer.State.RemoteCap, func(c *anypb.Any) bool {
+			var multiProtocol api.MultiProtocolCapability
+			return c.UnmarshalTo(&multiProtocol) == nil && multiProtocol.Family.GetAfi() == f.Config.Family.Afi
+		}) {
+			out = append(out, f.Config.Family.Afi)
+		}
+	}
+	return out
+}
+
 // gracefulPeers are the peers with which graceful restart was agreed, by address.
-func (d *Driver) gracefulPeers(ctx context.Context) map[string]bool {
-	out := map[string]bool{}
+func (d *Driver) gracefulPeers(ctx context.Context) map[string]*api.Peer {
+	out := map[string]*api.Peer{}
 	err := d.server.ListPeer(ctx, &api.ListPeerRequest{}, func(p *api.Peer) {
 		if p.State.SessionState == api.PeerState_ESTABLISHED && graceful(p) {
-			out[p.State.NeighborAddress] = true
+			out[p.State.NeighborAddress] = p
 		}
 	})
 	if err != nil {

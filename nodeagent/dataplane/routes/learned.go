@@ -160,12 +160,13 @@ func (l *Learned) applyOne(desired *tables.LearnedRoutes, p netip.Prefix, full b
 		}
 		return false, l.remove(p, have)
 	}
-	next := multipath{metric: int(wish.Metric), alive: true, hops: l.resolve(wish, desired.IgnoredInterfaces)}
+	hops, missing := l.resolve(p, wish, desired.IgnoredInterfaces)
+	next := multipath{metric: int(wish.Metric), alive: true, hops: hops}
 	if len(next.hops) == 0 {
 		if exists {
 			err = l.remove(p, have)
 		}
-		return true, err
+		return missing, err
 	}
 	if exists && have.equal(next) {
 		return false, nil
@@ -235,11 +236,15 @@ func (l *Learned) removeOld(p netip.Prefix, have multipath) error {
 }
 
 // resolve gives the next hops that can be reached: those on networks of the node as they are, others through the gateway
-// that the kernel's routes lead to.
-func (l *Learned) resolve(wish tables.LearnedRoute, ignored []string) []hop {
-	var hops []hop
+// that the kernel's routes lead to. missing: there are some that can't be. A next hop on a network of the node's is none to that network or a part of it,
+// which routers tell of too: the route would lead over itself, and with it all others by the next hop.
+func (l *Learned) resolve(p netip.Prefix, wish tables.LearnedRoute, ignored []string) (hops []hop, missing bool) {
 	for _, addr := range wish.NextHops {
 		way, ok := l.others.lookUp(addr)
+		if ok && !way.gateway.IsValid() && p.Contains(addr) && p.Bits() >= way.length {
+			continue
+		}
+		missing = true
 		if !ok || wish.Interface != "" && !matches(wish.Interface, way.name) {
 			continue
 		}
@@ -252,7 +257,7 @@ func (l *Learned) resolve(wish tables.LearnedRoute, ignored []string) []hop {
 		hops = append(hops, hop{gateway: way.gateway, link: way.link})
 	}
 	slices.SortFunc(hops, hop.compare)
-	return slices.Compact(hops)
+	return slices.Compact(hops), missing
 }
 
 // matches tells whether an interface has a name of the pattern.
@@ -332,6 +337,7 @@ type way struct {
 	link    int
 	name    string
 	metric  int
+	length  int // of the prefix of the route
 }
 
 // table is the main table without learned routes.
@@ -348,7 +354,7 @@ func familyIndex(v4 bool) int {
 }
 
 func (t *table) add(p netip.Prefix, r *netlink.Route, names map[int]string) {
-	w := way{link: r.LinkIndex, metric: r.Priority}
+	w := way{link: r.LinkIndex, metric: r.Priority, length: p.Bits()}
 	if len(r.MultiPath) > 0 { // one of them will do
 		w.link, r.Gw = r.MultiPath[0].LinkIndex, r.MultiPath[0].Gw
 	}
@@ -358,7 +364,7 @@ func (t *table) add(p netip.Prefix, r *netlink.Route, names map[int]string) {
 	}
 	w.name = names[w.link]
 	if r.Type != unix.RTN_UNICAST || r.Flags&(unix.RTNH_F_DEAD|unix.RTNH_F_LINKDOWN) != 0 || w.name == "" {
-		w = way{metric: r.Priority} // leads nowhere, and hides what is less specific
+		w = way{metric: r.Priority, length: p.Bits()} // leads nowhere, and hides what is less specific
 	}
 	if t.ways == nil {
 		t.ways = map[netip.Prefix]way{}

@@ -142,3 +142,40 @@ func TestWaysToNextHops(t *testing.T) {
 	n.Up("eth0")
 	until("198.51.100.0/24 " + nextHop4)
 }
+
+// Routers tell of the network that they share with the node as well. The node's own way there stays the only one, even where learned routes have the lower
+// metric: else the way to the router would be the router, and no route over it could be changed any more.
+func TestSharedNetworkIsNotLearned(t *testing.T) {
+	n := newNode(t)
+	for _, tc := range []struct{ shared, part, hop, destination, all string }{
+		{"192.0.2.0/24", "192.0.2.2/32", nextHop4, "198.51.100.0/24", "192.0.0.0/8"},
+		{"2001:db8::/64", "2001:db8::2/128", "2001:db8::2", "2001:db8:f::/48", "2001::/16"},
+	} {
+		l, want := openLearned(t, n), tables.NewLearnedRoutes()
+		for _, p := range []string{tc.shared, tc.part, tc.destination, tc.all} {
+			want.Routes.Set(prefix(p), over(20, tc.hop))
+		}
+		apply := func() {
+			t.Helper()
+			if err := l.Apply(t.Context(), want); err != nil {
+				t.Error(err)
+			}
+			expected := slices.Sorted(slices.Values([]string{tc.destination + " " + tc.hop, tc.all + " " + tc.hop}))
+			if diff := cmp.Diff(expected, learnedRoutes(t, n)); diff != "" {
+				t.Errorf("learned routes (-want +got):\n%s", diff)
+			}
+			if len(l.waiting) > 0 {
+				t.Errorf("these wait for a way that is there: %v", l.waiting)
+			}
+		}
+		apply()
+		want.Routes.Set(prefix(tc.destination), over(30, tc.hop))
+		apply()
+		for _, p := range []string{tc.shared, tc.part, tc.destination, tc.all} {
+			want.Routes.Delete(prefix(p))
+		}
+		if err := l.Apply(t.Context(), want); err != nil {
+			t.Error(err)
+		}
+	}
+}

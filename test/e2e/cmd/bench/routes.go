@@ -13,7 +13,8 @@ import (
 	"github.com/manul-net/manul/test/e2e/lab"
 )
 
-// routed is a service with its endpoint on worker1, which alone is to advertise its external IP, to BIRD on host1.
+// routed is a service with its endpoint on worker1, which alone is to advertise its external IP, to BIRD on host1; and another, whose endpoint is made
+// by hand, so that no kubelet's probes count.
 const routed = `
 apiVersion: v1
 kind: Service
@@ -24,6 +25,22 @@ spec:
   selector: {role: server}
   ports: [{port: 80, targetPort: 8080}]
 ---
+apiVersion: v1
+kind: Service
+metadata: {name: followed, namespace: bench}
+spec:
+  type: NodePort
+  externalTrafficPolicy: Local
+  externalIPs: [10.50.0.31]
+  ports: [{port: 80, targetPort: 8080}]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: followed, namespace: bench, labels: {kubernetes.io/service-name: followed}}
+addressType: IPv4
+endpoints: [{addresses: [192.0.2.77], nodeName: worker1, conditions: {ready: false}}]
+ports: [{port: 8080}]
+---
 apiVersion: projectcalico.org/v3
 kind: BGPConfiguration
 metadata: {name: default}
@@ -31,7 +48,7 @@ spec:
   serviceExternalIPs: [{cidr: 10.50.0.0/24}]
 `
 
-const routedAddress = "10.50.0.30"
+const routedAddress, followedAddress = "10.50.0.30", "10.50.0.31"
 
 // routes measures how soon a change of a service reaches the kernel of a router.
 func (b *bench) routes(ctx context.Context, t *table) error {
@@ -64,33 +81,50 @@ func (b *bench) routes(ctx context.Context, t *table) error {
 	}); err != nil {
 		return err
 	}
+	for _, change := range []struct{ benchmark, address, there, gone string }{
+		{
+			"routes", routedAddress, "service gets an external IP -> the router's kernel has the route",
+			"the same, taken away -> the router's kernel has it no more",
+		},
+		{
+			"endpoints", followedAddress, "endpoint of a Local service becomes ready -> the router's kernel has the route",
+			"the same, unready -> the router's kernel has it no more",
+		},
+	} {
+		moments, events, err := b.follow(ctx, change.benchmark, change.address)
+		if err != nil {
+			return err
+		}
+		t.row(change.there, reached(moments, events, "there"))
+		t.row(change.gone, reached(moments, events, "gone"))
+	}
+	_, err = b.Kubectl(ctx, "delete", "bgppeer/host1", "service/routed", "service/followed", "endpointslice/followed", "-n", "bench")
+	return err
+}
+
+// follow has test/bench make changes, and listens to what the router's kernel says of an address meanwhile.
+func (b *bench) follow(ctx context.Context, benchmark, address string) (changes, events []moment, err error) {
 	watching, stop := context.WithCancel(ctx)
 	defer stop()
 	watch := b.Command(watching, "host1", "env", "TZ=UTC", "ip", "-ts", "monitor", "route")
 	out, err := watch.StdoutPipe()
 	if err != nil {
-		return fmt.Errorf("watching the router's routes: %w", err)
+		return nil, nil, fmt.Errorf("watching the router's routes: %w", err)
 	}
 	if err := watch.Start(); err != nil {
-		return fmt.Errorf("watching the router's routes: %w", err)
+		return nil, nil, fmt.Errorf("watching the router's routes: %w", err)
 	}
 	seen := make(chan []moment, 1)
-	go func() { seen <- eventsOf(bufio.NewScanner(out), routedAddress) }()
-	answered, err := b.inside(ctx, "master1", "routes")
+	go func() { seen <- eventsOf(bufio.NewScanner(out), address) }()
+	answered, err := b.inside(ctx, "master1", benchmark)
 	stop()
-	events := <-seen
+	events = <-seen
 	_ = watch.Wait() // it was ended
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
-	moments, err := decode[moment](answered)
-	if err != nil {
-		return err
-	}
-	t.row("service gets an external IP -> the router's kernel has the route", reached(moments, events, "there"))
-	t.row("the same, taken away -> the router's kernel has it no more", reached(moments, events, "gone"))
-	_, err = b.Kubectl(ctx, "delete", "bgppeer/host1", "service/routed", "-n", "bench")
-	return err
+	changes, err = decode[moment](answered)
+	return changes, events, err
 }
 
 // eventsOf reads what "ip -ts monitor route" says of an address: when its route came and went.
