@@ -57,9 +57,16 @@ func (b *Board) changeNetwork(node string, now *Item, woken map[*Subscription]st
 	}
 }
 
-// forgetNetworkChanges drops the oldest so many. Nodes that were not told of them by now lack these networks like any other item.
+// forgetNetworkChanges drops about so many of the oldest, and none of those that are being put. Nodes that were not told of them by now lack
+// these networks like any other item.
 func (b *Board) forgetNetworkChanges(count int) {
 	n := &b.networks
+	for count > 0 && n.changes[count-1].cursor == b.cursor {
+		count--
+	}
+	if count == 0 {
+		return
+	}
 	for count < len(n.changes) && n.changes[count].cursor == n.changes[count-1].cursor {
 		count++
 	}

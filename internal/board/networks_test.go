@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/manul-net/manul/api/v1alpha1"
 	"github.com/manul-net/manul/internal/render"
@@ -61,6 +63,45 @@ func TestNetworksOfNodes(t *testing.T) {
 		t.Errorf("who was slow for thousands of changes of 20 networks is told %d: %q", len(told), told)
 	}
 	first.sameNetworksAs("it was slow", c, "n1")
+}
+
+// TestNetworksThatChangeTogether: as when all nodes get another tunnel.
+func TestNetworksThatChangeTogether(t *testing.T) {
+	const nodes = 2 * fewChanges
+	c := newCluster(t)
+	all := func(address string) (objs []runtime.Object) {
+		for i := range nodes {
+			objs = append(objs, network(fmt.Sprintf("n%d", i), address))
+		}
+		return objs
+	}
+	c.put(all("192.0.2.1")...)
+	f, slow := c.follow("n1"), c.follow("n2")
+	for i := range 5 {
+		c.put(all(fmt.Sprintf("192.0.2.%d", 10+i))...)
+		if told := f.take(); len(told) != nodes {
+			t.Errorf("change %d: %d of %d networks are told", i, len(told), nodes)
+		}
+	}
+	if told := slow.take(); len(told) != nodes {
+		t.Errorf("who was slow is told of %d of %d networks", len(told), nodes)
+	}
+	f.sameNetworksAs("all changed", c, "n3")
+	slow.sameNetworksAs("all changed, and it was slow", c, "n3")
+	var gone []Change
+	for i := range nodes - 2 {
+		gone = append(gone, Change{Key: networkKey(fmt.Sprintf("n%d", i)).Key})
+	}
+	if err := c.board.Put(gone, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	f.take()
+	slow.take()
+	f.sameNetworksAs("most nodes went", c, "n3")
+	slow.sameNetworksAs("most nodes went", c, "n3")
+	if n := len(c.board.networks.changes); n > 4*nodes {
+		t.Errorf("%d changes are remembered", n)
+	}
 }
 
 func TestWhoComesBackIsToldOfNetworksThatItMissed(t *testing.T) {

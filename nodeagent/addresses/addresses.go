@@ -220,6 +220,12 @@ func (a Given) AllocateTunnel(owner, pool string) (netip.Addr, error) {
 	return addrs[0], nil
 }
 
+// Mark is part of agent.Addresses.
+func (a Given) Mark() int { return int(a.Allocator.Mark()) }
+
+// Save is part of agent.Addresses.
+func (a Given) Save(since int) error { return a.Allocator.Save(ipam.Mark(since)) }
+
 // Attach is part of agent.Addresses.
 func (a Given) Attach(o attachments.Owner, attachment string) error {
 	return a.Allocator.Attach(ipamOwner(o), attachment)
@@ -267,6 +273,18 @@ var errNoPods = errors.New("this host runs without pods (--standalone)")
 
 // None are the addresses of a host without pods.
 type None struct{}
+
+// Save is part of agent.Addresses.
+func (None) Save(int) error { return nil }
+
+// Mark is part of agent.Addresses.
+func (None) Mark() int { return 0 }
+
+// Failing is part of agent.Addresses.
+func (None) Failing() error { return nil }
+
+// Unsaved is part of agent.Addresses.
+func (None) Unsaved() bool { return false }
 
 // SetLeases is part of agent.Addresses.
 func (None) SetLeases([]v1alpha1.BlockLease, []v1alpha1.BorrowedAddress, time.Duration) error {

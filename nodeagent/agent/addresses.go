@@ -14,8 +14,17 @@ import (
 	"github.com/manul-net/manul/nodeagent/source"
 )
 
-// Addresses gives addresses out of the node's leased blocks, durably.
+// Addresses gives addresses out of the node's leased blocks. What a call changes is durable once a Save that began after it returns.
 type Addresses interface {
+	// Mark is a point in time, to be taken after a change.
+	Mark() int
+	// Save brings all that was changed to disk. An error tells that some of what was changed since the mark, or just before it, is undone,
+	// whoever tried to save it. It may be called from any goroutine.
+	Save(since int) error
+	// Failing is why the newest attempt to save anything failed; nil: it did not.
+	Failing() error
+	// Unsaved tells whether anything that was changed is not on disk.
+	Unsaved() bool
 	// SetLeases gives the blocks that are leased to the node, the addresses that it borrowed, and how long an address rests after
 	// use.
 	SetLeases(blocks []v1alpha1.BlockLease, borrowed []v1alpha1.BorrowedAddress, cooldown time.Duration) error

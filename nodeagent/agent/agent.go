@@ -181,6 +181,7 @@ type Agent struct {
 	limitsDue bool
 	asking    asking
 	forgotten forgotten
+	saving    saving
 	timers    timers
 	reported  v1alpha1.NodeStateStatus
 }
@@ -212,6 +213,7 @@ func New(o Options) *Agent {
 		ready:         newReadiness(),
 	}
 	a.enforcement = a.newEnforcement()
+	a.saving = newSaving()
 	a.forgotten.watch = attachments.NewWatch(attachments.Options{Grace: a.ForgottenAfter, Settle: a.ForgottenAfter / settlePart})
 	return a
 }
@@ -242,9 +244,16 @@ func (a *Agent) Run(ctx context.Context) error {
 		defer close(enforced)
 		a.enforce(ctx)
 	}()
+	saved := make(chan struct{})
+	go func() {
+		defer close(saved)
+		a.save()
+	}()
 	err := a.loop(ctx, followed)
 	cancel()
 	<-enforced
+	close(a.saving.jobs)
+	<-saved
 	if err == nil {
 		err = <-followed
 	}
@@ -269,6 +278,8 @@ func (a *Agent) loop(ctx context.Context, followed <-chan error) error { //nolin
 		case call := <-a.calls:
 			call()
 			a.moreCalls()
+		case err := <-a.saving.done:
+			a.saved(err)
 		case ask := <-a.enforcement.asks:
 			ask()
 			continue
@@ -358,6 +369,7 @@ func (a *Agent) step(ctx context.Context) {
 	a.answer(ctx)
 	a.lookForForgotten(ctx)
 	a.report(ctx)
+	a.startSaving()
 	if a.Checkpoint.HasPending() {
 		a.timers.checkpoint.within(a.CheckpointEvery)
 	}

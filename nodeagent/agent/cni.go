@@ -23,6 +23,7 @@ type waiter struct {
 type outcome struct {
 	result protocol.AddResult
 	err    error
+	since  int // its mark among the changes of addresses
 }
 
 func (w *waiter) endpoint() string { return w.request.PodNamespace + "/" + w.request.PodName }
@@ -41,7 +42,7 @@ func (a *Agent) Add(ctx context.Context, r protocol.AddRequest) (protocol.AddRes
 	}
 	select {
 	case o := <-w.done:
-		return o.result, o.err
+		return a.prepared(ctx, w, o)
 	case <-ctx.Done():
 	}
 	// The loop answers at once unless it is applying; the plugin has no more time than a moment for that.
@@ -56,16 +57,26 @@ func (a *Agent) Add(ctx context.Context, r protocol.AddRequest) (protocol.AddRes
 	}
 	select {
 	case o := <-w.done: // it came about meanwhile
-		return o.result, o.err
+		return a.prepared(why, w, o)
 	default:
 	}
 	return protocol.AddResult{}, protocol.Errorf(protocol.CodeTryAgainLater,
 		"preparing the network of pod %s: %v: %s", w.endpoint(), context.Cause(ctx), reason)
 }
 
+// prepared answers an ADD when what it changed is on disk.
+func (a *Agent) prepared(ctx context.Context, w *waiter, o outcome) (protocol.AddResult, error) {
+	if o.err == nil {
+		if err := a.durable(ctx, o.since); err != nil {
+			return protocol.AddResult{}, fmt.Errorf("preparing the network of pod %s: %w", w.endpoint(), err)
+		}
+	}
+	return o.result, o.err
+}
+
 // Del implements cniserver.Handler. It takes the agent's word that the attachment is released; the kernel follows.
 func (a *Agent) Del(ctx context.Context, r protocol.DelRequest) error {
-	return a.do(ctx, func() error {
+	return a.doDurably(ctx, func() error {
 		if err := a.Addresses.Detach(attachmentName(r.Attachment)); err != nil {
 			return fmt.Errorf("releasing attachment %s: %w", attachmentName(r.Attachment), err)
 		}
@@ -131,7 +142,7 @@ func (a *Agent) GC(ctx context.Context, r protocol.GCRequest) error {
 	for _, x := range r.Valid {
 		valid = append(valid, attachmentName(x))
 	}
-	return a.do(ctx, func() error {
+	return a.doDurably(ctx, func() error {
 		a.forgotten.watch.Spare(valid...)
 		if err := a.Addresses.KeepAttachments(valid); err != nil {
 			return fmt.Errorf("releasing attachments that the runtime does not know: %w", err)
@@ -161,6 +172,15 @@ func (a *Agent) do(ctx context.Context, f func() error) error {
 	return err
 }
 
+// doDurably is do, with what f changed of addresses on disk.
+func (a *Agent) doDurably(ctx context.Context, f func() error) error {
+	since := 0
+	if err := a.do(ctx, func() error { defer func() { since = a.Addresses.Mark() }(); return f() }); err != nil {
+		return err
+	}
+	return a.durable(ctx, since)
+}
+
 // settle answers the ADDs whose pods are prepared.
 func (a *Agent) settle() {
 	for w := range a.waiters {
@@ -181,7 +201,7 @@ func (a *Agent) settle() {
 		if err != nil {
 			result, err = protocol.AddResult{}, fmt.Errorf("preparing the network of pod %s: %w", w.endpoint(), err)
 		}
-		w.done <- outcome{result, err}
+		w.done <- outcome{result: result, err: err, since: a.Addresses.Mark()}
 		delete(a.waiters, w)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -164,6 +165,11 @@ type fakeAddresses struct {
 	blocks   []v1alpha1.BlockLease
 	leases   []v1alpha1.LeaseStatus
 	lost     bool // the journal is new
+	unsaved  atomic.Bool
+	failures atomic.Int32
+	failing  atomic.Bool
+	saving   chan struct{}
+	disk     func() error
 	resting  []string
 	next     netip.Addr
 	held     map[owner][]netip.Addr
@@ -171,7 +177,44 @@ type fakeAddresses struct {
 }
 
 func newFakeAddresses() *fakeAddresses {
-	return &fakeAddresses{held: map[owner][]netip.Addr{}, attached: map[string]owner{}}
+	return &fakeAddresses{held: map[owner][]netip.Addr{}, attached: map[string]owner{}, saving: make(chan struct{}, 1)}
+}
+
+func (f *fakeAddresses) Mark() int { return int(f.failures.Load()) }
+
+func (f *fakeAddresses) Save(since int) error {
+	f.saving <- struct{}{} // no mutex: the test's own time goes on while somebody waits
+	defer func() { <-f.saving }()
+	if f.unsaved.Load() {
+		failed := f.disk != nil && f.disk() != nil
+		f.failing.Store(failed)
+		if failed {
+			f.failures.Add(1)
+		}
+	}
+	f.unsaved.Store(false)
+	if f.Mark() != since {
+		return errFull
+	}
+	return nil
+}
+
+var errFull = errors.New("no space left on device")
+
+func (f *fakeAddresses) Failing() error {
+	if f.failing.Load() {
+		return errFull
+	}
+	return nil
+}
+
+func (f *fakeAddresses) Unsaved() bool { return f.unsaved.Load() }
+
+// setDisk has the disk take its time, or fail.
+func (f *fakeAddresses) setDisk(disk func() error) {
+	f.saving <- struct{}{}
+	f.disk = disk
+	<-f.saving
 }
 
 func (f *fakeAddresses) SetLeases(blocks []v1alpha1.BlockLease, _ []v1alpha1.BorrowedAddress, _ time.Duration) error {
@@ -215,6 +258,7 @@ func (f *fakeAddresses) Allocate(endpoint, uid string, _ v1alpha1.AddressRequest
 	}
 	f.held[o] = []netip.Addr{f.next}
 	f.next = f.next.Next()
+	f.unsaved.Store(true)
 	return f.held[o], nil
 }
 
@@ -229,6 +273,7 @@ func (f *fakeAddresses) AllocateAttached(o owner, _ v1alpha1.AddressRequest, att
 
 func (f *fakeAddresses) Attach(o owner, attachment string) error {
 	f.attached[attachment] = o
+	f.unsaved.Store(true)
 	return nil
 }
 
@@ -244,6 +289,7 @@ func (f *fakeAddresses) AttachmentsOf(o owner) []string {
 
 func (f *fakeAddresses) Detach(attachment string) error {
 	delete(f.attached, attachment)
+	f.unsaved.Store(true)
 	return nil
 }
 

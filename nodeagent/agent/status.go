@@ -54,7 +54,7 @@ func (a *Agent) report(ctx context.Context) {
 	if len(a.synced) < len(source.Kinds()) || a.nodeState == nil || a.nodeState.Name == "" {
 		return
 	}
-	worth := a.pending.acknowledge && !reflect.DeepEqual(status, a.reported)
+	worth := a.saving.again || a.pending.acknowledge && !reflect.DeepEqual(status, a.reported)
 	if !worth {
 		silent := status
 		silent.Applied = a.reported.Applied
@@ -63,7 +63,8 @@ func (a *Agent) report(ctx context.Context) {
 	if worth {
 		a.pending.silent = false
 		a.reported = status
-		a.Source.Report(source.Report{Status: *status.DeepCopy(), Urgent: a.pending.urgent})
+		a.saving.again = false
+		a.tell(source.Report{Status: *status.DeepCopy(), Urgent: a.pending.urgent})
 	}
 	a.pending.urgent = false
 	if a.pending.silent {
@@ -169,6 +170,7 @@ func (a *Agent) allFailures() []v1alpha1.Failure {
 	for name, err := range a.tunnelEnds.errors {
 		out = append(out, v1alpha1.Failure{Kind: tables.KindTunnel, Name: name, Message: err.Error()})
 	}
+	out = append(out, a.journalFailure()...)
 	out = append(out, a.overdue()...)
 	slices.SortFunc(out, func(x, y v1alpha1.Failure) int {
 		return cmp.Or(cmp.Compare(x.Kind, y.Kind), cmp.Compare(x.Name, y.Name), cmp.Compare(x.Message, y.Message))

@@ -30,6 +30,10 @@ const (
 	ctaICMPv6Code  = 9
 	statusExpected = 1 << 0 // IPS_EXPECTED
 
+	// Of enum cntl_msg_types and ctattr_stats_global.
+	getStats           = 5
+	ctaStatsGlobalSize = 1
+
 	// tcpLiberal is set for both directions of a connection that was picked up in its middle (tcp_new), of
 	// include/uapi/linux/netfilter/nf_conntrack_tcp.h.
 	tcpLiberal = 1 << 3 // IP_CT_TCP_FLAG_BE_LIBERAL
@@ -49,7 +53,7 @@ type filter struct {
 // (ctnetlink_filter_match_tuple), so it is asked for everything.
 func filtersOf(addrs []netip.Addr) []filter {
 	if len(addrs) == 0 {
-		return []filter{{family: unix.AF_INET}, {family: unix.AF_INET6}}
+		return everything()
 	}
 	var filters []filter
 	for _, a := range addrs {
@@ -64,6 +68,9 @@ func filtersOf(addrs []netip.Addr) []filter {
 	}
 	return filters
 }
+
+// everything asks for both families in one walk over the kernel's table.
+func everything() []filter { return []filter{{family: unix.AF_UNSPEC}} }
 
 func (f *filter) attributes() []*nl.RtAttr {
 	if f.tuple == 0 {

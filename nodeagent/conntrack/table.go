@@ -3,9 +3,13 @@ package conntrack
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
+	"strconv"
+	"strings"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -23,11 +27,12 @@ type Table struct {
 	lists, ends *nl.SocketHandle
 	sockets     *nl.SocketHandle // to the node's own sockets
 	routes      *netlink.Handle
+	buckets     int
 }
 
 // Open opens the table of the calling thread's network namespace.
 func Open() (*Table, error) {
-	t := &Table{}
+	t := &Table{buckets: buckets()}
 	var errs [4]error
 	t.lists, errs[0] = open(unix.NETLINK_NETFILTER)
 	t.ends, errs[1] = open(unix.NETLINK_NETFILTER)
@@ -65,7 +70,11 @@ func (t *Table) Close() error {
 // too: the kernel picks out IPv4 addresses since Linux 5.8, and tells all there is of IPv6. It ends when f says false. f may
 // take its time, and may use the table's other methods: the kernel keeps what it has not told.
 func (t *Table) Each(ctx context.Context, involving []netip.Addr, f func(*connections.Flow) bool) error {
-	for _, filter := range filtersOf(involving) {
+	filters := filtersOf(involving)
+	if len(filters) > 1 && t.few() {
+		filters = everything()
+	}
+	for _, filter := range filters {
 		more, err := t.list(ctx, filter, f)
 		if err != nil {
 			return fmt.Errorf("listing connections: %w", err)
@@ -94,6 +103,52 @@ func (t *Table) list(ctx context.Context, filter filter, f func(*connections.Flo
 		return more
 	})
 	return more, errors.Join(err, broken)
+}
+
+// few tells whether the namespace has so few connections that to hear of them all takes less than to have the kernel walk once more over its
+// table, which is one for all namespaces and as large as the machine's memory lets it be.
+func (t *Table) few() bool {
+	const bucketsPerConnection = 128 // about as many does the kernel look into while one connection is told and read
+	size, err := t.size()
+	return err == nil && size <= t.buckets/bucketsPerConnection
+}
+
+// size is how many connections the namespace has.
+func (t *Table) size() (int, error) {
+	// The kernel marks its one answer as one of several, so that only the acknowledgement ends it.
+	answers, err := t.request(t.lists, getStats, unix.NLM_F_ACK, unix.AF_UNSPEC).Execute(unix.NETLINK_NETFILTER, 0)
+	if err != nil {
+		return 0, fmt.Errorf("counting connections: %w", err)
+	}
+	size, known := 0, false
+	for _, answer := range answers {
+		err := attributes(answer[min(len(answer), nl.SizeofNfgenmsg):], func(kind uint16, value []byte) error {
+			if kind == ctaStatsGlobalSize && len(value) == 4 {
+				size, known = int(binary.BigEndian.Uint32(value)), true
+			}
+			return nil
+		})
+		if err != nil {
+			return 0, fmt.Errorf("counting connections: %w", err)
+		}
+	}
+	if !known {
+		return 0, errors.New("counting connections: the kernel does not say how many there are")
+	}
+	return size, nil
+}
+
+// buckets is how many buckets the kernel's table has; 0: not known.
+func buckets() int {
+	text, err := os.ReadFile("/proc/sys/net/netfilter/nf_conntrack_buckets")
+	if err != nil {
+		return 0
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		return 0
+	}
+	return n
 }
 
 // End makes the kernel forget a connection: its next packet is the first of a new one. It tells whether the connection was

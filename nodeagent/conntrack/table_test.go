@@ -21,6 +21,7 @@ const (
 )
 
 // newNode is a node with pods and a driver's rules, without which the kernel tracks nothing.
+// The table asks address by address, as with many connections.
 func newNode(t *testing.T) (*packets.Node, *Table) {
 	t.Helper()
 	n := packets.NewNode(t, packets.Subject{Open: func(testing.TB) (packets.Driver, error) {
@@ -30,6 +31,7 @@ func newNode(t *testing.T) (*packets.Node, *Table) {
 	var table *Table
 	n.Must("opening the table of connections", func() (err error) { table, err = Open(); return err })
 	t.Cleanup(func() { _ = table.Close() })
+	table.buckets = 0
 	return n, table
 }
 
@@ -133,6 +135,28 @@ func involving(flows []*connections.Flow, addrs ...netip.Addr) []string {
 func sorted(texts ...string) []string {
 	slices.Sort(texts)
 	return texts
+}
+
+// As long as there are few connections, one walk over the kernel's table tells of them all, those that nobody asked for too.
+func TestFewConnectionsAreListedInOneWalk(t *testing.T) {
+	n, table := newNode(t)
+	n.Verify(packets.UDP(packets.IPv4, client, server, 53, true), packets.UDP(packets.IPv6, client, outside, 53, true), packets.UDP(packets.IPv4, server, outside, 53, true))
+	all := list(t, table)
+	size, err := table.size()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if size != len(all) {
+		t.Errorf("the kernel counts %d connections, and lists %d", size, len(all))
+	}
+	asked := packets.Address(client, packets.IPv4)
+	if got := len(list(t, table, asked)); got >= len(all) {
+		t.Errorf("asked for one address, the kernel listed %d of %d", got, len(all))
+	}
+	table.buckets = 1 << 20
+	if d := cmp.Diff(texts(all), texts(list(t, table, asked))); d != "" {
+		t.Errorf("asked for one address, of few connections (-all +got):\n%s", d)
+	}
 }
 
 func TestAListMayEndEarly(t *testing.T) {

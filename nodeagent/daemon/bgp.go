@@ -63,7 +63,7 @@ func openBGP(o *options, config *rest.Config, resources *closers, log *slog.Logg
 		return nil, nil, err
 	}
 	resources.add(secrets.Close)
-	learned, err := routes.NewLearned(routes.LearnedOptions{Protocol: protocol.LearnedRouteProtocol, Log: log.With("part", "learned")})
+	learned, err := routes.NewLearned(routes.LearnedOptions{Protocol: protocol.LearnedRouteProtocol, Workloads: protocol.InterfacePrefix, Log: log.With("part", "learned")})
 	if err != nil {
 		return nil, nil, err
 	}

@@ -3,8 +3,9 @@
 //
 // An address is in use while its owner is live (the node's state names it) or a container is attached. What is not
 // in use is free, and free addresses are taken in order of how long they have been free, none before its cooldown is over.
-// Every call that changes something returns only after the change is on disk, and a change is there as a whole or not at all,
-// so the process may be killed at any time.
+// What a call changes is in memory when it returns, and on disk when an [Allocator.Save] returns that began after it. Changes come there in
+// their order, each as a whole or not at all, so the process may be killed at any time, and finds what it had saved, or more. Nobody else must be
+// told of a change before it is saved.
 package ipam
 
 import (
@@ -87,6 +88,8 @@ type Attachment struct {
 
 // Allocator is safe for concurrent use.
 type Allocator struct {
+	// saving is held by who writes to disk; after it, mu.
+	saving   sync.Mutex
 	mu       sync.Mutex
 	journal  *journal
 	clock    func() time.Time
@@ -104,8 +107,17 @@ type Allocator struct {
 	// orphans are the times at which addresses outside all blocks were freed. They are kept for the cooldown, in case
 	// their block comes back.
 	orphans map[netip.Addr]int64
+	// next are the changes that go to disk next; nil: none. writing are those on their way.
+	next, writing *batch
+	// failures is how often the disk failed, and failure how it did last.
+	failures Mark
+	failure  error
+	// failing is why the newest write failed.
+	failing error
 	// liveKnown: SetLive was called.
 	liveKnown bool
+	// fresh: nothing was known of the addresses in use when the journal was made, and nobody has told since.
+	fresh bool
 	// broken is set when memory and disk may differ.
 	broken error
 }
@@ -131,12 +143,18 @@ func Open(path string, options Options) (*Allocator, error) {
 	return a, nil
 }
 
-// Close closes the journal. Calls after it fail.
+// Close saves what is not saved, and closes the journal. Calls after it fail.
 func (a *Allocator) Close() error {
+	err := a.Save(a.Mark())
+	if errors.Is(err, errClosed) {
+		err = nil
+	}
+	a.saving.Lock()
+	defer a.saving.Unlock()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.broken = errClosed
-	return a.journal.close()
+	return errors.Join(err, a.journal.close())
 }
 
 // Attach notes that a container uses the owner's addresses; a container is named by whatever string identifies the

@@ -40,10 +40,12 @@ func TestCrashChild(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		save(t, a)
 		say(t, "allocated", name, addrs[0])
 		if err := a.Attach(pod(name), "sandbox-"+name); err != nil {
 			t.Fatal(err)
 		}
+		save(t, a)
 		say(t, "attached", name)
 		if i%3 == 0 {
 			continue
@@ -57,7 +59,15 @@ func TestCrashChild(t *testing.T) {
 		if _, err := a.Detach("sandbox-" + name); err != nil {
 			t.Fatal(err)
 		}
+		save(t, a)
 		say(t, "released", name)
+	}
+}
+
+func save(t *testing.T, a *Allocator) {
+	t.Helper()
+	if err := a.Save(a.Mark()); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -194,6 +204,9 @@ func TestConcurrentUse(t *testing.T) {
 					t.Error(err)
 				}
 				if err := h.SetLive([]string{pod(name).UID}); err != nil {
+					t.Error(err)
+				}
+				if err := h.Save(h.Mark()); err != nil {
 					t.Error(err)
 				}
 				h.Allocations()

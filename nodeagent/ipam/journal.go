@@ -127,6 +127,9 @@ func (j *journal) write(c change) error {
 				return fmt.Errorf("writing block %s: %w", cidr, err)
 			}
 		}
+		if c.known {
+			return tx.Bucket(bucketMeta()).Delete(keyFresh())
+		}
 		return nil
 	})
 	if err != nil {
@@ -174,9 +177,4 @@ func (j *journal) fresh() (fresh bool, err error) {
 		return nil
 	})
 	return fresh, err
-}
-
-// known notes that what was in use before the journal was made is in it.
-func (j *journal) known() error {
-	return j.update(func(tx *bbolt.Tx) error { return tx.Bucket(bucketMeta()).Delete(keyFresh()) })
 }

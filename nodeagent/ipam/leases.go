@@ -76,7 +76,7 @@ type Agreement struct {
 }
 
 // Agreements lists what the node has agreed to about blocks that are withdrawn, or of which addresses are lent, in order
-// of CIDR. All of it is on disk. cooling: time alone will add to it.
+// of CIDR. It must not be told to others before all of it is on disk, as Save brings it there. cooling: time alone will add to it.
 func (a *Allocator) Agreements() (list []Agreement, cooling bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -131,11 +131,7 @@ func (a *Allocator) NeedsAdoption() (bool, error) {
 	if a.broken != nil {
 		return false, a.broken
 	}
-	fresh, err := a.journal.fresh()
-	if err != nil {
-		return false, fmt.Errorf("reading the address journal: %w", err)
-	}
-	return fresh, nil
+	return a.fresh, nil
 }
 
 // Adopt takes into a new journal what was in use before it was made. An owner that has addresses already, and an address that has
@@ -149,7 +145,7 @@ func (a *Allocator) Adopt(found []Allocation, resting []netip.Prefix) error {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	c := change{owners: map[ownerKey]*record{}, freed: map[netip.Addr]int64{}}
+	c := change{owners: map[ownerKey]*record{}, freed: map[netip.Addr]int64{}, known: true}
 	taken := map[netip.Addr]bool{}
 	for _, x := range found {
 		key := keyOf(x.Owner)
@@ -177,9 +173,6 @@ func (a *Allocator) Adopt(found []Allocation, resting []netip.Prefix) error {
 		}
 	}
 	if err := a.commit(c); err != nil {
-		return fmt.Errorf("adopting addresses in use: %w", err)
-	}
-	if err := a.journal.known(); err != nil {
 		return fmt.Errorf("adopting addresses in use: %w", err)
 	}
 	return nil

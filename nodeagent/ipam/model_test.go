@@ -33,6 +33,22 @@ type modelPod struct {
 	since       time.Time
 }
 
+// kept is what of a model is on disk.
+type kept struct {
+	pods  map[string]*modelPod
+	freed map[netip.Addr]time.Time
+}
+
+func (m *model) onDisk() kept {
+	k := kept{pods: map[string]*modelPod{}, freed: maps.Clone(m.freed)}
+	for name, p := range m.pods {
+		c := *p
+		c.attachments = maps.Clone(p.attachments)
+		k.pods[name] = &c
+	}
+	return k
+}
+
 // settle frees what nobody holds.
 func (m *model) settle(now time.Time) {
 	if !m.liveKnown {
@@ -173,6 +189,7 @@ func TestPropertyModel(t *testing.T) {
 		m := &model{cooldown: 30 * time.Second, pods: map[string]*modelPod{}, freed: map[netip.Addr]time.Time{}}
 		options := Options{Clock: c.now, Cooldown: m.cooldown}
 		var a *Allocator
+		saved := m.onDisk()
 		ok := func(err error) {
 			if err != nil {
 				t.Helper()
@@ -288,6 +305,7 @@ func TestPropertyModel(t *testing.T) {
 			},
 			"Reopen": func(t *rapid.T) {
 				ok(a.Close())
+				saved = m.onDisk()
 				open()
 				m.liveKnown = false
 				for _, p := range m.pods {
@@ -295,7 +313,27 @@ func TestPropertyModel(t *testing.T) {
 				}
 				setBlocks(t)
 			},
-			"Reload": func(*rapid.T) { ok(a.reload()) },
+			"Save": func(*rapid.T) {
+				ok(a.Save(a.Mark()))
+				saved = m.onDisk()
+			},
+			"Reload": func(*rapid.T) {
+				ok(a.Save(a.Mark()))
+				saved = m.onDisk()
+				ok(a.reload())
+			},
+			"Crash": func(t *rapid.T) { // what was not saved is forgotten as if it had never been
+				ok(a.journal.close())
+				m.pods, m.freed = saved.pods, saved.freed
+				open()
+				m.liveKnown = false
+				for _, p := range m.pods {
+					p.live, p.named, p.since = false, true, c.now()
+				}
+				setBlocks(t)
+				saved = m.onDisk()
+				ok(a.Save(a.Mark()))
+			},
 			"": func(t *rapid.T) {
 				want := []Allocation{}
 				for _, name := range slices.Sorted(maps.Keys(m.pods)) {

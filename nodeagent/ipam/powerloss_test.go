@@ -1,6 +1,7 @@
 package ipam
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -102,7 +103,7 @@ func recordWrites(t *testing.T) []journalWrite {
 		return err
 	}
 	for i, s := range script() {
-		if err := s.do(a); err != nil {
+		if err := errors.Join(s.do(a), a.Save(a.Mark())); err != nil {
 			t.Fatalf("step %d: %v", i, err)
 		}
 	}

@@ -1,7 +1,6 @@
 package ipam
 
 import (
-	"fmt"
 	"net/netip"
 	"slices"
 )
@@ -51,23 +50,22 @@ type change struct {
 	freed map[netip.Addr]int64
 	// stances by block; nil: the node has none any more.
 	stances map[netip.Prefix]*stance
+	// known: what was in use before the journal was made is in it.
+	known bool
 }
 
-// commit puts a change on disk and then into memory. If the disk fails, it cannot be known which state it has: memory is
-// read anew from it.
+// commit puts a change into memory, and among those that go to disk next.
 func (a *Allocator) commit(c change) error {
 	if a.broken != nil {
 		return a.broken
 	}
-	if len(c.owners) == 0 && len(c.freed) == 0 && len(c.stances) == 0 {
+	if len(c.owners) == 0 && len(c.freed) == 0 && len(c.stances) == 0 && !c.known {
 		return nil
 	}
-	if err := a.journal.write(c); err != nil {
-		if reload := a.reload(); reload != nil {
-			a.broken = fmt.Errorf("the journal failed before: %w", reload)
-		}
-		return err
+	if a.next == nil {
+		a.next = &batch{}
 	}
+	a.next.merge(c)
 	a.apply(c)
 	return nil
 }
@@ -77,6 +75,9 @@ func (a *Allocator) load() error {
 	now := a.now()
 	c, err := a.journal.read()
 	if err != nil {
+		return err
+	}
+	if a.fresh, err = a.journal.fresh(); err != nil {
 		return err
 	}
 	for addr, at := range c.freed {
@@ -111,6 +112,7 @@ func (a *Allocator) reload() error {
 
 // apply puts a change into memory. What is taken away goes first, since an address may pass from one owner to another.
 func (a *Allocator) apply(c change) {
+	a.fresh = a.fresh && !c.known
 	for cidr, s := range c.stances {
 		if s == nil {
 			delete(a.stances, cidr)

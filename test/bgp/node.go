@@ -158,6 +158,18 @@ func (n *told) Password(name, key string) (string, bool) {
 // Changed implements bgp.Secrets.
 func (n *told) Changed() <-chan struct{} { return n.changed }
 
+// Save implements agent.Addresses.
+func (*told) Save(int) error { return nil }
+
+// Mark implements agent.Addresses.
+func (*told) Mark() int { return 0 }
+
+// Failing implements agent.Addresses.
+func (*told) Failing() error { return nil }
+
+// Unsaved implements agent.Addresses.
+func (*told) Unsaved() bool { return false }
+
 // Held implements agent.Addresses.
 func (n *told) Held(each func(attachments.Held)) error {
 	n.mu.Lock()

@@ -26,6 +26,9 @@ const DefaultLearnedProtocol = 81
 type LearnedOptions struct {
 	// Protocol marks the driver's routes. 0: DefaultLearnedProtocol.
 	Protocol int
+	// Workloads begins the names of pods' interfaces, of which the driver hears nothing unless a route waits for its next hop. Empty: it
+	// hears of all interfaces.
+	Workloads string
 	// Log takes what an operator of the node may want to know. Nil: nothing is logged.
 	Log *slog.Logger
 }
@@ -145,6 +148,10 @@ func (l *Learned) Apply(ctx context.Context, desired *tables.LearnedRoutes) erro
 		if err != nil {
 			problems = append(problems, &tables.ItemError{Kind: tables.KindLearnedRoute, Name: p.String(), Err: err})
 		}
+	}
+	if waiting := len(l.waiting) > 0; l.watch.waiting.Swap(waiting) != waiting && waiting {
+		l.resync.Store(true) // what it waits for may have come before the watch knew
+		l.watch.Wake()
 	}
 	desired.Clean()
 	return errors.Join(problems...)

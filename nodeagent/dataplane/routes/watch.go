@@ -1,10 +1,13 @@
 package routes
 
 import (
+	"bytes"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"syscall"
 
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/manul-net/manul/nodeagent/rtnetlink"
@@ -15,7 +18,12 @@ type watch struct {
 	*rtnetlink.Listener
 
 	protocol uint8
-	news     atomic.Bool
+	// workloads begins the names of pods' interfaces. They come and go all the time, and learned routes do not go by them; those that
+	// do, to a pod that peers, the kernel takes back itself, and says so.
+	workloads string
+	// waiting: some routes wait for a next hop, which any link may lead to.
+	waiting atomic.Bool
+	news    atomic.Bool
 }
 
 func startWatch(options LearnedOptions) (*watch, error) {
@@ -23,7 +31,7 @@ func startWatch(options LearnedOptions) (*watch, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &watch{Listener: listener, protocol: uint8(options.Protocol)}
+	w := &watch{Listener: listener, protocol: uint8(options.Protocol), workloads: options.Workloads}
 	listener.Listen(options.Log, w.hear)
 	return w, nil
 }
@@ -46,9 +54,10 @@ func (w *watch) look(m *syscall.NetlinkMessage) bool {
 	switch m.Header.Type {
 	case unix.RTM_NEWLINK:
 		const changeAt = 12 // in struct ifinfomsg; 0: statistics and the like
-		return len(m.Data) >= unix.SizeofIfInfomsg && slices.ContainsFunc(m.Data[changeAt:changeAt+4], func(b byte) bool { return b != 0 })
+		return len(m.Data) >= unix.SizeofIfInfomsg && slices.ContainsFunc(m.Data[changeAt:changeAt+4], func(b byte) bool { return b != 0 }) &&
+			!w.spared(m.Data)
 	case unix.RTM_DELLINK:
-		return true
+		return !w.spared(m.Data)
 	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
 		const tableAt, protocolAt = 4, 5 // in struct rtmsg
 		if len(m.Data) < unix.SizeofRtMsg || m.Data[tableAt] != unix.RT_TABLE_MAIN {
@@ -57,6 +66,23 @@ func (w *watch) look(m *syscall.NetlinkMessage) bool {
 		// The agent's own routes lead to pods, which are no next hops but where they peer: those wait, and every Apply looks.
 		learned := m.Data[protocolAt] == w.protocol
 		return m.Data[protocolAt] != DefaultProtocol && (!learned || m.Header.Type == unix.RTM_DELROUTE && m.Header.Pid == 0)
+	}
+	return false
+}
+
+// spared tells whether a message of a link is about a pod's, for which no route waits.
+func (w *watch) spared(link []byte) bool {
+	if w.workloads == "" || w.waiting.Load() || len(link) < unix.SizeofIfInfomsg {
+		return false
+	}
+	attributes, err := nl.ParseRouteAttr(link[unix.SizeofIfInfomsg:])
+	if err != nil {
+		return false
+	}
+	for _, a := range attributes {
+		if a.Attr.Type == unix.IFLA_IFNAME {
+			return strings.HasPrefix(string(bytes.TrimRight(a.Value, "\x00")), w.workloads)
+		}
 	}
 	return false
 }

@@ -1,0 +1,101 @@
+package ipam
+
+import (
+	"errors"
+	"testing"
+)
+
+// What several changed goes to disk in one write, and who finds nothing to write has nothing to wait for.
+func TestChangesAreSavedTogether(t *testing.T) {
+	h := newHarness(t, 0, crashBlock())
+	h.ok(h.Save(h.Mark()))
+	writes := 0
+	h.journal.around = func(write func() error) error { writes++; return write() }
+	h.expect(pod("a"), Request{}, "10.48.0.0")
+	h.expect(pod("b"), Request{}, "10.48.0.1")
+	h.ok(h.Attach(pod("a"), "1"))
+	if writes != 0 || !h.Unsaved() {
+		t.Errorf("%d writes before anybody saved, unsaved: %t", writes, h.Unsaved())
+	}
+	h.ok(h.Save(h.Mark()))
+	h.ok(h.Save(h.Mark()))
+	if writes != 1 || h.Unsaved() {
+		t.Errorf("%d writes, unsaved: %t; want 1, false", writes, h.Unsaved())
+	}
+	h.reopen(crashBlock())
+	h.expect(pod("b"), Request{}, "10.48.0.1")
+	if got := h.AttachmentsOf(pod("a")); len(got) != 1 {
+		t.Errorf("a has attachments %v", got)
+	}
+}
+
+// A change that comes while others are written waits for the next write, and its Save for it.
+func TestSavedWhileOthersAreWritten(t *testing.T) {
+	h := newHarness(t, 0, crashBlock())
+	h.ok(h.Save(h.Mark()))
+	begun, goOn, writes := make(chan struct{}), make(chan struct{}), 0
+	h.journal.around = func(write func() error) error {
+		if writes++; writes == 1 {
+			close(begun)
+			<-goOn
+		}
+		return write()
+	}
+	h.expect(pod("a"), Request{}, "10.48.0.0")
+	first, second := make(chan error), make(chan error)
+	go func() { first <- h.Save(h.Mark()) }()
+	<-begun
+	h.expect(pod("b"), Request{}, "10.48.0.1") // nobody who changes something waits for the disk
+	go func() { second <- h.Save(h.Mark()) }()
+	close(goOn)
+	h.ok(<-first)
+	h.ok(<-second)
+	if writes != 2 || h.Unsaved() {
+		t.Errorf("%d writes, unsaved: %t; want 2, false", writes, h.Unsaved())
+	}
+}
+
+// What the disk does not take is undone, with all that was changed since, and everybody who waits for it is told. The next change works.
+func TestDiskFails(t *testing.T) {
+	h := newHarness(t, 0, crashBlock())
+	h.expect(pod("before"), Request{}, "10.48.0.0")
+	h.ok(h.Save(h.Mark()))
+	full := errors.New("no space left on device")
+	begun, goOn, fails := make(chan struct{}), make(chan struct{}), true
+	h.journal.around = func(write func() error) error {
+		if !fails {
+			return write()
+		}
+		close(begun)
+		<-goOn
+		return full
+	}
+	h.expect(pod("a"), Request{}, "10.48.0.1")
+	h.ok(h.Attach(pod("before"), "1"))
+	mark, saved := h.Mark(), make(chan error)
+	go func() { saved <- h.Save(mark) }()
+	<-begun
+	h.expect(pod("b"), Request{}, "10.48.0.2")
+	later := h.Mark()
+	fails = false
+	close(goOn)
+	if err := <-saved; !errors.Is(err, full) {
+		t.Errorf("saving what the disk did not take: %v", err)
+	}
+	for what, mark := range map[string]Mark{"what somebody else tried to save": mark, "what came meanwhile": later} {
+		if err := h.Save(mark); !errors.Is(err, full) {
+			t.Errorf("saving %s: %v", what, err)
+		}
+	}
+	if got := h.Allocations(); len(got) != 1 || got[0].Owner != pod("before") || len(got[0].Attachments) != 0 {
+		t.Errorf("after the failure there are %v", got)
+	}
+	if err := h.Failing(); !errors.Is(err, full) {
+		t.Errorf("failing: %v", err)
+	}
+	h.expect(pod("b"), Request{}, "10.48.0.1")
+	h.ok(h.Save(h.Mark()))
+	h.ok(h.Failing())
+	h.reopen(crashBlock())
+	h.expect(pod("b"), Request{}, "10.48.0.1")
+}
