@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -16,29 +15,14 @@ import (
 	"github.com/containernetworking/plugins/pkg/ns"
 
 	"github.com/manul-net/manul/cni/conflist"
+	"github.com/manul-net/manul/test/cniplugins"
 )
-
-// standardPlugins builds plugins of the CNI project.
-func standardPlugins(t *testing.T, names ...string) string {
-	t.Helper()
-	dir := t.TempDir()
-	args := []string{"-C", "../../hack/cniplugins", "build", "-o", dir + "/"}
-	for _, name := range names {
-		args = append(args, "github.com/containernetworking/plugins/plugins/"+name)
-	}
-	build := exec.CommandContext(t.Context(), "go", args...)
-	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("building plugins: %v: %s", err, out)
-	}
-	return dir
-}
 
 // The list that the agent installs on a node, with host ports and sysctls, through the library that runtimes use.
 func TestHostPortsAndSysctls(t *testing.T) {
 	w := newWorld(t)
 	w.serve()
-	plugins := standardPlugins(t, "meta/portmap", "meta/tuning")
+	plugins := cniplugins.Build(t, "meta/portmap", "meta/tuning")
 	data, err := conflist.Render(conflist.Options{Socket: w.socket, StateDir: w.dir, Sysctls: map[string]string{"net.core.somaxconn": "777"}})
 	w.ok(err)
 	file := filepath.Join(w.dir, conflist.FileName)

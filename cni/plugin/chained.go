@@ -195,33 +195,21 @@ func renameDown(host *netlink.Handle, link netlink.Link, name string) error {
 
 // verifyChained finds what is not as addChained left it.
 func (a attachment) verifyChained(podNS ns.NetNS) error {
-	host, err := netlink.NewHandle(unix.NETLINK_ROUTE)
-	if err != nil {
-		return fmt.Errorf("opening netlink: %w", err)
-	}
-	defer host.Close()
-	pod, err := podHandle(podNS)
-	if err != nil {
-		return err
-	}
-	defer pod.Close()
-	outer, inner, err := a.bothEnds(host, pod)
-	if err != nil {
-		return err
-	}
-	var errs []error
-	if o := outer.Attrs(); o.Alias != alias(a.id)+protocol.ChainedMark {
-		errs = append(errs, mismatch("interface %s belongs to another container (%q)", a.hostName, o.Alias))
-	}
-	errs = append(errs, a.verifyPair(outer.Attrs(), inner.Attrs()))
-	have, err := dump(func() ([]netlink.Addr, error) { return pod.AddrList(inner, unix.AF_UNSPEC) })
-	if err != nil {
-		return fmt.Errorf("listing the pod's addresses: %w", err)
-	}
-	for _, addr := range a.addrs {
-		if !slices.ContainsFunc(have, func(x netlink.Addr) bool { return x.IP.Equal(net.IP(addr.AsSlice())) }) {
-			errs = append(errs, mismatch("address %s is missing in the pod", addr))
+	return a.look(podNS, func(_, pod *netlink.Handle, outer, inner netlink.Link) error {
+		var errs []error
+		if o := outer.Attrs(); o.Alias != alias(a.id)+protocol.ChainedMark {
+			errs = append(errs, mismatch("interface %s belongs to another container (%q)", a.hostName, o.Alias))
 		}
-	}
-	return errors.Join(errs...)
+		errs = append(errs, a.verifyPair(outer.Attrs(), inner.Attrs()))
+		have, err := dump(func() ([]netlink.Addr, error) { return pod.AddrList(inner, unix.AF_UNSPEC) })
+		if err != nil {
+			return fmt.Errorf("listing the pod's addresses: %w", err)
+		}
+		for _, addr := range a.addrs {
+			if !slices.ContainsFunc(have, func(x netlink.Addr) bool { return x.IP.Equal(net.IP(addr.AsSlice())) }) {
+				errs = append(errs, mismatch("address %s is missing in the pod", addr))
+			}
+		}
+		return errors.Join(errs...)
+	})
 }

@@ -99,6 +99,17 @@ func (a attachment) compare(prev *types100.Result, chained bool) error {
 
 // verify finds all that is not as make left it.
 func (a attachment) verify(podNS ns.NetNS) error {
+	return a.look(podNS, func(host, pod *netlink.Handle, outer, inner netlink.Link) error {
+		return errors.Join(
+			a.verifyLinks(outer.Attrs(), inner.Attrs()),
+			a.verifyHost(host, outer),
+			a.verifyPod(pod, inner),
+		)
+	})
+}
+
+// look has both ends of the pair looked at.
+func (a attachment) look(podNS ns.NetNS, at func(host, pod *netlink.Handle, outer, inner netlink.Link) error) error {
 	host, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
 		return fmt.Errorf("opening netlink: %w", err)
@@ -109,16 +120,11 @@ func (a attachment) verify(podNS ns.NetNS) error {
 		return err
 	}
 	defer pod.Close()
-
-	hostLink, podLink, err := a.bothEnds(host, pod)
+	outer, inner, err := a.bothEnds(host, pod)
 	if err != nil {
 		return err
 	}
-	return errors.Join(
-		a.verifyLinks(hostLink.Attrs(), podLink.Attrs()),
-		a.verifyHost(host, hostLink),
-		a.verifyPod(pod, podLink),
-	)
+	return at(host, pod, outer, inner)
 }
 
 // bothEnds finds the ends of the pair by their names.

@@ -15,13 +15,14 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/manul-net/manul/cni/protocol"
+	"github.com/manul-net/manul/test/cniplugins"
 )
 
 // hostLocal gives a world the CNI project's host-local, which keeps its addresses in a folder that is returned.
 func hostLocal(w *world, t *testing.T, ranges string) string {
 	t.Helper()
 	data := filepath.Join(w.dir, "host-local")
-	w.plugins = standardPlugins(t, "ipam/host-local")
+	w.plugins = cniplugins.Build(t, "ipam/host-local")
 	w.ipam = fmt.Sprintf(`{"type": "host-local", "dataDir": %q, %s}`, data, ranges)
 	return filepath.Join(data, "manul")
 }

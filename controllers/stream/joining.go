@@ -14,8 +14,9 @@ const (
 	// joiners is how many agents are told everything at a time: after a replica has gone all come at once, and what is under way to them
 	// takes memory.
 	joiners = 64
-	// joinWithin: an agent that takes longer to read what it is told holds up nobody else.
-	joinWithin = 2 * time.Second
+	// readWithin: an agent that takes longer to read a message holds up nobody else. What the operator itself takes does not count: with fewer
+	// processors than work more and more would be under way.
+	readWithin = 3 * time.Second
 )
 
 // joining bounds how many agents are told everything at a time.
@@ -24,8 +25,36 @@ type joining struct {
 	slots chan struct{}
 }
 
-// begin waits for a slot. waits is called when that does not come at once. The slot is free again after end, or after joinWithin.
-func (j *joining) begin(ctx context.Context, waits func() error) (end func(), err error) {
+// slot is the place of one agent among those that are told everything. nil: of one that needs none.
+type slot struct {
+	free func()
+	late *time.Timer
+}
+
+// goesOn notes that a message is sent. Unless another is, or the end comes, within readWithin, the slot is free.
+func (s *slot) goesOn() {
+	switch {
+	case s == nil:
+	case s.late == nil:
+		s.late = time.AfterFunc(readWithin, s.free)
+	default:
+		s.late.Reset(readWithin)
+	}
+}
+
+// end frees the slot.
+func (s *slot) end() {
+	if s == nil {
+		return
+	}
+	if s.late != nil {
+		s.late.Stop()
+	}
+	s.free()
+}
+
+// begin waits for a slot. waits is called when that does not come at once.
+func (j *joining) begin(ctx context.Context, waits func() error) (*slot, error) {
 	j.once.Do(func() { j.slots = make(chan struct{}, joiners) })
 	select {
 	case j.slots <- struct{}{}:
@@ -39,12 +68,7 @@ func (j *joining) begin(ctx context.Context, waits func() error) (end func(), er
 			return nil, fmt.Errorf("waiting until other agents have been told everything: %w", ctx.Err())
 		}
 	}
-	free := sync.OnceFunc(func() { <-j.slots })
-	late := time.AfterFunc(joinWithin, free)
-	return func() {
-		late.Stop()
-		free()
-	}, nil
+	return &slot{free: sync.OnceFunc(func() { <-j.slots })}, nil
 }
 
 // encodeCollection makes messages of what every node is told when it begins. They are parts of a batch, and not the last.

@@ -92,14 +92,14 @@ func (s *Server) follow(stream grpc.ServerStream) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	joined := func() {}
+	var joins *slot
 	if !s.Board.Resumes(node, hello.Epoch, hello.Cursor) {
 		// A word at once, so that the agent waits and calls nobody else.
-		joined, err = s.joining.begin(ctx, func() error { return stream.SendMsg(&wire.Down{Reset: true, More: true}) })
+		joins, err = s.joining.begin(ctx, func() error { return stream.SendMsg(&wire.Down{Reset: true, More: true}) })
 		if err != nil {
 			return status.FromContextError(ctx.Err()).Err()
 		}
-		defer joined()
+		defer joins.end()
 	}
 	sub, attachment, resumed := s.Board.Subscribe(node, hello.Epoch, hello.Cursor)
 	defer sub.Leave(attachment, func() {
@@ -115,7 +115,7 @@ func (s *Server) follow(stream grpc.ServerStream) error {
 	log.V(1).Info("An agent follows", "resumed", resumed, "agent", hello.Version)
 	listened := make(chan error, 1)
 	go func() { listened <- s.listen(ctx, node, sub, received) }()
-	t := &talk{Server: s, stream: stream, sub: sub, attachment: attachment, first: true, joined: joined}
+	t := &talk{Server: s, stream: stream, sub: sub, attachment: attachment, first: true, joins: joins}
 	return t.talk(ctx, log, ended, listened)
 }
 

@@ -23,8 +23,8 @@ type talk struct {
 	sub        *board.Subscription
 	attachment uint64
 	first      bool
-	// joined ends the agent's time among those that are told everything.
-	joined func()
+	// joins is the agent's place among those that are told everything, until it has been.
+	joins *slot
 	// heard: the replica that writes hears what the agent says; writes is what the agent was told of that.
 	heard, writes bool
 	// versions are due even if there is no other news.
@@ -232,6 +232,7 @@ func (t *talk) collection(all *board.Collection) error {
 	for _, m := range messages {
 		t.Metrics.messages.Inc()
 		t.Metrics.bytes.Add(float64(len(m)))
+		t.joins.goesOn()
 		if err := t.stream.SendMsg(wire.Encoded(m)); err != nil {
 			return err
 		}
@@ -267,7 +268,14 @@ func (t *talk) put(d *wire.Down) error {
 	for i := range d.Changes {
 		t.Metrics.bytes.Add(float64(len(d.Changes[i].Item)))
 	}
+	t.joins.goesOn()
 	return t.stream.SendMsg(d)
+}
+
+// joined gives the agent's place to another.
+func (t *talk) joined() {
+	t.joins.end()
+	t.joins = nil
 }
 
 func (s *Server) isElected() bool {

@@ -117,6 +117,7 @@ func (c *Cluster) setPolicy(compiled *policy.Compiled) {
 	p.compiled = compiled
 	for id, what := range compiled.Sets {
 		c.useSet(id, what, p)
+		compiled.Sets[id] = c.sets[id].what // parsed once, however many policies name the peer
 	}
 	for id := range old.Sets {
 		if _, kept := compiled.Sets[id]; !kept {

@@ -20,8 +20,11 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -68,8 +71,13 @@ func main() {
 }
 
 func run(ctx context.Context, args []string) error {
+	names := slices.Sorted(maps.Keys(benchmarks()))
 	if len(args) == 0 {
-		return errors.New("usage: bench policies|load|labels|pods|batch|arrivals|members|routes|endpoints|cni [-n N] [-node NODE] [-kubeconfig FILE]")
+		return errors.New("usage: bench " + strings.Join(names, "|") + " [-n N] [-node NODE] [-kubeconfig FILE]")
+	}
+	do, known := benchmarks()[args[0]]
+	if !known {
+		return fmt.Errorf("no benchmark is called %q: there are %s", args[0], strings.Join(names, ", "))
 	}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	n := flags.Int("n", 20, "how many times")
@@ -92,29 +100,14 @@ func run(ctx context.Context, args []string) error {
 		return fmt.Errorf("making a client: %w", err)
 	}
 	b := &bench{client: c, out: json.NewEncoder(os.Stdout), n: *n, node: *node}
-	switch args[0] {
-	case "policies":
-		return b.policies(ctx)
-	case "load":
-		return b.load(ctx)
-	case "labels":
-		return b.labels(ctx)
-	case "pods":
-		return b.pods(ctx)
-	case "batch":
-		return b.batch(ctx)
-	case "arrivals":
-		return b.arrivals(ctx)
-	case "members":
-		return b.members(ctx)
-	case "routes":
-		return b.routes(ctx)
-	case "endpoints":
-		return b.endpoints(ctx)
-	case "cni":
-		return b.cni(ctx)
-	default:
-		return fmt.Errorf("no benchmark is called %q", args[0])
+	return do(b, ctx)
+}
+
+// benchmarks by name.
+func benchmarks() map[string]func(*bench, context.Context) error {
+	return map[string]func(*bench, context.Context) error{
+		"policies": (*bench).policies, "load": (*bench).load, "labels": (*bench).labels, "pods": (*bench).pods, "batch": (*bench).batch,
+		"arrivals": (*bench).arrivals, "members": (*bench).members, "routes": (*bench).routes, "endpoints": (*bench).endpoints, "cni": (*bench).cni,
 	}
 }
 

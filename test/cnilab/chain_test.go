@@ -23,21 +23,13 @@ import (
 	"github.com/manul-net/manul/api/v1alpha1"
 	"github.com/manul-net/manul/cni/protocol"
 	"github.com/manul-net/manul/nodeagent/render"
+	"github.com/manul-net/manul/test/cniplugins"
 )
 
 // referencePlugins builds plugins of the CNI project into a folder, which has manul too.
 func referencePlugins(t *testing.T, names ...string) string {
 	t.Helper()
-	dir := t.TempDir()
-	args := []string{"-C", "../../hack/cniplugins", "build", "-o", dir + "/"}
-	for _, name := range names {
-		args = append(args, "github.com/containernetworking/plugins/plugins/"+name)
-	}
-	build := exec.CommandContext(t.Context(), "go", args...)
-	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("building plugins: %v: %s", err, out)
-	}
+	dir := cniplugins.Build(t, names...)
 	if err := os.Symlink(os.Getenv(pluginEnv), filepath.Join(dir, "manul")); err != nil {
 		t.Fatal(err)
 	}

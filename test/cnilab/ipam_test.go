@@ -3,13 +3,13 @@ package cnilab
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/manul-net/manul/api/v1alpha1"
+	"github.com/manul-net/manul/test/cniplugins"
 )
 
 // poolsOfLab are what the operator gives the node beside its first pool.
@@ -112,22 +112,10 @@ func TestPoolsOfTheNetworkConfigurationAreAskedFor(t *testing.T) {
 	l.nothing()
 }
 
-// hostLocal builds the CNI project's host-local into a folder.
-func hostLocal(t *testing.T) string {
-	t.Helper()
-	dir := t.TempDir()
-	build := exec.CommandContext(t.Context(), "go", "-C", "../../hack/cniplugins", "build", "-o", dir+"/", "github.com/containernetworking/plugins/plugins/ipam/host-local")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("building host-local: %v: %s", err, out)
-	}
-	return dir
-}
-
 // host-local gives addresses of the node's CIDR, and the agent knows them as the pods' for as long as it does. Whether the agent is told
 // beforehand or has given pods addresses of its own by then makes no difference in the end.
 func TestHostLocalOnARealAgent(t *testing.T) {
-	plugins := hostLocal(t)
+	plugins := cniplugins.Build(t, "ipam/host-local")
 	for _, told := range []bool{true, false} {
 		t.Run(fmt.Sprintf("agent told %v", told), func(t *testing.T) {
 			pods := Pods(3)
@@ -182,7 +170,7 @@ func TestHostLocalOnARealAgent(t *testing.T) {
 
 // The plugin dies when an IPAM plugin has given it an address that is not in the agent's journal yet. The runtime's DEL gives the address back, and the next ADD succeeds: nothing leaks.
 func TestDeathBetweenTheIPAMPluginAndTheJournal(t *testing.T) {
-	plugins := hostLocal(t)
+	plugins := cniplugins.Build(t, "ipam/host-local")
 	pods := Pods(1)
 	for _, test := range []struct {
 		name string

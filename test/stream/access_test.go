@@ -8,9 +8,10 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 
-	"github.com/go-logr/logr"
+	"github.com/go-logr/logr/funcr"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -103,7 +104,9 @@ func TestWhoIsRefused(t *testing.T) {
 	n.set(node("n1"), node("n2"), team("team"))
 	r := n.replicas[0]
 	r.server.Node = stream.NewAccess(asked, "system:serviceaccount:"+namespace+":"+controllers.AgentAccount).Node
-	r.server.Log = logr.Discard()
+	var logged atomic.Value // the last line
+	logged.Store("")
+	r.server.Log = funcr.New(func(_, args string) { logged.Store(args) }, funcr.Options{})
 	agent := k.of(controllers.AgentAccount, "n1", wire.Audience)
 	hello := &wire.Up{Hello: &wire.Hello{Node: "n1"}}
 	huge := &wire.Up{Hello: &wire.Hello{Node: "n1", Version: strings.Repeat("x", wire.MaxUp+1)}}
@@ -128,6 +131,7 @@ func TestWhoIsRefused(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			before := 0.0
+			logged.Store("")
 			if tc.reason != "" {
 				before = testutil.ToFloat64(r.server.Metrics.Refused(tc.reason))
 			}
@@ -146,9 +150,12 @@ func TestWhoIsRefused(t *testing.T) {
 			}
 			if tc.reason != "" {
 				// gRPC itself answers what nobody can read, and the replica counts it a moment later.
-				n.eventually("it is counted", func() error {
+				n.eventually("it is counted and logged", func() error {
 					if counted := testutil.ToFloat64(r.server.Metrics.Refused(tc.reason)) - before; counted != 1 {
 						return fmt.Errorf("counted %v times as %s", counted, tc.reason)
+					}
+					if line, _ := logged.Load().(string); !strings.Contains(line, "Refused on the stream") || !strings.Contains(line, tc.reason) || !strings.Contains(line, "127.0.0.1:") {
+						return fmt.Errorf("logged: %q", line)
 					}
 					return nil
 				})

@@ -62,8 +62,8 @@ type replica struct {
 // network is a cluster of replicas and agents, in which a hollow API stands for the API server: it has the rendered objects as the first
 // replica, the leader, writes them.
 type network struct {
-	t        *testing.T
-	mu       sync.Mutex // of replicas, while they are made
+	t        testing.TB
+	mu       sync.Mutex // of replicas, while they are made, pair and cert
 	api      *hollow.API
 	replicas []*replica
 	server   *httptest.Server // of the API
@@ -74,7 +74,7 @@ type network struct {
 	cert     *tls.Certificate
 }
 
-func newNetwork(t *testing.T, replicas int) *network {
+func newNetwork(t testing.TB, replicas int) *network {
 	t.Helper()
 	n := &network{t: t}
 	names := []string{wire.ServerName(namespace)}
@@ -139,7 +139,18 @@ func (n *network) lead(r *replica) {
 	}()
 }
 
-func (n *network) certificate() (*tls.Certificate, error) { return n.cert, nil }
+// certificate is the operator's, which may be renewed.
+func (n *network) certificate() (*tls.Certificate, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.cert, nil
+}
+
+func (n *network) pairNow() *certs.Pair {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.pair
+}
 
 // addresses are those of all replicas.
 func (n *network) addresses(context.Context) ([]string, error) {
@@ -182,7 +193,7 @@ func (n *network) start(r *replica) {
 		return err
 	})
 	r.address = listener.Addr().String()
-	r.running = r.server.NewGRPC(&tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{*n.cert}, ClientAuth: tls.RequestClientCert})
+	r.running = r.server.NewGRPC(&tls.Config{MinVersion: tls.VersionTLS13, ClientAuth: tls.RequestClientCert, GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return n.certificate() }})
 	go func(s *grpc.Server) {
 		if err := s.Serve(listener); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 			n.t.Error(err)
@@ -240,7 +251,7 @@ func (n *network) eventually(what string, ask func() error) {
 // trusted are the certificates that agents trust.
 func (n *network) trusted() *x509.CertPool {
 	pool := x509.NewCertPool()
-	pool.AppendCertsFromPEM(n.pair.Trusted)
+	pool.AppendCertsFromPEM(n.pairNow().Trusted)
 	return pool
 }
 

@@ -2,8 +2,6 @@ package iptables
 
 import (
 	"fmt"
-	"net/netip"
-	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -60,7 +58,7 @@ func portMatches(at end, ranges []tables.PortRange, invert bool) []string {
 		}
 		words, slots = nil, 0
 	}
-	for _, r := range mergedPorts(ranges) {
+	for _, r := range tables.MergedPorts(ranges) {
 		word, need := fmt.Sprint(r.First), 1
 		if r.First != r.Last {
 			word, need = fmt.Sprintf("%d:%d", r.First, r.Last), 2
@@ -72,39 +70,6 @@ func portMatches(at end, ranges []tables.PortRange, invert bool) []string {
 	}
 	flush()
 	return out
-}
-
-// mergedPorts joins ranges that overlap or touch. Ranges that end before they begin hold no port.
-func mergedPorts(ranges []tables.PortRange) []tables.PortRange {
-	sorted := slices.DeleteFunc(slices.Clone(ranges), func(r tables.PortRange) bool { return r.First > r.Last })
-	slices.SortFunc(sorted, func(a, b tables.PortRange) int { return int(a.First) - int(b.First) })
-	var merged []tables.PortRange
-	for _, r := range sorted {
-		if n := len(merged); n > 0 && int(r.First) <= int(merged[n-1].Last)+1 {
-			merged[n-1].Last = max(merged[n-1].Last, r.Last)
-			continue
-		}
-		merged = append(merged, r)
-	}
-	return merged
-}
-
-// greatestOf returns the CIDRs in list that no other one covers, in order.
-func greatestOf(list []netip.Prefix) []netip.Prefix {
-	sorted := slices.Clone(list)
-	for i := range sorted {
-		sorted[i] = sorted[i].Masked()
-	}
-	// By address, the shorter prefix first: what covers comes before what it covers.
-	slices.SortFunc(sorted, netip.Prefix.Compare)
-	var kept []netip.Prefix
-	for _, p := range sorted {
-		if n := len(kept); n > 0 && kept[n-1].Bits() <= p.Bits() && kept[n-1].Contains(p.Addr()) {
-			continue
-		}
-		kept = append(kept, p)
-	}
-	return kept
 }
 
 // icmpMatch matches the type, and the code unless it is negative, of a packet of the family's ICMP.

@@ -133,7 +133,7 @@ func (tx *transaction) makeEndpoint(name string, wish tables.Endpoint) endpointS
 		prefixes = append(prefixes, p)
 	}
 	if len(prefixes) > 0 {
-		chain, list := newPrefixChain(greatestOf(prefixes))
+		chain, list := newPrefixChain(tables.Greatest(prefixes))
 		e.prefixes = chain
 		tx.takeList(ref{rawTable, chain}, list)
 	}

@@ -177,7 +177,7 @@ func (r renderer) portWays(e *tables.Entity, at end, protocol string) []string {
 		return []string{""}
 	}
 	ways := portMatches(at, e.Ports, false)
-	if merged := mergedPorts(e.Ports); len(merged) == 1 {
+	if merged := tables.MergedPorts(e.Ports); len(merged) == 1 {
 		ways = []string{portMatch(at, protocol, merged[0])}
 	}
 	for _, id := range e.PortSets {
@@ -217,7 +217,7 @@ func (r renderer) entity(e *tables.Entity, at end) ([]string, bool) {
 	var out []string
 	addressed := false // a rule has one address for each end
 	if len(e.Nets) > 0 {
-		nets := greatestOf(ofFamily(e.Nets, r.fam))
+		nets := tables.Greatest(ofFamily(e.Nets, r.fam))
 		if len(nets) == 0 {
 			return nil, false
 		}
@@ -226,7 +226,7 @@ func (r renderer) entity(e *tables.Entity, at end) ([]string, bool) {
 			out = append(out, r.nets(nets, at, false, addressed))
 		}
 	}
-	if nets := greatestOf(ofFamily(e.NotNets, r.fam)); len(nets) > 0 {
+	if nets := tables.Greatest(ofFamily(e.NotNets, r.fam)); len(nets) > 0 {
 		if nets[0].Bits() == 0 {
 			return nil, false
 		}

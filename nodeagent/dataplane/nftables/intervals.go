@@ -109,24 +109,6 @@ func (s *intervals) greatest(fam family) []netip.Prefix {
 	return list
 }
 
-// greatestOf returns the CIDRs in list that no other one covers, in order.
-func greatestOf(list []netip.Prefix) []netip.Prefix {
-	sorted := slices.Clone(list)
-	for i := range sorted {
-		sorted[i] = sorted[i].Masked()
-	}
-	// By address, the shorter prefix first: what covers comes before what it covers.
-	slices.SortFunc(sorted, netip.Prefix.Compare)
-	var kept []netip.Prefix
-	for _, p := range sorted {
-		if n := len(kept); n > 0 && kept[n-1].Bits() <= p.Bits() && kept[n-1].Contains(p.Addr()) {
-			continue
-		}
-		kept = append(kept, p)
-	}
-	return kept
-}
-
 // intervalOf is a CIDR as elements of an interval set.
 func intervalOf(p netip.Prefix) []element {
 	first := p.Masked().Addr()
@@ -164,18 +146,3 @@ func portIntervals(merged []tables.PortRange) []element {
 }
 
 func portKey(port uint16) string { return string([]byte{byte(port >> 8), byte(port)}) }
-
-// mergedPorts joins ranges that overlap or touch. Ranges that end before they begin hold no port.
-func mergedPorts(ranges []tables.PortRange) []tables.PortRange {
-	sorted := slices.DeleteFunc(slices.Clone(ranges), func(r tables.PortRange) bool { return r.First > r.Last })
-	slices.SortFunc(sorted, func(a, b tables.PortRange) int { return int(a.First) - int(b.First) })
-	var merged []tables.PortRange
-	for _, r := range sorted {
-		if n := len(merged); n > 0 && int(r.First) <= int(merged[n-1].Last)+1 {
-			merged[n-1].Last = max(merged[n-1].Last, r.Last)
-			continue
-		}
-		merged = append(merged, r)
-	}
-	return merged
-}

@@ -139,6 +139,9 @@ func baseChains() []baseChain {
 	}
 }
 
+// formerBaseChains are base chains of earlier versions. An agent that starts over them takes them away, and need not make the table anew.
+func formerBaseChains() []string { return []string{"tunnels-prerouting"} }
+
 // layout renders the rules of base chains.
 type layout struct {
 	prefix   string

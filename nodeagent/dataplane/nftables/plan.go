@@ -168,7 +168,7 @@ func (tx *transaction) prepare() {
 		}
 	}
 	for name, chain := range tx.kernel.chains {
-		base := slices.ContainsFunc(baseChains(), func(b baseChain) bool { return b.name == name })
+		base := slices.ContainsFunc(baseChains(), func(b baseChain) bool { return b.name == name }) || slices.Contains(formerBaseChains(), name)
 		tx.rebuild = tx.rebuild || chain.hook != nil && !base // a foreign base chain in our table could do anything
 	}
 	tx.early.item = item{kind: kindSettings}

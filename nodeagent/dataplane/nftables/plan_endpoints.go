@@ -165,7 +165,7 @@ func (tx *transaction) makeEndpoint(ctx context.Context, it item, wish tables.En
 		prefixes = append(prefixes, p)
 	}
 	if len(prefixes) > 0 {
-		name, chain := newSourceChain(greatestOf(prefixes))
+		name, chain := newSourceChain(tables.Greatest(prefixes))
 		e.prefixes = name
 		return e, tx.takeList(ctx, name, chain)
 	}

@@ -239,7 +239,7 @@ func (r renderer) ways(rule *tables.Rule, fam family, listed int) [][]way {
 	var out [][]way
 	for at, e := range [...]*tables.Entity{source: &rule.Source, destination: &rule.Destination} {
 		if list := ofFamily(e.Nets, fam); len(list) > 0 {
-			out = append(out, netWays(fam, end(at), greatestOf(list), listed))
+			out = append(out, netWays(fam, end(at), tables.Greatest(list), listed))
 		}
 		if len(e.Ports)+len(e.PortSets) > 0 {
 			out = append(out, r.portWays(e, fam, end(at), listed))
@@ -261,7 +261,7 @@ func netWays(fam family, at end, list []netip.Prefix, listed int) []way {
 
 func (r renderer) portWays(e *tables.Entity, fam family, at end, listed int) []way {
 	var ways []way
-	merged := mergedPorts(e.Ports)
+	merged := tables.MergedPorts(e.Ports)
 	if len(merged) > listed {
 		ways = append(ways, func(b *ruleBuilder) { b.portRangeSet(at, merged, false) })
 	} else {
@@ -300,7 +300,7 @@ func (r renderer) common(b *ruleBuilder, rule *tables.Rule, fam family) {
 
 // entity matches what must hold of one end of a packet in any case.
 func (r renderer) entity(b *ruleBuilder, e *tables.Entity, fam family, at end) {
-	if list := greatestOf(ofFamily(e.NotNets, fam)); len(list) > maxListed {
+	if list := tables.Greatest(ofFamily(e.NotNets, fam)); len(list) > maxListed {
 		b.netSet(fam, at, list, true)
 	} else {
 		for _, p := range list {
@@ -315,7 +315,7 @@ func (r renderer) entity(b *ruleBuilder, e *tables.Entity, fam family, at end) {
 		b.address(fam, at, register)
 		b.lookUp(register, r.set(id, fam), 0, true)
 	}
-	if list := mergedPorts(e.NotPorts); len(list) > maxListed {
+	if list := tables.MergedPorts(e.NotPorts); len(list) > maxListed {
 		b.portRangeSet(at, list, true)
 	} else {
 		for _, p := range list {

@@ -36,6 +36,20 @@ func TestRestartTouchesLittle(t *testing.T) {
 	}
 }
 
+// Base chains that an earlier version had go, and all else stays as it is.
+func TestChainsOfEarlierVersions(t *testing.T) {
+	n := packets.NewNode(t, subject())
+	n.Apply(packets.ManyThings())
+	before := dump(t, n.NS, true)
+	n.Shell("nft 'add chain inet manul tunnels-prerouting { type filter hook prerouting priority -297; }'")
+	n.Shell("nft add rule inet manul tunnels-prerouting udp dport 4789 ip saddr @nodes4 ip daddr @nodes4 notrack")
+	n.Reopen()
+	n.Apply(packets.ManyThings())
+	if diff := cmp.Diff(before, dump(t, n.NS, true)); diff != "" {
+		t.Errorf("after the start over an earlier version's chains (-before +after):\n%s", diff)
+	}
+}
+
 // What others do to the table is noticed and undone; other tables are left alone.
 func TestForeignChanges(t *testing.T) {
 	for name, command := range map[string]string{
