@@ -32,6 +32,24 @@ func makeCgroups(cgroup string) error {
 			if err := inheritCgroup(parent, dir); err != nil {
 				return fmt.Errorf("making cgroup %s: %w", dir, err)
 			}
+			if parent == m {
+				if err := weigh(dir); err != nil {
+					return fmt.Errorf("making cgroup %s: %w", dir, err)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// weigh has containers get processors as they do on a node: there all pods together weigh twice as much and more than all of the node's own
+// programs (kubelet, runtime). Here these stay where they were started, where each weighs as much as a cgroup by default.
+func weigh(dir string) error {
+	for file, weight := range map[string]string{"cpu.shares": "20480", "cpu.weight": "2000"} { // version 1, version 2: 20 programs
+		switch err := os.WriteFile(filepath.Join(dir, file), []byte(weight), 0o644); {
+		case err == nil || errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission):
+		default:
+			return err
 		}
 	}
 	return nil
