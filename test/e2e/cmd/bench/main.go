@@ -24,7 +24,7 @@ func main() {
 	project := flag.String("project", ".", "the project's folder")
 	name := flag.String("name", "bench", "the cluster's name")
 	n := flag.Int("n", 100, "how many changes, pods and calls are measured")
-	parts := flag.String("parts", "changes,memory,restart,pods,load,members,routes,cni,reference", "what is measured")
+	parts := flag.String("parts", "changes,memory,restart,pods,reference,load,members,routes,cni", "what is measured")
 	policies := flag.String("policies", "1000,5000,10000", "how many policies load makes, in turn")
 	flag.Parse()
 	var sizes []int
@@ -48,6 +48,7 @@ func main() {
 // bench is a cluster that is measured.
 type bench struct {
 	*lab.Cluster
+	images  []string
 	program string
 	n       int
 	parts   []string
@@ -74,28 +75,17 @@ func run(ctx context.Context, project, name string, n int, parts []string, sizes
 		return fmt.Errorf("building test/bench: %w", err)
 	}
 	figures := &table{out: os.Stdout}
-	for _, m := range []struct {
-		cni string
-		run func(context.Context, *bench, *table) error
-	}{{"none", manul}, {"ptp", reference}} {
-		b := &bench{Cluster: &lab.Cluster{Project: project, Name: name, Log: os.Stderr}, program: program, n: n, parts: parts, sizes: sizes}
-		if m.cni == "ptp" && !b.has("reference") {
-			continue
-		}
-		if err := b.on(ctx, m.cni, images, func() error { return m.run(ctx, b, figures) }); err != nil {
-			return err
-		}
-	}
-	return nil
+	b := &bench{Cluster: &lab.Cluster{Project: project, Name: name, Log: os.Stderr}, images: images, program: program, n: n, parts: parts, sizes: sizes}
+	return b.on(ctx, "none", func() error { return b.measure(ctx, figures) })
 }
 
 // on brings the cluster up, measures and removes it.
-func (b *bench) on(ctx context.Context, cni string, images []string, measure func() error) (err error) {
+func (b *bench) on(ctx context.Context, cni string, measure func() error) (err error) {
 	if err := b.Down(ctx); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.Down(context.WithoutCancel(ctx))) }()
-	if err := b.Up(ctx, lab.Options{Workers: 2, Proxy: "nftables", CNI: cni, Images: images}); err != nil {
+	if err := b.Up(ctx, lab.Options{Workers: 2, Proxy: "nftables", CNI: cni, Images: b.images}); err != nil {
 		return err
 	}
 	if cni == "none" {
@@ -164,7 +154,7 @@ metadata: {name: standing, namespace: bench}
 spec: {order: 2, selector: role == "nobody", types: [Ingress], ingress: [{action: Allow, source: {selector: role == "client"}}]}
 `
 
-func manul(ctx context.Context, b *bench, t *table) error {
+func (b *bench) measure(ctx context.Context, t *table) error {
 	for _, part := range []struct {
 		name string
 		run  func(context.Context, *table) error
@@ -173,6 +163,7 @@ func manul(ctx context.Context, b *bench, t *table) error {
 		{"memory", b.memory},
 		{"restart", func(ctx context.Context, t *table) error { return b.restart(ctx, t, "", restarts) }},
 		{"pods", b.podsAndWrites},
+		{"reference", b.reference},
 		{"load", b.loads},
 		{"members", b.members},
 		{"routes", b.routes},

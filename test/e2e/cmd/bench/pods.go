@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,7 +16,7 @@ import (
 
 // batches is how often pods are made all at once, and batch how many.
 const (
-	batches = 5
+	batches = 6
 	batch   = 30
 )
 
@@ -57,10 +58,16 @@ func (b *bench) podsAndWrites(ctx context.Context, t *table) error {
 	if err != nil {
 		return err
 	}
-	err = b.pods(ctx, t, "Manul")
+	var made starts
+	for range batches {
+		err = errors.Join(err, made.measure(ctx, b))
+	}
 	spread, ahead, watching := reached()
 	if err := errors.Join(err, watching); err != nil {
 		return err
+	}
+	if !b.has("reference") {
+		made.rows(t, "Manul")
 	}
 	t.row("pod's address in its own node's sets -> in those of all other nodes whose policies name it", spread)
 	t.row("the latter -> the pod has its route, before which it can send nothing", ahead)
@@ -75,29 +82,49 @@ func (b *bench) podsAndWrites(ctx context.Context, t *table) error {
 	if err != nil {
 		return err
 	}
-	t.value("writes of manul.dev objects per pod made and removed", float64(after-before)/float64(b.n+batches*batch), "")
+	t.value("writes of manul.dev objects per pod made and removed", float64(after-before)/float64(len(made.alone)+batches*batch), "")
 	_, err = b.Kubectl(ctx, "delete", "-n", "bench", "--wait=false", "networkpolicies.projectcalico.org/guard", "pod/elsewhere-worker2", "pod/elsewhere-master1")
 	return err
 }
 
-func reference(ctx context.Context, b *bench, t *table) error {
-	return b.pods(ctx, t, "ptp, host-local")
+// reference measures pods on this cluster and on another with the reference plugins, in turn: a machine is not the same an hour later. The
+// policies of this cluster are those that were there before.
+func (b *bench) reference(ctx context.Context, t *table) error {
+	other := *b
+	other.Cluster = &lab.Cluster{Project: b.Project, Name: b.Name + "-ptp", Log: b.Log}
+	return other.on(ctx, "ptp", func() error {
+		var ours, theirs starts
+		for round := range batches {
+			both := []func() error{func() error { return ours.measure(ctx, b) }, func() error { return theirs.measure(ctx, &other) }}
+			if round%2 == 1 {
+				slices.Reverse(both)
+			}
+			for _, measure := range both {
+				if err := measure(); err != nil {
+					return err
+				}
+			}
+		}
+		ours.rows(t, "Manul")
+		theirs.rows(t, "ptp, host-local")
+		return nil
+	})
 }
 
-// pods measures how long a pod takes alone, and how many a node starts in a second.
-func (b *bench) pods(ctx context.Context, t *table, network string) error {
-	out, err := b.inside(ctx, "master1", "pods")
-	if err != nil {
-		return err
-	}
-	took, err := lengths(out)
-	if err != nil {
-		return err
-	}
-	t.row("pod created -> Running ("+network+")", took["running"])
-	var all []time.Duration
-	for range batches {
-		out, err := b.inside(ctx, "master1", "batch", "-n", fmt.Sprint(batch))
+// starts are how long pods took: alone, and all of a batch.
+type starts struct{ alone, batch []time.Duration }
+
+// measure makes some pods one after the other, and then a batch.
+func (s *starts) measure(ctx context.Context, b *bench) error {
+	for _, what := range []struct {
+		args []string
+		name string
+		into *[]time.Duration
+	}{
+		{[]string{"pods", "-n", fmt.Sprint((b.n + batches - 1) / batches)}, "running", &s.alone},
+		{[]string{"batch", "-n", fmt.Sprint(batch)}, "batch", &s.batch},
+	} {
+		out, err := b.inside(ctx, "master1", what.args...)
 		if err != nil {
 			return err
 		}
@@ -105,10 +132,14 @@ func (b *bench) pods(ctx context.Context, t *table, network string) error {
 		if err != nil {
 			return err
 		}
-		all = append(all, took["batch"]...)
+		*what.into = append(*what.into, took[what.name]...)
 	}
-	t.row(fmt.Sprintf("%d pods created at once on a node -> all Running (%s)", batch, network), all)
 	return nil
+}
+
+func (s *starts) rows(t *table, network string) {
+	t.row("pod created -> Running ("+network+")", s.alone)
+	t.row(fmt.Sprintf("%d pods created at once on a node -> all Running (%s)", batch, network), s.batch)
 }
 
 // watchArrivals has the kernels of all nodes tell when they learn of addresses. What it returns ends that, and tells for each pod of
