@@ -2,14 +2,15 @@ package stream
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"testing"
 	"time"
 
 	"github.com/go-logr/logr"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/manul-net/manul/api/v1alpha1"
@@ -27,6 +28,9 @@ type reading struct {
 	ctx  context.Context
 	said bool
 	down chan *wire.Down
+	// ended is closed when the stream has ended, with err.
+	ended chan struct{}
+	err   error
 }
 
 func (r *reading) Context() context.Context { return r.ctx }
@@ -110,12 +114,14 @@ func serving(t *testing.T, networks int) (*Server, func(node string) *reading) {
 	}
 	return s, func(node string) *reading {
 		ctx, cancel := context.WithCancel(metadata.NewIncomingContext(t.Context(), metadata.Pairs("node", node)))
-		r := &reading{node: node, ctx: ctx, down: make(chan *wire.Down)}
-		ended := make(chan error, 1)
-		go func() { ended <- s.follow(r) }()
+		r := &reading{node: node, ctx: ctx, down: make(chan *wire.Down), ended: make(chan struct{})}
+		go func() {
+			defer close(r.ended)
+			r.err = s.follow(r)
+		}()
 		t.Cleanup(func() {
 			cancel()
-			if err := <-ended; !errors.Is(err, context.Canceled) && err == nil {
+			if <-r.ended; r.err == nil {
 				t.Errorf("node %s: its stream ended in good order", node)
 			}
 		})
@@ -162,4 +168,70 @@ func TestOnlySoManyAreToldEverythingAtOnce(t *testing.T) {
 		r.everything(t)
 	}
 	agent("n2").everything(t)
+}
+
+// TestANodeTakesOnePlace: however often one node calls, it keeps nobody else from being told everything, and its newest call is the one that is
+// served.
+func TestANodeTakesOnePlace(t *testing.T) {
+	_, agent := serving(t, 10)
+	for range 2 * joiners {
+		agent("greedy").read(t) // it has begun, and reads no further
+	}
+	if d := agent("n1").read(t); len(d.Changes) == 0 {
+		t.Fatal("another node has to wait")
+	}
+	superseded := agent("greedy")
+	superseded.read(t)
+	agent("greedy").everything(t)
+	superseded.refused(t)
+
+	// The same while it waits.
+	for i := range joiners {
+		agent(fmt.Sprintf("slow%d", i)).read(t)
+	}
+	superseded = agent("n2")
+	superseded.read(t)
+	newest := agent("n2")
+	newest.read(t)
+	superseded.refused(t)
+	newest.everything(t)
+
+	// One that is being told ends before its next message.
+	j := &joining{}
+	earlier, err := j.begin(t.Context(), "n3", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	later, err := j.begin(t.Context(), "n3", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := earlier.goesOn(); status.Code(err) != codes.Aborted {
+		t.Errorf("the earlier call goes on: %v", err)
+	}
+	earlier.end()
+	if err := later.goesOn(); err != nil {
+		t.Errorf("the later call does not go on: %v", err)
+	}
+	later.end()
+	if len(j.newest)+len(j.slots) > 0 {
+		t.Error("a node that has been told everything is remembered")
+	}
+}
+
+// refused reads on until the stream ends, because there is a newer one.
+func (r *reading) refused(t *testing.T) {
+	t.Helper()
+	for deadline := time.After(time.Minute); ; {
+		select {
+		case <-r.down:
+		case <-r.ended:
+			if status.Code(r.err) != codes.Aborted {
+				t.Errorf("node %s: the stream ended: %v", r.node, r.err)
+			}
+			return
+		case <-deadline:
+			t.Fatal("the earlier stream goes on")
+		}
+	}
 }

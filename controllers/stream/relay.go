@@ -68,6 +68,7 @@ func (r *Relay) Start(ctx context.Context) error {
 		case <-ctx.Done():
 		}
 	}()
+	defer r.take() // who is elected needs none of it
 	defer r.turn(false)
 	for told := ""; ; {
 		if err := r.round(ctx); err != nil && ctx.Err() == nil && err.Error() != told {
@@ -132,7 +133,15 @@ func (r *Relay) call(ctx context.Context, address string) error {
 	defer r.turn(false)
 	for {
 		for node, status := range r.take() {
-			if err := stream.SendMsg(&wire.Relayed{Node: node, Report: status}); err != nil {
+			message, err := wire.Codec{}.Marshal(&wire.Relayed{Node: node, Report: status})
+			if err == nil && len(message) > wire.MaxUp {
+				err = fmt.Errorf("%d bytes, want %d at most", len(message), wire.MaxUp)
+			}
+			if err != nil { // the others are told all the same
+				r.Log.Error(err, "What an agent says reaches the replica that writes by the API alone", "node", node)
+				continue
+			}
+			if err := stream.SendMsg(wire.Encoded(message)); err != nil {
 				return fmt.Errorf("telling replica %s: %w", address, err)
 			}
 		}
@@ -149,7 +158,9 @@ func (r *Relay) call(ctx context.Context, address string) error {
 // tell notes what an agent says. It does not wait. The status is only read from now on.
 func (r *Relay) tell(node string, status *v1alpha1.NodeStateStatus) {
 	r.mu.Lock()
-	r.pending[node] = status
+	if before := r.pending[node]; before == nil || before.Sequence <= status.Sequence { // two streams of one agent may end and begin together
+		r.pending[node] = status
+	}
 	r.mu.Unlock()
 	select {
 	case r.wake <- struct{}{}:

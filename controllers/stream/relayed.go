@@ -40,7 +40,7 @@ func (s *Server) listenTo(stream grpc.ServerStream) error {
 			return s.refuse(log, codes.InvalidArgument, reasonMalformed, "a message without a node or its report")
 		}
 		s.Metrics.relayed.Inc()
-		if err := s.World.Report(m.Node, m.Report); err != nil {
+		if err := s.World.Relayed(m.Node, m.Report); err != nil {
 			log.Error(err, "What an agent said to another replica", "node", m.Node)
 		}
 	}

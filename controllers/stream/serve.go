@@ -95,9 +95,9 @@ func (s *Server) follow(stream grpc.ServerStream) error {
 	var joins *slot
 	if !s.Board.Resumes(node, hello.Epoch, hello.Cursor) {
 		// A word at once, so that the agent waits and calls nobody else.
-		joins, err = s.joining.begin(ctx, func() error { return stream.SendMsg(&wire.Down{Reset: true, More: true}) })
+		joins, err = s.joining.begin(ctx, node, func() error { return stream.SendMsg(&wire.Down{Reset: true, More: true}) })
 		if err != nil {
-			return status.FromContextError(ctx.Err()).Err()
+			return err
 		}
 		defer joins.end()
 	}

@@ -100,7 +100,9 @@ func (s *Server) NewGRPC(config *tls.Config) *grpc.Server {
 		grpc.MaxRecvMsgSize(wire.MaxUp), grpc.MaxSendMsgSize(wire.MaxDown), grpc.MaxConcurrentStreams(2),
 		grpc.ReadBufferSize(readBuffer), grpc.WriteBufferSize(writeBuffer),
 		grpc.ConnectionTimeout(helloWithin),
-		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionAge: maxAge, MaxConnectionAgeGrace: time.Second, Time: pingAfter, Timeout: pingTimeout}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{
+			MaxConnectionIdle: helloWithin, MaxConnectionAge: maxAge, MaxConnectionAgeGrace: time.Second, Time: pingAfter, Timeout: pingTimeout,
+		}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: fastestPing, PermitWithoutStream: true}),
 	}
 	if config != nil {

@@ -126,7 +126,7 @@ func (t *talk) send() error {
 	defer t.joined()
 	batch, current := t.sub.Take(t.attachment, board.Also{Versions: t.versions || t.first, Leisurely: !now.Before(t.restsUntil)})
 	if !current {
-		return status.Error(codes.Aborted, "the node has come on another stream")
+		return errCalledAgain
 	}
 	if batch.Rests {
 		rest := t.rest()
@@ -232,7 +232,9 @@ func (t *talk) collection(all *board.Collection) error {
 	for _, m := range messages {
 		t.Metrics.messages.Inc()
 		t.Metrics.bytes.Add(float64(len(m)))
-		t.joins.goesOn()
+		if err := t.joins.goesOn(); err != nil {
+			return err
+		}
 		if err := t.stream.SendMsg(wire.Encoded(m)); err != nil {
 			return err
 		}
@@ -268,7 +270,9 @@ func (t *talk) put(d *wire.Down) error {
 	for i := range d.Changes {
 		t.Metrics.bytes.Add(float64(len(d.Changes[i].Item)))
 	}
-	t.joins.goesOn()
+	if err := t.joins.goesOn(); err != nil {
+		return err
+	}
 	return t.stream.SendMsg(d)
 }
 

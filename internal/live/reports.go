@@ -13,6 +13,8 @@ import (
 // sequence counts.
 type report struct {
 	status *v1alpha1.NodeStateStatus // nil: nothing was said beside the API
+	// relayed: it was said to another replica.
+	relayed bool
 	// state is the NodeState as the API has it; nil: not there.
 	state *v1alpha1.NodeState
 }
@@ -26,19 +28,40 @@ func (w *World) Report(node string, status *v1alpha1.NodeStateStatus) error {
 		r = &report{}
 		w.reports[node] = r
 	}
+	return w.hear(r, status, false)
+}
+
+// Relayed is Report for what an agent said to another replica. It counts until the API says as much or the node is gone: nobody tells when
+// the agent leaves that replica. So what is said of a node without a NodeState is not kept.
+func (w *World) Relayed(node string, status *v1alpha1.NodeStateStatus) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	r := w.reports[node]
+	if r == nil || r.state == nil {
+		return nil
+	}
+	return w.hear(r, status, true)
+}
+
+// hear takes in what is newer than what was heard before.
+func (w *World) hear(r *report, status *v1alpha1.NodeStateStatus, relayed bool) error {
 	if r.status != nil && r.status.Sequence > status.Sequence {
 		return nil
 	}
-	r.status = status
+	if r.state != nil && status.Sequence <= r.state.Status.Sequence {
+		return nil // the API says as much
+	}
+	r.status, r.relayed = status, relayed
 	return w.observe(r)
 }
 
-// ForgetReport has the API's word on a node count again: its agent is not heard otherwise any more.
+// ForgetReport has the API's word on a node count again: its agent is not heard here any more. What another replica has heard of it since
+// stays.
 func (w *World) ForgetReport(node string) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	r := w.reports[node]
-	if r == nil || r.status == nil {
+	if r == nil || r.status == nil || r.relayed {
 		return nil
 	}
 	r.status = nil

@@ -6,10 +6,12 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/go-logr/logr/funcr"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -168,4 +170,25 @@ func TestWhoIsRefused(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	})
+}
+
+// TestWhoNeverCalls: a stranger who connects and asks for nothing does not keep the connection, whether it answers or not.
+func TestWhoNeverCalls(t *testing.T) {
+	n := newNetwork(t, 1)
+	dialer := &tls.Dialer{Config: &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: n.trusted(), ServerName: wire.ServerName(namespace), NextProtos: []string{"h2"}}}
+	conn, err := dialer.DialContext(t.Context(), "tcp", n.replicas[0].address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	const preface, noSettings = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "\x00\x00\x00\x04\x00\x00\x00\x00\x00"
+	if _, err := conn.Write([]byte(preface + noSettings)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(io.Discard, conn); err != nil && errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the connection is still there after %s", patience)
+	}
 }

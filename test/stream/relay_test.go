@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -91,6 +92,80 @@ func TestAgentsKnowWhetherTheWriterHears(t *testing.T) {
 	n.resign()
 	n.lead(two)
 	hears(true)
+}
+
+// TestAReportThatIsTooLargeForTheRelay: what one agent says at the limit of a message does not keep the writer from hearing the others.
+func TestAReportThatIsTooLargeForTheRelay(t *testing.T) {
+	n := newNetwork(t, 2)
+	n.set(node("n1"), node("n2"), team("team"))
+	one, two := n.replicas[0], n.replicas[1]
+	var calls []grpc.ClientStream
+	for _, name := range []string{"n1", "n2"} {
+		s, err := call(t, two.address, &tls.Config{RootCAs: n.trusted(), ServerName: wire.ServerName(namespace)}, name, &wire.Up{Hello: &wire.Hello{Node: name}}, wire.Codec{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		calls = append(calls, s)
+	}
+	hears, mute := make(chan struct{}, 1), make(chan struct{}, 1)
+	go func() {
+		for heard := false; ; {
+			d := &wire.Down{}
+			if calls[1].RecvMsg(d) != nil {
+				return
+			}
+			switch {
+			case d.Writes == nil:
+			case *d.Writes && !heard:
+				heard = true
+				hears <- struct{}{}
+			case !*d.Writes && heard:
+				mute <- struct{}{}
+				return
+			}
+		}
+	}()
+	select {
+	case <-hears:
+	case <-time.After(patience):
+		t.Fatal("the writer does not hear")
+	}
+	// As large as an agent may say it, and larger with the name of the node.
+	large := &wire.Up{Report: &v1alpha1.NodeStateStatus{Sequence: time.Now().UnixMilli(), Endpoints: []v1alpha1.EndpointStatus{{ID: strings.Repeat("x", wire.MaxUp/2)}}}}
+	raw, err := wire.Codec{}.Marshal(large)
+	if err != nil {
+		t.Fatal(err)
+	}
+	large.Report.Endpoints[0].ID += strings.Repeat("x", wire.MaxUp-len(raw))
+	for _, say := range []struct {
+		call  grpc.ClientStream
+		up    *wire.Up
+		heard float64
+	}{
+		{calls[1], &wire.Up{Report: &v1alpha1.NodeStateStatus{Sequence: 1}}, 1},
+		{calls[0], large, 0},
+		{calls[1], &wire.Up{Report: &v1alpha1.NodeStateStatus{Sequence: 2}}, 1},
+	} {
+		before := testutil.ToFloat64(one.server.Metrics.Relayed())
+		taken := testutil.ToFloat64(two.server.Metrics.Reports())
+		if err := say.call.SendMsg(say.up); err != nil {
+			t.Fatal(err)
+		}
+		n.eventually("it is taken", func() error {
+			if testutil.ToFloat64(two.server.Metrics.Reports()) == taken {
+				return fmt.Errorf("it is not")
+			}
+			if got := testutil.ToFloat64(one.server.Metrics.Relayed()) - before; got != say.heard {
+				return fmt.Errorf("the writer heard %v", got)
+			}
+			return nil
+		})
+	}
+	select {
+	case <-mute:
+		t.Error("the writer did not hear anybody any more")
+	default:
+	}
 }
 
 // TestWhoMayTellOfOthers: only who has the operator's certificate and its key tells of nodes that are not its own, and only to the replica that
