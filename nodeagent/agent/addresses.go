@@ -16,10 +16,10 @@ import (
 
 // Addresses gives addresses out of the node's leased blocks. What a call changes is durable once a Save that began after it returns.
 type Addresses interface {
-	// Mark is a point in time, to be taken after a change.
+	// Mark is a point in time, to be taken before a change, or before a look at what is to be told.
 	Mark() int
-	// Save brings all that was changed to disk. An error tells that some of what was changed since the mark, or just before it, is undone,
-	// whoever tried to save it. It may be called from any goroutine.
+	// Save brings all that was changed to disk. An error tells that some of what was changed since the mark, or before it and not saved then, is
+	// undone, whoever tried to save it. It may be called from any goroutine.
 	Save(since int) error
 	// Failing is why the newest attempt to save anything failed; nil: it did not.
 	Failing() error
@@ -134,7 +134,7 @@ func (a *Agent) adopted() bool {
 		if !a.synced[source.NodeState] {
 			return false // the end of the first synchronization looks again
 		}
-		if err = a.Addresses.Adopt(slices.Concat(a.reported.Endpoints, a.reportedEnds()), a.resting()); err == nil {
+		if err = a.Addresses.Adopt(slices.Concat(a.earlier.Endpoints, a.reportedEnds()), a.resting()); err == nil {
 			err = a.adoptAttachments()
 		}
 	}
@@ -150,7 +150,7 @@ func (a *Agent) adopted() bool {
 // of them do. A node that never reported has given none.
 func (a *Agent) resting() []string {
 	spec := &a.nodeState.Spec
-	if spec.Settings.IPAMCooldownSeconds <= 0 || a.reported.Conditions == nil {
+	if spec.Settings.IPAMCooldownSeconds <= 0 || a.earlier.Conditions == nil {
 		return nil
 	}
 	var out []string

@@ -184,6 +184,8 @@ type Agent struct {
 	saving    saving
 	timers    timers
 	reported  v1alpha1.NodeStateStatus
+	// earlier is what an earlier agent reported, which a new journal of addresses adopts.
+	earlier v1alpha1.NodeStateStatus
 }
 
 // pending is what the current step has to do at its end.
@@ -228,6 +230,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		a.Log.Warn("starting without a part of the checkpoint", "error", err)
 	}
 	a.restored = a.nodeState != nil
+	a.saving.since = a.Addresses.Mark()
 	if err := a.lookAtAddresses(); err != nil {
 		return err
 	}
@@ -280,6 +283,7 @@ func (a *Agent) loop(ctx context.Context, followed <-chan error) error { //nolin
 			a.moreCalls()
 		case err := <-a.saving.done:
 			a.saved(err)
+		case <-a.saving.news:
 		case ask := <-a.enforcement.asks:
 			ask()
 			continue
@@ -362,6 +366,7 @@ func (a *Agent) moreCalls() {
 
 // step takes all news, and makes the node equal to it.
 func (a *Agent) step(ctx context.Context) {
+	a.heedDisk()
 	a.takeNews()
 	a.giveAddresses()
 	a.apply(ctx)

@@ -42,7 +42,7 @@ func (a *Agent) Add(ctx context.Context, r protocol.AddRequest) (protocol.AddRes
 	}
 	select {
 	case o := <-w.done:
-		return a.prepared(ctx, w, o)
+		return a.prepared(w, o)
 	case <-ctx.Done():
 	}
 	// The loop answers at once unless it is applying; the plugin has no more time than a moment for that.
@@ -57,7 +57,7 @@ func (a *Agent) Add(ctx context.Context, r protocol.AddRequest) (protocol.AddRes
 	}
 	select {
 	case o := <-w.done: // it came about meanwhile
-		return a.prepared(why, w, o)
+		return a.prepared(w, o)
 	default:
 	}
 	return protocol.AddResult{}, protocol.Errorf(protocol.CodeTryAgainLater,
@@ -65,9 +65,9 @@ func (a *Agent) Add(ctx context.Context, r protocol.AddRequest) (protocol.AddRes
 }
 
 // prepared answers an ADD when what it changed is on disk.
-func (a *Agent) prepared(ctx context.Context, w *waiter, o outcome) (protocol.AddResult, error) {
+func (a *Agent) prepared(w *waiter, o outcome) (protocol.AddResult, error) {
 	if o.err == nil {
-		if err := a.durable(ctx, o.since); err != nil {
+		if err := a.durable(o.since); err != nil {
 			return protocol.AddResult{}, fmt.Errorf("preparing the network of pod %s: %w", w.endpoint(), err)
 		}
 	}
@@ -172,15 +172,6 @@ func (a *Agent) do(ctx context.Context, f func() error) error {
 	return err
 }
 
-// doDurably is do, with what f changed of addresses on disk.
-func (a *Agent) doDurably(ctx context.Context, f func() error) error {
-	since := 0
-	if err := a.do(ctx, func() error { defer func() { since = a.Addresses.Mark() }(); return f() }); err != nil {
-		return err
-	}
-	return a.durable(ctx, since)
-}
-
 // settle answers the ADDs whose pods are prepared.
 func (a *Agent) settle() {
 	for w := range a.waiters {
@@ -201,7 +192,7 @@ func (a *Agent) settle() {
 		if err != nil {
 			result, err = protocol.AddResult{}, fmt.Errorf("preparing the network of pod %s: %w", w.endpoint(), err)
 		}
-		w.done <- outcome{result: result, err: err, since: a.Addresses.Mark()}
+		w.done <- outcome{result: result, err: err, since: a.saving.since}
 		delete(a.waiters, w)
 	}
 }

@@ -58,6 +58,13 @@ func (s *fakeSource) last(t *testing.T) source.Report {
 	return s.reports[len(s.reports)-1]
 }
 
+// since are the reports after the first so many.
+func (s *fakeSource) since(count int) []source.Report {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.reports[count:])
+}
+
 func (s *fakeSource) count() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()

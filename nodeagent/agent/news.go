@@ -51,6 +51,7 @@ func (a *Agent) takeNews() {
 			if state, ok := o.(*v1alpha1.NodeState); ok && (a.reported.Conditions == nil || state.Status.Conditions == nil) {
 				a.reported = state.Status // an earlier agent's report, or none: the object is new
 				a.reported.Sequence = 0   // the source's
+				a.earlier = a.reported
 			}
 			known, ok := a.known[kind][name]
 			if ok && !isNewsTo(known, o) {

@@ -14,22 +14,26 @@ const kindJournal = "AddressJournal"
 // saving is what the loop knows of the goroutine that waits for the disk in its stead: a disk that others keep busy takes tens of
 // milliseconds, in which policy would not change. What others are told of addresses waits until it is on disk.
 type saving struct {
-	jobs chan job   // of one element
-	done chan error // of one element
+	jobs chan job      // of one element
+	done chan error    // of one element
+	news chan struct{} // of one element: how the disk does has changed, as a CNI request found out
 	busy bool
-	next *source.Report
+	// since is the mark at which the step began. What the step changes, and all that it knows of addresses, is saved and not undone when a
+	// Save since then succeeds.
+	since int
+	next  *source.Report
 	// again: what was told last did not come out.
 	again bool
 }
 
-// job is to save what was changed before since, and then to tell, unless it is nil.
+// job is to save what was changed, and then to tell, unless it is nil.
 type job struct {
 	since int
 	tell  *source.Report
 }
 
 func newSaving() saving {
-	return saving{jobs: make(chan job, 1), done: make(chan error, 1)}
+	return saving{jobs: make(chan job, 1), done: make(chan error, 1), news: make(chan struct{}, 1)}
 }
 
 // save waits for the disk until jobs is closed.
@@ -46,12 +50,14 @@ func (a *Agent) save() {
 // tell gives the source a status when what it says of addresses is on disk: at once, if it is there already.
 func (a *Agent) tell(r source.Report) {
 	s := &a.saving
-	if !s.busy && !a.Addresses.Unsaved() {
-		a.Source.Report(r)
-		return
-	}
 	if s.next != nil {
 		r.Urgent = r.Urgent || s.next.Urgent
+	}
+	// Asked in this order: all was on disk before it was found that nothing was undone.
+	if !s.busy && !a.Addresses.Unsaved() && a.Addresses.Mark() == s.since {
+		s.next = nil
+		a.Source.Report(r)
+		return
 	}
 	s.next = &r
 }
@@ -63,36 +69,57 @@ func (a *Agent) startSaving() {
 		return
 	}
 	s.busy = true
-	s.jobs <- job{since: a.Addresses.Mark(), tell: s.next}
+	s.jobs <- job{since: s.since, tell: s.next}
 	s.next = nil
 }
 
 // saved takes the goroutine's word.
 func (a *Agent) saved(err error) {
 	a.saving.busy = false
-	if err != nil {
-		a.undone(err)
-	}
+	a.saving.again = a.saving.again || err != nil
 }
 
-// undone: the disk did not take the newest changes of addresses, and so they are no more.
-func (a *Agent) undone(err error) {
-	a.Log.Error("which addresses are in use could not be written down, so what has changed is undone", "error", err)
-	a.saving.again = true
+// heedDisk sees to it that what the disk did not take is not in the tables either, and that no status is told that rests on it.
+func (a *Agent) heedDisk() {
+	since := a.Addresses.Mark()
+	if since == a.saving.since {
+		return
+	}
+	s := &a.saving
+	if s.next != nil {
+		a.pending.urgent = a.pending.urgent || s.next.Urgent
+	}
+	s.since, s.again, s.next = since, true, nil
+	a.Log.Error("which addresses are in use could not be written down, so what has changed is undone", "error", a.Addresses.Failing())
 	a.timers.addresses.within(addressRetry)
 	if err := a.lookAtAddresses(); err != nil {
 		a.Log.Error("addresses in use are not known", "error", err)
 	}
 }
 
-// durable has what a CNI request changed before since brought to disk. The loop goes on meanwhile.
-func (a *Agent) durable(ctx context.Context, since int) error {
+// durable has what a CNI request changed since the mark brought to disk. The loop goes on meanwhile.
+func (a *Agent) durable(since int) error {
+	failing := a.Addresses.Failing() != nil
 	err := a.Addresses.Save(since)
-	if err == nil {
-		return nil
+	if failing || err != nil {
+		select {
+		case a.saving.news <- struct{}{}:
+		default:
+		}
 	}
-	_ = a.call(ctx, func() { a.undone(err) }) // the next save would find out, too
-	return fmt.Errorf("writing down which addresses are in use: %w", err)
+	if err != nil {
+		return fmt.Errorf("writing down which addresses are in use: %w", err)
+	}
+	return nil
+}
+
+// doDurably is do, with what f changed of addresses on disk.
+func (a *Agent) doDurably(ctx context.Context, f func() error) error {
+	since := 0
+	if err := a.do(ctx, func() error { since = a.Addresses.Mark(); return f() }); err != nil {
+		return err
+	}
+	return a.durable(since)
 }
 
 // journalFailure is what others are told of the disk.

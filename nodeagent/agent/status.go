@@ -101,6 +101,9 @@ func (a *Agent) status(ctx context.Context) v1alpha1.NodeStateStatus {
 		Dataplane:          a.Dataplane(),
 		AgentVersion:       a.Version,
 	}
+	if needed, err := a.Addresses.NeedsAdoption(); needed && err == nil {
+		status.Endpoints, status.Tunnels = a.earlier.Endpoints, a.earlier.Tunnels // all that there is to adopt
+	}
 	for kind, version := range a.applied {
 		if kind == source.NodeState || version == 0 {
 			continue

@@ -87,7 +87,7 @@ func (a *Agent) tunnelAddress(t *v1alpha1.Tunnel) (owner string, err error) {
 // kind gets its addresses from another pool now, nobody would.
 func (a *Agent) reportedEnds() []v1alpha1.EndpointStatus {
 	var out []v1alpha1.EndpointStatus
-	for _, end := range a.reported.Tunnels {
+	for _, end := range a.earlier.Tunnels {
 		addr, err := netip.ParseAddr(end.Address)
 		if err != nil {
 			continue // it had none

@@ -15,7 +15,7 @@ type batch struct {
 // Mark is a point in an allocator's life: how often the disk had failed by then.
 type Mark int
 
-// Mark is to be taken after a change, by whoever saves it later: others may save it before, in vain.
+// Mark is to be taken before a change, by whoever saves it later: others may save it before, in vain.
 func (a *Allocator) Mark() Mark {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -99,3 +99,32 @@ func TestDiskFails(t *testing.T) {
 	h.reopen(crashBlock())
 	h.expect(pod("b"), Request{}, "10.48.0.1")
 }
+
+// An owner whose end was undone is not freed along with others, before anybody has said again who is live.
+func TestWhoComesBackIsLive(t *testing.T) {
+	h := newHarness(t, 0, crashBlock())
+	h.expect(pod("a"), Request{}, "10.48.0.0")
+	h.expect(pod("b"), Request{}, "10.48.0.1")
+	h.ok(h.Attach(pod("b"), "1"))
+	h.ok(h.SetLive([]string{pod("a").UID, pod("b").UID}))
+	h.ok(h.Save(h.Mark()))
+	full := errors.New("no space left on device")
+	h.journal.around = func(func() error) error { return full }
+	if dropped, err := h.Drop(pod("a")); !dropped || err != nil {
+		t.Fatal(dropped, err)
+	}
+	if err := h.Save(h.Mark()); !errors.Is(err, full) {
+		t.Errorf("saving: %v", err)
+	}
+	h.journal.around = nil
+	if _, err := h.Detach("1"); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := h.Lookup(pod("a")); !ok {
+		t.Error("a lost its address")
+	}
+	h.ok(h.SetLive([]string{pod("b").UID}))
+	if _, ok := h.Lookup(pod("a")); ok {
+		t.Error("a has its address though it is gone")
+	}
+}

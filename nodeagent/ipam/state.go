@@ -96,13 +96,14 @@ func (a *Allocator) load() error {
 	return nil
 }
 
-// reload is load in the course of operation: what is not on disk stays as it was.
+// reload is load in the course of operation: what is not on disk stays as it was. Who comes back is live until the next SetLive.
 func (a *Allocator) reload() error {
 	before := a.owners
 	if err := a.load(); err != nil {
 		return err
 	}
 	for key, r := range a.owners {
+		r.live = true
 		if old, ok := before[key]; ok {
 			r.since, r.live, r.named = old.since, old.live, old.named
 		}
