@@ -132,18 +132,22 @@ func (r *Relay) call(ctx context.Context, address string) error {
 	r.turn(true)
 	defer r.turn(false)
 	for {
-		for node, status := range r.take() {
+		pending := r.take()
+		for node, status := range pending {
 			message, err := wire.Codec{}.Marshal(&wire.Relayed{Node: node, Report: status})
 			if err == nil && len(message) > wire.MaxUp {
 				err = fmt.Errorf("%d bytes, want %d at most", len(message), wire.MaxUp)
 			}
 			if err != nil { // the others are told all the same
 				r.Log.Error(err, "What an agent says reaches the replica that writes by the API alone", "node", node)
+				delete(pending, node)
 				continue
 			}
 			if err := stream.SendMsg(wire.Encoded(message)); err != nil {
+				r.putBack(pending)
 				return fmt.Errorf("telling replica %s: %w", address, err)
 			}
+			delete(pending, node)
 		}
 		select {
 		case err := <-ended:
@@ -181,6 +185,13 @@ func (r *Relay) take() map[string]*v1alpha1.NodeStateStatus {
 	pending := r.pending
 	r.pending = map[string]*v1alpha1.NodeStateStatus{}
 	return pending
+}
+
+// putBack keeps what could not be told for the next replica that listens, unless there is newer.
+func (r *Relay) putBack(pending map[string]*v1alpha1.NodeStateStatus) {
+	for node, status := range pending {
+		r.tell(node, status)
+	}
 }
 
 func (r *Relay) turn(heard bool) {
