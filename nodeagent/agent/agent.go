@@ -47,7 +47,7 @@ type Interfaces interface {
 	Changed() <-chan struct{}
 }
 
-// Checkpoint keeps rendered objects on disk.
+// Checkpoint keeps rendered objects on disk. It is safe for concurrent use, and nothing but Flush and Load waits for the disk.
 type Checkpoint interface {
 	Set(kind source.Kind, o source.Object)
 	Delete(kind source.Kind, name string)
@@ -182,6 +182,8 @@ type Agent struct {
 	asking    asking
 	forgotten forgotten
 	saving    saving
+	flushing  bool       // the checkpoint is being written
+	flushed   chan error // of one element
 	timers    timers
 	reported  v1alpha1.NodeStateStatus
 	// earlier is what an earlier agent reported, which a new journal of addresses adopts.
@@ -216,6 +218,7 @@ func New(o Options) *Agent {
 	}
 	a.enforcement = a.newEnforcement()
 	a.saving = newSaving()
+	a.flushed = make(chan error, 1)
 	a.forgotten.watch = attachments.NewWatch(attachments.Options{Grace: a.ForgottenAfter, Settle: a.ForgottenAfter / settlePart})
 	return a
 }
@@ -259,6 +262,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	<-saved
 	if err == nil {
 		err = <-followed
+	}
+	if a.flushing {
+		a.wasFlushed(<-a.flushed)
 	}
 	if flushed := a.Checkpoint.Flush(); flushed != nil {
 		a.Log.Warn("the checkpoint is not the newest", "error", flushed)
@@ -347,6 +353,8 @@ func (a *Agent) loop(ctx context.Context, followed <-chan error) error { //nolin
 		case <-a.timers.checkpoint.C():
 			a.timers.checkpoint.fired()
 			a.flush()
+		case err := <-a.flushed:
+			a.wasFlushed(err)
 		}
 		a.step(ctx)
 	}
@@ -397,8 +405,18 @@ func (a *Agent) beginRestored() {
 	}
 }
 
+// flush writes the checkpoint beside the loop, which waits for no disk.
 func (a *Agent) flush() {
-	if err := a.Checkpoint.Flush(); err != nil {
+	if a.flushing {
+		return // what came meanwhile follows
+	}
+	a.flushing = true
+	go func() { a.flushed <- a.Checkpoint.Flush() }()
+}
+
+func (a *Agent) wasFlushed(err error) {
+	a.flushing = false
+	if err != nil {
 		a.Log.Warn("the checkpoint was not written", "error", err)
 	}
 }

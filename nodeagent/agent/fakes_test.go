@@ -352,6 +352,8 @@ type fakeCheckpoint struct {
 	kinds   map[string]source.Kind
 	pending int
 	flushes int
+	// slow is how long a Flush takes.
+	slow atomic.Int64
 }
 
 func newFakeCheckpoint() *fakeCheckpoint {
@@ -377,11 +379,14 @@ func (c *fakeCheckpoint) HasPending() bool { c.mu.Lock(); defer c.mu.Unlock(); r
 
 func (c *fakeCheckpoint) Flush() error {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	if c.pending > 0 {
 		c.flushes++
 	}
 	c.pending = 0
+	c.mu.Unlock()
+	if slow := c.slow.Load(); slow > 0 {
+		pause(time.Duration(slow))
+	}
 	return nil
 }
 

@@ -51,6 +51,24 @@ func TestASlowDiskDelaysNoPolicy(t *testing.T) {
 	})
 }
 
+// Nor does the checkpoint.
+func TestASlowCheckpointDelaysNoPolicy(t *testing.T) {
+	bubble(t, func(t *testing.T, l *lab) {
+		l.sync(l.state(1, nil, "n/a"), l.program("gnp.a", 1))
+		l.checkpoint.slow.Store(int64(time.Minute))
+		pause(5 * time.Second) // it is being written
+		began := time.Now()
+		l.set(l.state(2, []string{"gnp.a"}, "n/a"))
+		if e, ok := l.policy.endpoint(render.InterfaceName("n/a")); !ok || len(e.Ingress) != 1 || time.Since(began) != 0 {
+			t.Errorf("after %s the kernel has %+v", time.Since(began), e)
+		}
+		pause(3 * time.Minute)
+		if l.checkpoint.HasPending() || l.checkpoint.flushes != 2 {
+			t.Errorf("in the end there were %d flushes, and something is not written: %t", l.checkpoint.flushes, l.checkpoint.HasPending())
+		}
+	})
+}
+
 // What the disk does not take fails, says so, and is tried again.
 func TestADiskThatFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -19,10 +21,12 @@ import (
 
 const lockTimeout = 5 * time.Second
 
-// File is a checkpoint on disk. It is not safe for concurrent use.
+// File is a checkpoint on disk. It is safe for concurrent use: nobody but Flush and Load waits for the disk.
 type File struct {
 	db *bolt.DB
-	// pending are the changes since the last Flush. A nil object is gone.
+	// flushing is held by Flush; after it, mu.
+	flushing, mu sync.Mutex
+	// pending are the changes since the last Flush began. A nil object is gone.
 	pending map[key]source.Object
 }
 
@@ -68,21 +72,49 @@ func open(path string) (db *bolt.DB, err error) {
 }
 
 // Set notes an object that is new or has changed. The object must not change afterwards.
-func (f *File) Set(kind source.Kind, o source.Object) { f.pending[key{kind, o.GetName()}] = o }
+func (f *File) Set(kind source.Kind, o source.Object) { f.note(key{kind, o.GetName()}, o) }
 
 // Delete notes that an object is gone.
-func (f *File) Delete(kind source.Kind, name string) { f.pending[key{kind, name}] = nil }
+func (f *File) Delete(kind source.Kind, name string) { f.note(key{kind, name}, nil) }
 
-// HasPending tells whether anything is noted and not on disk.
-func (f *File) HasPending() bool { return len(f.pending) > 0 }
+func (f *File) note(k key, o source.Object) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.pending[k] = o
+}
+
+// HasPending tells whether anything is noted that is neither on disk nor on its way there.
+func (f *File) HasPending() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.pending) > 0
+}
 
 // Flush brings what is noted to the disk, all or nothing.
 func (f *File) Flush() error {
-	if len(f.pending) == 0 {
+	f.flushing.Lock()
+	defer f.flushing.Unlock()
+	f.mu.Lock()
+	noted := f.pending
+	f.pending = map[key]source.Object{}
+	f.mu.Unlock()
+	if len(noted) == 0 {
 		return nil
 	}
-	err := f.db.Update(func(tx *bolt.Tx) error {
-		for k, o := range f.pending {
+	err := f.write(noted)
+	if err == nil {
+		return nil
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	maps.Copy(noted, f.pending) // which is newer
+	f.pending = noted
+	return fmt.Errorf("writing checkpoint: %w", err)
+}
+
+func (f *File) write(noted map[key]source.Object) error {
+	return f.db.Update(func(tx *bolt.Tx) error {
+		for k, o := range noted {
 			bucket, err := tx.CreateBucketIfNotExists([]byte(k.kind))
 			if err != nil {
 				return err
@@ -103,11 +135,6 @@ func (f *File) Flush() error {
 		}
 		return nil
 	})
-	if err != nil {
-		return fmt.Errorf("writing checkpoint: %w", err)
-	}
-	clear(f.pending)
-	return nil
 }
 
 // Load gives every object on disk. Objects that cannot be read are left out; the error names the last of them.

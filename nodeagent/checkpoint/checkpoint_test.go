@@ -86,3 +86,28 @@ func TestUnreadableCheckpointIsMovedAside(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// What is not written stays noted, but for what is newer.
+func TestAFailedFlushForgetsNothing(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "checkpoint.db")
+	f := reopen(t, nil, path)
+	f.Set(source.NodeNetwork, network("a", "10.48.0.0/26"))
+	f.Set(source.NodeNetwork, network("b"))
+	f.Set(source.NodeNetwork, network("")) // which the file does not take
+	if err := f.Flush(); err == nil || !f.HasPending() {
+		t.Fatalf("flush: %v, pending: %t", err, f.HasPending())
+	}
+	f.Delete(source.NodeNetwork, "")
+	f.Set(source.NodeNetwork, network("b", "10.48.1.0/26"))
+	if err := f.Flush(); err != nil || f.HasPending() {
+		t.Fatalf("flush: %v, pending: %t", err, f.HasPending())
+	}
+	f = reopen(t, f, path)
+	defer func() { _ = f.Close() }()
+	want := map[string]source.Object{
+		"NodeNetwork a": network("a", "10.48.0.0/26"), "NodeNetwork b": network("b", "10.48.1.0/26"),
+	}
+	if d := cmp.Diff(want, load(t, f)); d != "" {
+		t.Errorf("on disk (-want +got):\n%s", d)
+	}
+}

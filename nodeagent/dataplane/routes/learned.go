@@ -149,12 +149,41 @@ func (l *Learned) Apply(ctx context.Context, desired *tables.LearnedRoutes) erro
 			problems = append(problems, &tables.ItemError{Kind: tables.KindLearnedRoute, Name: p.String(), Err: err})
 		}
 	}
-	if waiting := len(l.waiting) > 0; l.watch.waiting.Swap(waiting) != waiting && waiting {
-		l.resync.Store(true) // what it waits for may have come before the watch knew
+	news := l.noteLinks(full, look)
+	if waiting := len(l.waiting) > 0; l.watch.waiting.Swap(waiting) != waiting && waiting || news {
+		l.resync.Store(true) // what it waits for may have come, or a link gone, before the watch knew
 		l.watch.Wake()
 	}
 	desired.Clean()
 	return errors.Join(problems...)
+}
+
+// noteLinks tells the watch which links the routes lead over, and whether it did not know of one.
+func (l *Learned) noteLinks(full bool, changed map[netip.Prefix]struct{}) (news bool) {
+	if l.options.Workloads == "" {
+		return false
+	}
+	known := map[int32]struct{}{}
+	if used := l.watch.used.Load(); used != nil {
+		known = *used
+	}
+	next := map[int32]struct{}{}
+	if !full {
+		next = maps.Clone(known)
+	}
+	for p := range changed {
+		for _, h := range l.have[p].hops {
+			next[int32(h.link)] = struct{}{}
+		}
+	}
+	for link := range next {
+		_, ok := known[link]
+		news = news || !ok
+	}
+	if news || len(next) != len(known) {
+		l.watch.used.Store(&next)
+	}
+	return news
 }
 
 // applyOne makes one destination's route what it should be. It tells whether the route waits for a next hop.

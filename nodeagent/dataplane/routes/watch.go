@@ -2,6 +2,7 @@ package routes
 
 import (
 	"bytes"
+	"encoding/binary"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -18,9 +19,11 @@ type watch struct {
 	*rtnetlink.Listener
 
 	protocol uint8
-	// workloads begins the names of pods' interfaces. They come and go all the time, and learned routes do not go by them; those that
-	// do, to a pod that peers, the kernel takes back itself, and says so.
+	// workloads begins the names of pods' interfaces. They come and go all the time, and learned routes do not go by them, but for those
+	// to a pod that peers.
 	workloads string
+	// used are the indexes of the links that learned routes lead over. With a link go its routes, and of IPv4 the kernel does not say so.
+	used atomic.Pointer[map[int32]struct{}]
 	// waiting: some routes wait for a next hop, which any link may lead to.
 	waiting atomic.Bool
 	news    atomic.Bool
@@ -74,6 +77,12 @@ func (w *watch) look(m *syscall.NetlinkMessage) bool {
 func (w *watch) spared(link []byte) bool {
 	if w.workloads == "" || w.waiting.Load() || len(link) < unix.SizeofIfInfomsg {
 		return false
+	}
+	const indexAt = 4 // in struct ifinfomsg
+	if used := w.used.Load(); used != nil {
+		if _, ok := (*used)[int32(binary.NativeEndian.Uint32(link[indexAt:]))]; ok {
+			return false
+		}
 	}
 	attributes, err := nl.ParseRouteAttr(link[unix.SizeofIfInfomsg:])
 	if err != nil {
