@@ -134,7 +134,7 @@ func Carry(plan Plan, holdings map[netip.Prefix]Holding) map[netip.Prefix]Holdin
 	for _, step := range plan.Loans {
 		change(step.Block, func(h *Holding) {
 			h.Loans = slices.DeleteFunc(h.Loans, func(l Loan) bool { return l.Address == step.Address })
-			if step.State != "" {
+			if step.State != "" && step.Node != h.Node { // who takes a block over in the same plan has the address with it
 				h.Loans = append(h.Loans, Loan{Address: step.Address, Node: step.Node, State: step.State})
 			}
 		})
