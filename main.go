@@ -80,9 +80,9 @@ func command() *cobra.Command {
 }
 
 func (f *flags) run(ctx context.Context) error {
-	controllers.SaveMemory()
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	go controllers.SaveMemory(ctx)
 	log, err := logger(f.logLevel)
 	if err != nil {
 		return err

@@ -1,17 +1,45 @@
 package controllers
 
 import (
+	"context"
 	"os"
 	"runtime/debug"
+	"runtime/metrics"
+	"time"
 )
 
-// gcPercent trades work for memory: most of what the operator holds stays, and in a cluster of thousands of nodes half of it beside that
-// is enough for what comes and goes.
-const gcPercent = 50
+// What comes and goes may take as much memory as what stays before garbage is collected, as usual in Go, as long as that is little. From smallHeap
+// on it may take no more than smallHeap, or half of what stays if that is more: collecting then takes a processor more, which matters less to a
+// cluster of thousands of nodes than gibibytes.
+const (
+	usualPercent, leastPercent = 100, 50
+	smallHeap                  = 640 << 20 // bytes
+	memoryEvery                = 10 * time.Second
+)
 
-// SaveMemory has the process collect garbage early. GOGC in its environment counts before that.
-func SaveMemory() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
+// SaveMemory has the process collect garbage earlier when it holds much, until ctx ends. GOGC in its environment counts before that.
+func SaveMemory(ctx context.Context) {
+	if os.Getenv("GOGC") != "" {
+		return
 	}
+	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	percent := usualPercent
+	for tick := time.NewTicker(memoryEvery); ; {
+		select {
+		case <-ctx.Done():
+			tick.Stop()
+			return
+		case <-tick.C:
+		}
+		metrics.Read(live)
+		if now := percentFor(live[0].Value.Uint64()); now != percent {
+			percent = now
+			debug.SetGCPercent(percent)
+		}
+	}
+}
+
+// percentFor is how much garbage there may be beside what stays, in percent of that.
+func percentFor(live uint64) int {
+	return int(min(max(smallHeap*usualPercent/max(live, 1), leastPercent), usualPercent))
 }

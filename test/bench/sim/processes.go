@@ -57,7 +57,7 @@ func serveParent(role, socket string) error {
 	server := rpc.NewServer()
 	switch role {
 	case roleOperator:
-		controllers.SaveMemory()
+		go controllers.SaveMemory(context.Background())
 		err = server.RegisterName(role, newOperator(parent))
 	case roleAgents:
 		err = server.RegisterName(role, newAgents(parent))

@@ -91,7 +91,7 @@ func (b *bench) podsAndWrites(ctx context.Context, t *table) error {
 // policies of this cluster are those that were there before.
 func (b *bench) reference(ctx context.Context, t *table) error {
 	other := *b
-	other.Cluster = &lab.Cluster{Project: b.Project, Name: b.Name + "-ptp", Log: b.Log}
+	other.Cluster = &lab.Cluster{Project: b.Project, Name: b.Name + "ptp", Log: b.Log}
 	return other.on(ctx, "ptp", func() error {
 		var ours, theirs starts
 		for round := range batches {
