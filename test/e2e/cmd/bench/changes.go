@@ -32,7 +32,7 @@ func (b *bench) changes(ctx context.Context, t *table, benchmark, deny, allow st
 	probing, stop := context.WithCancel(ctx)
 	defer stop()
 	// A little longer than the changes take: 2 pauses of 150 ms each, and the API server's time.
-	length := time.Duration(b.n) * 400 * time.Millisecond
+	length := time.Duration(b.n) * 700 * time.Millisecond
 	probe := b.InPod(probing, "worker2", "client", "probe", "-every", "500us", "-timeout", "100ms", "-for", length.String(), server+":8080")
 	var out strings.Builder
 	probe.Stdout = &out
