@@ -27,8 +27,9 @@ type Connections interface {
 }
 
 const (
-	// askAtMost is for how many addresses the kernel is asked one by one, which costs three walks over its table for each. For
-	// more it is asked for everything, which costs about as much as a dozen walks (BenchmarkList).
+	// askAtMost is for how many addresses the kernel is asked one by one, which costs three walks over its table for each, and
+	// one altogether where there are few connections. For more addresses it is asked for everything, which costs with many connections about as
+	// much as a dozen walks (BenchmarkList).
 	askAtMost = 4
 	// judgeAtOnce is how many connections the loop judges between two pieces of news: about half a millisecond's work when
 	// each has to go through a hundred rules.
