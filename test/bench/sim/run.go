@@ -140,7 +140,7 @@ func (r *sim) phases(ctx context.Context) error {
 	}
 	r.point.peak, r.point.agentsPeak, r.point.largest = max(before.Peak, after.Peak, last.Peak), agents.Peak, r.largestObject()
 	m := &table{out: r.out}
-	m.heading("memory", "heap after a collection", "resident", "most resident", "goroutines", "processor's time")
+	m.heading("memory", "heap after a collection", "stacks", "kept free", "resident", "most resident", "goroutines", "processor's time")
 	m.memory("the operator before pods change", before)
 	m.memory("the operator after pods changed for "+r.duration.String(), after)
 	if r.leader {
