@@ -175,7 +175,7 @@ type Memory struct {
 	Heap, Resident, Peak uint64
 	// Stacks of goroutines, and what the collector keeps free for what comes.
 	Stacks, Free uint64
-	Goroutines           int
+	Goroutines   int
 	// CPU is the processor time used since the process began, in the kernel too.
 	CPU time.Duration
 }
