@@ -112,8 +112,8 @@ func (x *Index[Item, Sel]) DeleteItem(id Item) {
 	x.leave(id, set)
 }
 
-// Alike names the labels that an item has: two items have the same labels if and only if this is the same for both. It holds until the
-// labels of one of them change. Zero for an item that is not there.
+// Alike names the labels that an item, which must be there, has: two items have the same labels if and only if this is the same for both. It holds until the
+// labels of one of them change.
 func (x *Index[Item, Sel]) Alike(id Item) Alike[Item] { return Alike[Item]{x.items[id]} }
 
 // Alike stands for labels that items have in common.
