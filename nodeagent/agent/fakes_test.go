@@ -189,7 +189,7 @@ func newFakeAddresses() *fakeAddresses {
 
 func (f *fakeAddresses) Mark() int { return int(f.failures.Load()) }
 
-func (f *fakeAddresses) Save(since int) error {
+func (f *fakeAddresses) Save(_ context.Context, since int) error {
 	f.saving <- struct{}{} // no mutex: the test's own time goes on while somebody waits
 	defer func() { <-f.saving }()
 	if f.unsaved.Load() {
