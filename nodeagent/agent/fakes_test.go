@@ -80,11 +80,13 @@ type fakePolicy struct {
 	applies   int
 	resyncs   int
 	fail      error
+	takes     atomic.Int64 // nanoseconds for each Apply
 	changed   chan struct{}
 	disturbed int64
 }
 
 func (p *fakePolicy) Apply(_ context.Context, desired *tables.Policy) error {
+	time.Sleep(time.Duration(p.takes.Load()))
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.applies++

@@ -39,9 +39,9 @@ func newSaving() saving {
 }
 
 // save waits for the disk until jobs is closed.
-func (a *Agent) save() {
+func (a *Agent) save(ctx context.Context) {
 	for j := range a.saving.jobs {
-		err := a.Addresses.Save(context.Background(), j.since) // as long as the disk takes: nobody waits here
+		err := a.Addresses.Save(ctx, j.since)
 		if err == nil && j.tell != nil {
 			a.Source.Report(*j.tell)
 		}

@@ -9,8 +9,8 @@
 package ipam
 
 import (
-	"context"
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"

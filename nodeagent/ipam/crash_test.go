@@ -1,8 +1,8 @@
 package ipam
 
 import (
-	"context"
 	"bufio"
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
