@@ -66,7 +66,7 @@ type slowKernel struct{ looks atomic.Int32 }
 
 func (k *slowKernel) Marked() (map[string]string, error) {
 	k.looks.Add(1)
-	time.Sleep(2 * time.Second)
+	pause(2 * time.Second)
 	return nil, nil
 }
 

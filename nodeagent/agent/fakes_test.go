@@ -86,7 +86,9 @@ type fakePolicy struct {
 }
 
 func (p *fakePolicy) Apply(_ context.Context, desired *tables.Policy) error {
-	time.Sleep(time.Duration(p.takes.Load()))
+	if takes := p.takes.Load(); takes > 0 {
+		pause(time.Duration(takes))
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.applies++

@@ -78,7 +78,7 @@ func rooms() []room {
 		{path: "nodeagent/verdict", project: []string{"nodeagent/tables"}, never: noIO()},
 		{path: "nodeagent/connections", project: []string{"nodeagent/tables", "nodeagent/verdict"}, never: noIO()},
 		{path: "nodeagent/conntrack", project: []string{"nodeagent/connections"}, never: append(ours("api"), "k8s.io")},
-		{path: "nodeagent/dataplane/changeover", project: []string{"nodeagent/tables"}, never: append(ours("api", "nodeagent/dataplane/nftables", "nodeagent/dataplane/iptables"), both()...)},
+		{path: "nodeagent/dataplane/changeover", project: []string{"nodeagent/tables", "nodeagent/pace"}, never: append(ours("api", "nodeagent/dataplane/nftables", "nodeagent/dataplane/iptables"), both()...)},
 		{path: "nodeagent/dataplane/whole", never: append(ours("api"), "k8s.io")},
 		{path: "nodeagent/dataplane", project: []string{"nodeagent/dataplane/whole", "nodeagent/delta", "nodeagent/pace", "nodeagent/tables", "nodeagent/fold", "nodeagent/rtnetlink"}, never: append(ours("api"), "k8s.io")},
 		{path: "nodeagent/source", project: []string{"api/v1alpha1", "internal/wire"}, never: kernel()},
