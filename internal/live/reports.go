@@ -182,9 +182,5 @@ func (w *World) Settled(key render.Key) {
 func (w *World) ContentOf(keys []render.Key) []runtime.Object {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	objects := make([]runtime.Object, len(keys))
-	for i, key := range keys {
-		objects[i] = w.cluster.Content(key)
-	}
-	return objects
+	return w.cluster.Contents(keys)
 }
