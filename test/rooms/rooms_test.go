@@ -60,6 +60,7 @@ func rooms() []room {
 		{path: "internal/ipam", project: []string{"internal/selector"}, never: append(ours("api"), both()...)},
 		{path: "internal/blocks", project: []string{"api", "internal/ipam"}, never: both()},
 		{path: "internal/announce", never: noIO()},
+		{path: "internal/parallel", never: noIO()},
 		{path: "internal/advertise", never: noIO()},
 		{path: "internal/usage", project: []string{"api", "internal/blocks", "internal/ipam"}, never: both()},
 		{path: "internal/render", project: []string{"api", "internal"}, never: both()},
