@@ -59,15 +59,17 @@ func Setup(mgr manager.Manager, world *live.World) error {
 	return nil
 }
 
-// add has keys looked at, those that are spared after all others.
-func add(q workqueue.TypedRateLimitingInterface[render.Key], keys []render.Key, sparing bool) {
+// add has keys looked at. While all agents follow the stream they wait until these have had the processor, and those that are spared come
+// after all others.
+func add(q workqueue.TypedRateLimitingInterface[render.Key], keys []render.Key, streamed bool) {
 	byPriority, ok := q.(priorityqueue.PriorityQueue[render.Key])
 	for _, key := range keys {
-		if priority, spared := spared(key.Kind); ok && spared && sparing {
-			byPriority.AddWithOpts(priorityqueue.AddOpts{Priority: &priority}, key)
-		} else {
+		if !ok || !streamed {
 			q.Add(key)
+			continue
 		}
+		priority, _ := spared(key.Kind)
+		byPriority.AddWithOpts(priorityqueue.AddOpts{After: afterStream, Priority: &priority}, key)
 	}
 }
 
