@@ -162,6 +162,8 @@ func (s *stream) follow(ctx context.Context, address string, replicas *Replicas,
 		return false, err
 	}
 	defer func() { _ = conn.Close() }()
+	var speaking sync.WaitGroup
+	defer speaking.Wait() // or it would take what is to be told on the next stream
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	late := time.AfterFunc(answerWithin, cancel)
@@ -218,7 +220,7 @@ func (s *stream) follow(ctx context.Context, address string, replicas *Replicas,
 			lived, s.told = true, ""
 			s.setLive(true)
 			s.Log.Info("following the stream", "replica", address, "resumed", !d.Reset)
-			go s.speak(ctx, cancel, call)
+			speaking.Go(func() { s.speak(ctx, cancel, call) })
 		}
 	}
 }
