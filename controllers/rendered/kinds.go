@@ -28,17 +28,9 @@ func empty(kind render.Kind) (client.Object, error) {
 
 // specOf returns a pointer to the object's spec: the operator's part of it.
 func specOf(obj client.Object) (any, error) {
-	switch obj := obj.(type) {
-	case *v1alpha1.NodeState:
-		return &obj.Spec, nil
-	case *v1alpha1.NodeEndpoints:
-		return &obj.Spec, nil
-	case *v1alpha1.NodeNetwork:
-		return &obj.Spec, nil
-	case *v1alpha1.PolicyProgram:
-		return &obj.Spec, nil
-	case *v1alpha1.SetCatalog:
-		return &obj.Spec, nil
+	spec := render.SpecOf(obj)
+	if spec == nil {
+		return nil, fmt.Errorf("%T is not a rendered kind", obj)
 	}
-	return nil, fmt.Errorf("%T is not a rendered kind", obj)
+	return spec, nil
 }

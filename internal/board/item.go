@@ -65,23 +65,6 @@ func split(key render.Key, obj runtime.Object) (map[string]*Item, error) {
 	return items, nil
 }
 
-// specOf is the operator's part of an object; nil for none.
-func specOf(obj runtime.Object) any {
-	switch o := obj.(type) {
-	case *v1alpha1.NodeState:
-		return &o.Spec
-	case *v1alpha1.NodeEndpoints:
-		return &o.Spec
-	case *v1alpha1.SetCatalog:
-		return &o.Spec
-	case *v1alpha1.NodeNetwork:
-		return &o.Spec
-	case *v1alpha1.PolicyProgram:
-		return &o.Spec
-	}
-	return nil
-}
-
 func sameItem(a, b *Item) bool { return sameSpec(a.value, b.value) }
 
 // endpoint is what an item of NodeEndpoints holds; nil for a nil item.

@@ -140,7 +140,7 @@ func (b *Board) Share(obj runtime.Object) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	o := b.objects[key]
-	if o == nil || o.rendered == nil || !sameSpec(specOf(o.rendered), specOf(obj)) {
+	if o == nil || o.rendered == nil || !sameSpec(render.SpecOf(o.rendered), render.SpecOf(obj)) {
 		return
 	}
 	switch in := obj.(type) {
@@ -164,17 +164,17 @@ func shareSpec[O runtime.Object](rendered runtime.Object, share func(O)) {
 }
 
 // Same tells whether two objects have the same operator's part.
-func Same(a, b runtime.Object) bool { return sameSpec(specOf(a), specOf(b)) }
+func Same(a, b runtime.Object) bool { return sameSpec(render.SpecOf(a), render.SpecOf(b)) }
 
 // has tells whether the content of an object in the API has been on the board. What is older than that will not be written any more.
 func (o *object) has(obj runtime.Object) bool {
-	spec := specOf(obj)
-	if o.rendered != nil && sameSpec(specOf(o.rendered), spec) {
+	spec := render.SpecOf(obj)
+	if o.rendered != nil && sameSpec(render.SpecOf(o.rendered), spec) {
 		o.former, o.unwritten = nil, false
 		return true
 	}
 	for i, former := range slices.Backward(o.former) {
-		if sameSpec(specOf(former), spec) {
+		if sameSpec(render.SpecOf(former), spec) {
 			o.former = o.former[i:]
 			return true
 		}

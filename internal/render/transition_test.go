@@ -311,7 +311,7 @@ func (s *simulation) finish() {
 			if want == nil {
 				s.t.Fatalf("%s %s is left over", kind, name)
 			}
-			if got, expected := specOf(obj), specOf(want); !same(got, expected) {
+			if got, expected := SpecOf(obj), SpecOf(want); !same(got, expected) {
 				s.t.Fatalf("%s %s, when all is quiet: got %+v, want %+v", kind, name, got, expected)
 			}
 		}
@@ -321,16 +321,6 @@ func (s *simulation) finish() {
 			}
 		}
 	}
-}
-
-func specOf(obj runtime.Object) any {
-	switch o := obj.(type) {
-	case *v1alpha1.SetCatalog:
-		return o.Spec
-	case *v1alpha1.NodeEndpoints:
-		return o.Spec
-	}
-	return nil
 }
 
 func drawPodLabels(t *rapid.T) map[string]string {

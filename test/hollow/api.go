@@ -90,7 +90,7 @@ func (a *API) Write(key render.Key, want runtime.Object) error {
 		}
 		return a.tell(key, gone, true)
 	}
-	if have != nil && reflect.DeepEqual(specOf(have), specOf(want)) {
+	if have != nil && reflect.DeepEqual(render.SpecOf(have), render.SpecOf(want)) {
 		return nil
 	}
 	a.version++
@@ -193,20 +193,4 @@ func stamped(obj, before runtime.Object, version uint64, more int64) (runtime.Ob
 		}
 	}
 	return now, nil
-}
-
-func specOf(obj runtime.Object) any {
-	switch o := obj.(type) {
-	case *v1alpha1.NodeState:
-		return &o.Spec
-	case *v1alpha1.NodeEndpoints:
-		return &o.Spec
-	case *v1alpha1.SetCatalog:
-		return &o.Spec
-	case *v1alpha1.NodeNetwork:
-		return &o.Spec
-	case *v1alpha1.PolicyProgram:
-		return &o.Spec
-	}
-	return nil
 }
