@@ -55,7 +55,7 @@ func TestSettings(t *testing.T) {
 		{"FelixConfiguration", "metadata: {name: default}\nspec: {bpfEnabled: false}", nil},
 		{"FelixConfiguration", "metadata: {name: default}\nspec: {logSeverityScreen: Info}", []string{"spec.logSeverityScreen has no effect here"}},
 		{
-			"FelixConfiguration", "metadata: {name: node.worker1}\nspec: {vxlanMTU: 1400, floatingIPs: Enabled, prometheusMetricsEnabled: true, healthPort: 9099, ipv6Support: false}",
+			"FelixConfiguration", "metadata: {name: node.worker1}\nspec: {vxlanMTU: 1400, floatingIPs: Enabled, prometheusMetricsEnabled: true, healthPort: 9099, ipv6Support: false, nftablesFlowTableOffload: Disabled}",
 			[]string{"spec.healthPort, spec.prometheusMetricsEnabled have no effect here"},
 		},
 		{"FelixConfiguration", "metadata: {name: default}\nspec: {failsafeInboundHostPorts: []}", []string{"can cut off its node"}},

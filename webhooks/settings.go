@@ -53,7 +53,7 @@ func idleSettings(spec *v3.FelixConfigurationSpec, told []string) []string {
 		if f.Anonymous || value.IsZero() || slices.Contains(inEffect(), name) || slices.Contains(told, name) {
 			continue
 		}
-		if on, ok := value.Interface().(*bool); ok && !*on {
+		if is := reflect.Indirect(value); is.Kind() == reflect.Bool && !is.Bool() || is.Kind() == reflect.String && is.String() == "Disabled" {
 			continue
 		}
 		idle = append(idle, "spec."+name)

@@ -57,8 +57,10 @@ func misnamed(direction string, rules []v3.Rule) []string {
 			field string
 			ports []intstr.IntOrString
 		}{
-			{"source.ports", rules[i].Source.Ports}, {"source.notPorts", rules[i].Source.NotPorts},
-			{"destination.ports", rules[i].Destination.Ports}, {"destination.notPorts", rules[i].Destination.NotPorts},
+			{"source.ports", rules[i].Source.Ports},
+			{"source.notPorts", rules[i].Source.NotPorts},
+			{"destination.ports", rules[i].Destination.Ports},
+			{"destination.notPorts", rules[i].Destination.NotPorts},
 		} {
 			for j, port := range end.ports {
 				first, last, ok := strings.Cut(port.StrVal, "-")

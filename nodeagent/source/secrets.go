@@ -85,7 +85,7 @@ func (s *Secrets) Password(name, key string) (string, error) {
 	it, followed := s.secrets[name]
 	if !followed {
 		if len(s.secrets) >= maxSecrets {
-			return "", fmt.Errorf("Secret %s is not read: sessions of a node may name %d Secrets: put passwords into the same one, under several keys", name, maxSecrets)
+			return "", fmt.Errorf("more than %[2]d Secrets are named by sessions of the node, and %[1]s is not read: put passwords into the same one, under several keys", name, maxSecrets)
 		}
 		ctx, stop := context.WithCancel(s.ctx)
 		it = &secret{name: name, stop: stop}
@@ -99,7 +99,7 @@ func (s *Secrets) Password(name, key string) (string, error) {
 	case it.forbidden:
 		return "", fmt.Errorf("the agents may not read Secret %s/%s: give their service account the right to get, list and watch it", s.namespace, name)
 	case !it.known:
-		return "", fmt.Errorf("Secret %s/%s has not been read yet", s.namespace, name)
+		return "", fmt.Errorf("the Secret %s/%s has not been read yet", s.namespace, name)
 	case it.data == nil:
 		return "", fmt.Errorf("there is no Secret %s in the agents' namespace %s", name, s.namespace)
 	}

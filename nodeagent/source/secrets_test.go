@@ -20,6 +20,16 @@ type secretServer struct {
 	// watching counts the requests that are open, listed those that were answered, by name.
 	watching map[string]int
 	listed   map[string]int
+	changed  chan struct{}
+}
+
+// count takes in that a request is open, or is not any more.
+func (s *secretServer) count(name string, more int) {
+	s.watching[name] += more
+	select {
+	case s.changed <- struct{}{}:
+	default:
+	}
 }
 
 func (s *secretServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -35,7 +45,7 @@ func (s *secretServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusUnprocessableEntity)
 		fmt.Fprint(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Invalid","code":422}`)
 	case r.URL.Query().Get("watch") == "true":
-		s.watching[name]++
+		s.count(name, 1)
 		w.WriteHeader(http.StatusOK)
 		if f, ok := w.(http.Flusher); ok {
 			f.Flush()
@@ -43,7 +53,7 @@ func (s *secretServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.mu.Unlock()
 		<-r.Context().Done()
 		s.mu.Lock()
-		s.watching[name]--
+		s.count(name, -1)
 	default:
 		s.listed[name]++
 		items := ""
@@ -66,20 +76,22 @@ func (s *secretServer) watches(name string) int {
 	return s.watching[name]
 }
 
-func eventually(t *testing.T, what string, done func() bool) {
+// eventually looks again at each change.
+func eventually(t *testing.T, what string, changed <-chan struct{}, done func() bool) {
 	t.Helper()
-	for range 3000 {
-		if done() {
-			return
+	timeout := time.After(time.Minute)
+	for !done() {
+		select {
+		case <-changed:
+		case <-timeout:
+			t.Fatal(what)
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
-	t.Fatal(what)
 }
 
 func following(t *testing.T, allowed bool) (*Secrets, *secretServer) {
 	t.Helper()
-	server := &secretServer{allowed: allowed, watching: map[string]int{}, listed: map[string]int{}}
+	server := &secretServer{allowed: allowed, watching: map[string]int{}, listed: map[string]int{}, changed: make(chan struct{}, 1)}
 	web := httptest.NewServer(server)
 	secrets, err := NewSecrets(&rest.Config{Host: web.URL}, "bgp", slog.New(slog.DiscardHandler))
 	if err != nil {
@@ -97,7 +109,7 @@ func following(t *testing.T, allowed bool) (*Secrets, *secretServer) {
 func says(t *testing.T, s *Secrets, name, key, want string) {
 	t.Helper()
 	var got string
-	eventually(t, fmt.Sprintf("%s, key %s: never said %q", name, key, want), func() bool {
+	eventually(t, fmt.Sprintf("%s, key %s: never said %q", name, key, want), s.Changed(), func() bool {
 		password, err := s.Password(name, key)
 		if got = password; err != nil {
 			got = err.Error()
@@ -126,9 +138,9 @@ func TestSecretsThatNobodyNamesAnyMore(t *testing.T) {
 	s, server := following(t, true)
 	says(t, s, "there", "rack", "one")
 	says(t, s, "absent", "rack", "there is no Secret absent")
-	eventually(t, "both are watched", func() bool { return server.watches("there") == 1 && server.watches("absent") == 1 })
+	eventually(t, "both are watched", server.changed, func() bool { return server.watches("there") == 1 && server.watches("absent") == 1 })
 	s.Keep(map[string]bool{"there": true})
-	eventually(t, "one is watched still", func() bool { return server.watches("absent") == 0 })
+	eventually(t, "one is watched still", server.changed, func() bool { return server.watches("absent") == 0 })
 	says(t, s, "there", "rack", "one")
 	if server.watches("there") != 1 {
 		t.Errorf("the Secret that is needed is not watched any more")
