@@ -7,37 +7,58 @@ import (
 	"github.com/manul-net/manul/internal/selector"
 )
 
-// choose picks the requirement of a selector that leaves the fewest items, and among those the one that the fewest other
-// selectors share: before there are items, that keeps selectors from crowding under a label that everything has. The
-// zero Requirement: the selector demands no particular label.
+// choose picks the requirement of a selector that leaves the fewest different labels to be tried, and among those the one that the fewest
+// other selectors share. The zero Requirement: the selector demands no particular label.
 func (x *Index[Item, Sel]) choose(s *selector.Selector) selector.Requirement {
 	var best selector.Requirement
-	bestItems, bestSelectors := 0, 0
+	bestSets, bestSelectors := 0, 0
 	for _, r := range s.Requirements() {
-		items, selectors := x.count(r)
-		if best.Key == "" || items < bestItems || items == bestItems && selectors < bestSelectors {
-			best, bestItems, bestSelectors = r, items, selectors
+		sets, selectors := x.count(r)
+		if best.Key == "" || sets < bestSets || sets == bestSets && selectors < bestSelectors {
+			best, bestSets, bestSelectors = r, sets, selectors
 		}
 	}
 	return best
 }
 
-// count is the number of items that meet a requirement and the number of selectors registered under it.
-func (x *Index[Item, Sel]) count(r selector.Requirement) (items, selectors int) {
+// count is the number of different labels that meet a requirement and the number of selectors registered under it.
+func (x *Index[Item, Sel]) count(r selector.Requirement) (sets, selectors int) {
 	l, ok := x.labels[r.Key]
 	if !ok {
 		return 0, 0
 	}
 	if len(r.Values) == 0 {
-		return l.items, len(l.selectors)
+		return l.sets, len(l.selectors)
 	}
 	for _, v := range r.Values {
 		if entry, ok := l.values[v]; ok {
-			items += len(entry.items)
+			sets += len(entry.sets)
 			selectors += len(entry.selectors)
 		}
 	}
-	return items, selectors
+	return sets, selectors
+}
+
+const (
+	// firstPlacing is how many different labels there are when requirements are chosen anew for the first time.
+	firstPlacing = 64
+	// placingGrowth is by how much their number grows from one time to the next, so that all together cost each label set little.
+	placingGrowth = 4
+)
+
+// place chooses anew under which requirements selectors are found, when there are many more labels than when they were chosen last.
+// Selectors that came before all items crowd under labels that everything has.
+func (x *Index[Item, Sel]) place() {
+	if x.sets.n < max(firstPlacing, x.placed*placingGrowth) {
+		return
+	}
+	x.placed = x.sets.n
+	for id, r := range x.selectors {
+		x.unregister(id, r)
+		r.requirement = x.choose(r.selector)
+		x.register(id, r)
+		x.selectors[id] = r
+	}
 }
 
 // meets tells whether an item with these labels is a candidate.
@@ -53,16 +74,18 @@ func (r registered) meets(labels selector.Map) bool {
 	return found
 }
 
-// candidateItems are the items that meet the requirement of a selector, each once, and their labels.
-func (x *Index[Item, Sel]) candidateItems(r registered) iter.Seq2[Item, selector.Map] {
-	return func(yield func(Item, selector.Map) bool) {
+// candidateSets are the labels, with items, that meet the requirement of a selector, each once.
+func (x *Index[Item, Sel]) candidateSets(r registered) iter.Seq[*labelSet[Item]] {
+	return func(yield func(*labelSet[Item]) bool) {
 		if r.never {
 			return
 		}
 		if r.requirement.Key == "" {
-			for item, set := range x.items {
-				if !yield(item, set.labels) {
-					return
+			for _, sets := range x.sets.bySum {
+				for _, set := range sets {
+					if !yield(set) {
+						return
+					}
 				}
 			}
 			return
@@ -73,26 +96,26 @@ func (x *Index[Item, Sel]) candidateItems(r registered) iter.Seq2[Item, selector
 		}
 		if len(r.requirement.Values) == 0 {
 			for _, entry := range l.values {
-				if !x.yieldItems(entry, yield) {
+				if !yieldSets(entry, yield) {
 					return
 				}
 			}
 			return
 		}
 		for _, v := range r.requirement.Values {
-			if !x.yieldItems(l.values[v], yield) {
+			if !yieldSets(l.values[v], yield) {
 				return
 			}
 		}
 	}
 }
 
-func (x *Index[Item, Sel]) yieldItems(entry *value[Item, Sel], yield func(Item, selector.Map) bool) bool {
+func yieldSets[Item, Sel comparable](entry *value[Item, Sel], yield func(*labelSet[Item]) bool) bool {
 	if entry == nil {
 		return true
 	}
-	for item := range entry.items {
-		if !yield(item, x.items[item].labels) {
+	for set := range entry.sets {
+		if !yield(set) {
 			return false
 		}
 	}
@@ -167,16 +190,16 @@ func (x *Index[Item, Sel]) unregister(id Sel, reg registered) {
 	x.dropEmpty(r.Key)
 }
 
-func (x *Index[Item, Sel]) addItemLabel(id Item, key, v string) {
+func (x *Index[Item, Sel]) addLabel(set *labelSet[Item], key, v string) {
 	l := x.label(key)
-	l.items++
-	l.value(v).items[id] = struct{}{}
+	l.sets++
+	l.value(v).sets[set] = struct{}{}
 }
 
-func (x *Index[Item, Sel]) removeItemLabel(id Item, key, v string) {
+func (x *Index[Item, Sel]) removeLabel(set *labelSet[Item], key, v string) {
 	l := x.label(key)
-	l.items--
-	delete(l.value(v).items, id)
+	l.sets--
+	delete(l.value(v).sets, set)
 	l.dropEmpty(v)
 	x.dropEmpty(key)
 }
@@ -199,14 +222,14 @@ func (x *Index[Item, Sel]) dropEmpty(key string) {
 func (l *label[Item, Sel]) value(v string) *value[Item, Sel] {
 	entry, ok := l.values[v]
 	if !ok {
-		entry = &value[Item, Sel]{items: map[Item]struct{}{}, selectors: map[Sel]struct{}{}}
+		entry = &value[Item, Sel]{sets: map[*labelSet[Item]]struct{}{}, selectors: map[Sel]struct{}{}}
 		l.values[v] = entry
 	}
 	return entry
 }
 
 func (l *label[Item, Sel]) dropEmpty(v string) {
-	if entry := l.values[v]; len(entry.items) == 0 && len(entry.selectors) == 0 {
+	if entry := l.values[v]; len(entry.sets) == 0 && len(entry.selectors) == 0 {
 		delete(l.values, v)
 	}
 }

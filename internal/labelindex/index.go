@@ -3,7 +3,8 @@
 //
 // The cost of a change is in proportion to its candidates: a selector that demands something of a label
 // (key == value, key in {...}, has(key), key contains ...) is looked at only for items with that label, and an item only by
-// selectors that demand a label which it has, or demand none. Matches are not stored; they follow from labels and selectors.
+// selectors that demand a label which it has, or demand none. Items with the same labels are looked at together. Matches are not stored;
+// they follow from labels and selectors.
 package labelindex
 
 import (
@@ -16,18 +17,20 @@ import (
 // Index holds items with labels, and selectors, each under an ID of its own. It is not safe for concurrent use.
 type Index[Item, Sel comparable] struct {
 	onMatch   func(sel Sel, item Item, matches bool)
-	items     map[Item]*labelSet
-	sets      labelSets
+	items     map[Item]*labelSet[Item]
+	sets      labelSets[Item]
 	selectors map[Sel]registered
 	labels    map[string]*label[Item, Sel]
 	// unbound are the selectors that demand no particular label.
 	unbound map[Sel]struct{}
-	// latest is what was found for the latest new item, until selectors change. Lists bring the replicas of one workload one
+	// latest is what was found for the latest item, until selectors change. Lists bring the replicas of one workload one
 	// after the other, and their labels are the same.
 	latest struct {
-		labels  *labelSet
+		labels  *labelSet[Item]
 		matches []Sel
 	}
+	// placed is how many different labels there were when the requirements were chosen under which selectors are found.
+	placed int
 }
 
 // registered is a selector and the requirement under which it is found: the zero Requirement demands no label.
@@ -41,15 +44,15 @@ type registered struct {
 // label is all that concerns one label key.
 type label[Item, Sel comparable] struct {
 	values map[string]*value[Item, Sel]
-	// items is the number of items with the key.
-	items int
+	// sets is the number of different labels with the key.
+	sets int
 	// selectors that demand the key with whatever value.
 	selectors map[Sel]struct{}
 }
 
 // value is all that concerns one key with one value.
 type value[Item, Sel comparable] struct {
-	items     map[Item]struct{}
+	sets      map[*labelSet[Item]]struct{}
 	selectors map[Sel]struct{}
 }
 
@@ -58,8 +61,8 @@ type value[Item, Sel comparable] struct {
 func New[Item, Sel comparable](onMatch func(sel Sel, item Item, matches bool)) *Index[Item, Sel] {
 	return &Index[Item, Sel]{
 		onMatch:   onMatch,
-		items:     map[Item]*labelSet{},
-		sets:      newLabelSets(),
+		items:     map[Item]*labelSet[Item]{},
+		sets:      newLabelSets[Item](),
 		selectors: map[Sel]registered{},
 		labels:    map[string]*label[Item, Sel]{},
 		unbound:   map[Sel]struct{}{},
@@ -68,16 +71,20 @@ func New[Item, Sel comparable](onMatch func(sel Sel, item Item, matches bool)) *
 
 // SetItem adds an item or gives it other labels. The index keeps labels; they must not change afterwards.
 func (x *Index[Item, Sel]) SetItem(id Item, labels map[string]string) {
-	had, existed := x.items[id]
-	if !existed {
-		x.addItem(id, x.sets.take(labels))
+	had := x.items[id]
+	if had == nil {
+		has := x.join(id, labels)
+		for _, sel := range x.matching(has) {
+			x.onMatch(sel, id, true)
+		}
 		return
 	}
 	if maps.Equal(had.labels, labels) {
 		return
 	}
-	has := x.sets.take(labels)
-	before, after := had.labels, has.labels
+	before, after := had.labels, selector.Map(labels)
+	x.leave(id, had)
+	x.join(id, labels)
 	for sel := range x.candidateSelectors(after) {
 		s := x.selectors[sel].selector
 		if was, is := s.Match(before), s.Match(after); is != was {
@@ -91,61 +98,68 @@ func (x *Index[Item, Sel]) SetItem(id Item, labels map[string]string) {
 			x.onMatch(sel, id, false)
 		}
 	}
-	for key, v := range before {
-		if now, ok := after[key]; !ok || now != v {
-			x.removeItemLabel(id, key, v)
-		}
-	}
-	for key, v := range after {
-		if old, ok := before[key]; !ok || old != v {
-			x.addItemLabel(id, key, v)
-		}
-	}
-	x.items[id] = has
-	x.release(had)
 }
 
-func (x *Index[Item, Sel]) release(s *labelSet) {
-	x.sets.release(s)
-	if x.latest.labels == s && s.items == 0 {
-		x.latest.labels = nil
+// DeleteItem removes an item and its matches. One that is not there is no error.
+func (x *Index[Item, Sel]) DeleteItem(id Item) {
+	set := x.items[id]
+	if set == nil {
+		return
+	}
+	for _, sel := range x.matching(set) {
+		x.onMatch(sel, id, false)
+	}
+	x.leave(id, set)
+}
+
+// Alike names the labels that an item, which must be there, has: two items have the same labels if and only if this is the same for both. It holds until the
+// labels of one of them change.
+func (x *Index[Item, Sel]) Alike(id Item) Alike[Item] { return Alike[Item]{x.items[id]} }
+
+// Alike stands for labels that items have in common.
+type Alike[Item comparable] struct{ set *labelSet[Item] }
+
+// join enters an item under labels.
+func (x *Index[Item, Sel]) join(id Item, labels map[string]string) *labelSet[Item] {
+	set, fresh := x.sets.take(labels)
+	set.items[id] = struct{}{}
+	x.items[id] = set
+	if fresh {
+		for key, v := range set.labels {
+			x.addLabel(set, key, v)
+		}
+		x.place()
+	}
+	return set
+}
+
+// leave undoes that.
+func (x *Index[Item, Sel]) leave(id Item, set *labelSet[Item]) {
+	delete(x.items, id)
+	delete(set.items, id)
+	if len(set.items) > 0 {
+		return
+	}
+	for key, v := range set.labels {
+		x.removeLabel(set, key, v)
+	}
+	x.sets.forget(set)
+	if x.latest.labels == set {
+		x.latest.labels, x.latest.matches = nil, nil
 	}
 }
 
-// addItem adds an item that is not there.
-func (x *Index[Item, Sel]) addItem(id Item, set *labelSet) {
+// matching are the selectors that match labels.
+func (x *Index[Item, Sel]) matching(set *labelSet[Item]) []Sel {
 	if x.latest.labels != set {
-		x.latest.labels = set
-		x.latest.matches = nil
+		x.latest.labels, x.latest.matches = set, nil
 		for sel := range x.candidateSelectors(set.labels) {
 			if x.selectors[sel].selector.Match(set.labels) {
 				x.latest.matches = append(x.latest.matches, sel)
 			}
 		}
 	}
-	for _, sel := range x.latest.matches {
-		x.onMatch(sel, id, true)
-	}
-	for key, v := range set.labels {
-		x.addItemLabel(id, key, v)
-	}
-	x.items[id] = set
-}
-
-// DeleteItem removes an item and its matches. One that is not there is no error.
-func (x *Index[Item, Sel]) DeleteItem(id Item) {
-	set, ok := x.items[id]
-	if !ok {
-		return
-	}
-	for sel := range x.Selectors(id) {
-		x.onMatch(sel, id, false)
-	}
-	for key, v := range set.labels {
-		x.removeItemLabel(id, key, v)
-	}
-	delete(x.items, id)
-	x.release(set)
+	return x.latest.matches
 }
 
 // SetSelector adds a selector or replaces it. global() matches no item.
@@ -156,16 +170,16 @@ func (x *Index[Item, Sel]) SetSelector(id Sel, s *selector.Selector) {
 	}
 	x.latest.labels = nil
 	replacement := registered{selector: s, requirement: x.choose(s), never: s.IsNone() || s.IsGlobal()}
-	for item, labels := range x.candidateItems(replacement) {
-		was := existed && old.selector.Match(labels)
-		if is := s.Match(labels); is != was {
-			x.onMatch(id, item, is)
+	for set := range x.candidateSets(replacement) {
+		was := existed && old.selector.Match(set.labels)
+		if is := s.Match(set.labels); is != was {
+			x.tell(id, set, is)
 		}
 	}
 	if existed {
-		for item, labels := range x.candidateItems(old) {
-			if !replacement.meets(labels) && old.selector.Match(labels) {
-				x.onMatch(id, item, false)
+		for set := range x.candidateSets(old) {
+			if !replacement.meets(set.labels) && old.selector.Match(set.labels) {
+				x.tell(id, set, false)
 			}
 		}
 		x.unregister(id, old)
@@ -188,6 +202,13 @@ func (x *Index[Item, Sel]) DeleteSelector(id Sel) {
 	delete(x.selectors, id)
 }
 
+// tell tells of all items with the same labels that a selector matches them, or no longer.
+func (x *Index[Item, Sel]) tell(id Sel, set *labelSet[Item], matches bool) {
+	for item := range set.items {
+		x.onMatch(id, item, matches)
+	}
+}
+
 // Items iterates over the items that a selector matches, in no particular order.
 func (x *Index[Item, Sel]) Items(id Sel) iter.Seq[Item] {
 	return func(yield func(Item) bool) {
@@ -195,9 +216,14 @@ func (x *Index[Item, Sel]) Items(id Sel) iter.Seq[Item] {
 		if !ok {
 			return
 		}
-		for item, labels := range x.candidateItems(r) {
-			if r.selector.Match(labels) && !yield(item) {
-				return
+		for set := range x.candidateSets(r) {
+			if !r.selector.Match(set.labels) {
+				continue
+			}
+			for item := range set.items {
+				if !yield(item) {
+					return
+				}
 			}
 		}
 	}

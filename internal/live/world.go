@@ -49,10 +49,12 @@ func New() *World {
 
 // Set tells the compiler of an object that is there. The object belongs to the World from now on and must not change.
 func (w *World) Set(obj runtime.Object) error {
+	prepared := render.Prepare(obj) // before the lock: policies of several kinds are compiled at a time
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	obj = w.withReport(obj)
-	if err := w.cluster.Set(obj); err != nil {
+	prepared.Object = obj
+	if err := w.cluster.SetPrepared(prepared); err != nil {
 		return fmt.Errorf("compiling %T: %w", obj, err)
 	}
 	w.tellWritten(obj, false)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/manul-net/manul/internal/ipam"
 	"github.com/manul-net/manul/internal/labelindex"
+	"github.com/manul-net/manul/internal/parallel"
 	"github.com/manul-net/manul/internal/policy"
 	"github.com/manul-net/manul/internal/routing"
 )
@@ -53,7 +54,8 @@ type Key struct {
 // PolicyRef names a user's policy.
 type PolicyRef = policy.Ref
 
-// Cluster holds what is known of the cluster. It is not safe for concurrent use.
+// Cluster holds what is known of the cluster. It is not safe for concurrent use; what is great work on many objects, each for itself, it
+// divides among goroutines of its own.
 type Cluster struct {
 	namespaces map[string]*namespace
 	accounts   map[objectName]*account
@@ -107,6 +109,9 @@ type Cluster struct {
 
 	pending    pending
 	transition transition
+
+	// workers is how many goroutines may work at what belongs to one object alone.
+	workers int
 
 	dirty         map[Key]struct{}
 	dirtyPolicies map[PolicyRef]struct{}
@@ -162,6 +167,7 @@ func New() *Cluster {
 			staged:     map[*endpoint]struct{}{},
 		},
 		transition:    newTransition(),
+		workers:       parallel.Workers(),
 		dirty:         map[Key]struct{}{},
 		dirtyPolicies: map[PolicyRef]struct{}{},
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/manul-net/manul/api/v1alpha1"
 	"github.com/manul-net/manul/internal/ipam"
+	"github.com/manul-net/manul/internal/parallel"
 )
 
 // Dirty returns the keys of rendered objects whose desired content may have changed since the last call, in the order
@@ -59,10 +60,23 @@ func (c *Cluster) Settled(key Key) {
 	}
 }
 
+// Contents is Content of many keys, worked out by several goroutines. An object does not depend on how many there are.
+func (c *Cluster) Contents(keys []Key) []runtime.Object {
+	c.flush()
+	out := make([]runtime.Object, len(keys))
+	parallel.Each(c.workers, len(keys), func(i int) { out[i] = c.content(keys[i]) })
+	return out
+}
+
 // Content is Desired for whoever does not write: what nodes are told all at once, as it was at one moment, need not be taken into account
 // while endpoints change identity.
 func (c *Cluster) Content(key Key) runtime.Object {
 	c.flush()
+	return c.content(key)
+}
+
+// content may be asked for several keys at a time, but for each key once: lists of policies are made when they are first needed.
+func (c *Cluster) content(key Key) runtime.Object {
 	switch key.Kind {
 	case KindSetCatalog:
 		if s := c.shards[key.Name]; s != nil && len(s.sets) > 0 {

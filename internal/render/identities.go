@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/manul-net/manul/internal/labelindex"
 	"github.com/manul-net/manul/internal/policy"
 )
 
@@ -95,18 +96,42 @@ func (c *Cluster) updateIdentities() {
 		}
 	}
 	c.pending.keys = emptied(c.pending.keys)
+	found := map[likeness]*identity{}
 	for e := range c.pending.identities {
-		c.updateIdentity(e)
+		c.updateIdentity(e, found)
 	}
 	c.pending.identities = emptied(c.pending.identities)
 }
 
-func (c *Cluster) updateIdentity(e *endpoint) {
-	labels, absent := c.relevantLabels(e)
-	id := identityID(e.namespace.name, e.account.name.name, labels, absent)
-	if e.identity != nil && e.identity.id == id {
+// likeness is what endpoints have in common that are of one identity whatever keys are in use: the replicas of a workload.
+type likeness struct {
+	labels    labelindex.Alike[*endpoint]
+	namespace *namespace
+	account   *account
+}
+
+// updateIdentity gives an endpoint its identity; found are those of the endpoints before it.
+func (c *Cluster) updateIdentity(e *endpoint, found map[likeness]*identity) {
+	like := likeness{c.selecting.Alike(e), e.namespace, e.account}
+	next := found[like]
+	if next == nil {
+		next = c.identityOf(e)
+		found[like] = next
+	}
+	if e.identity == next {
 		return
 	}
+	next.endpoints++
+	c.leaveIdentity(e)
+	e.identity = next
+	c.transition.check(e)
+	c.touchEndpoint(e)
+}
+
+// identityOf is the identity that an endpoint should have.
+func (c *Cluster) identityOf(e *endpoint) *identity {
+	labels, absent := c.relevantLabels(e)
+	id := identityID(e.namespace.name, e.account.name.name, labels, absent)
 	next := c.identities[id]
 	if next == nil {
 		next = &identity{id: id, sets: map[*set]struct{}{}}
@@ -123,11 +148,7 @@ func (c *Cluster) updateIdentity(e *endpoint) {
 		next.account.identities[next] = struct{}{}
 		c.enterIdentity(next)
 	}
-	next.endpoints++
-	c.leaveIdentity(e)
-	e.identity = next
-	c.transition.check(e)
-	c.touchEndpoint(e)
+	return next
 }
 
 // leaveIdentity ends e's belonging to its identity.

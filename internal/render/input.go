@@ -18,6 +18,26 @@ type objectName struct{ namespace, name string }
 // defaultIPAM is the name of the only IPAMConfiguration that counts.
 const defaultIPAM = "default"
 
+// Prepared is an object with what follows from it alone.
+type Prepared struct {
+	Object runtime.Object
+	// policy is the object compiled, if it is a policy.
+	policy *policy.Compiled
+}
+
+// Prepare works out what follows from an object alone. It knows no cluster, so that everybody who brings objects may do it at the same
+// time as others.
+func Prepare(obj runtime.Object) Prepared { return Prepared{Object: obj, policy: policy.Compile(obj)} }
+
+// SetPrepared is Set for an object that has been prepared.
+func (c *Cluster) SetPrepared(p Prepared) error {
+	if p.policy != nil {
+		c.setPolicy(p.policy)
+		return nil
+	}
+	return c.Set(p.Object)
+}
+
 // Set takes in an object as it is now. The object is kept and must not be changed afterwards.
 //
 // Of the users' objects it takes Pod, Namespace, ServiceAccount, Node, Service, EndpointSlice, NetworkPolicy and the cluster-wide kinds of policies of Kubernetes and, of

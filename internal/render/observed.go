@@ -1,20 +1,29 @@
 package render
 
 import (
+	"maps"
+	"slices"
+
 	"github.com/manul-net/manul/api/v1alpha1"
+	"github.com/manul-net/manul/internal/parallel"
 )
 
 // compareObserved finds the objects in the API that are not what they should be: written by somebody else, by an operator of
 // another version, or left over.
 func (c *Cluster) compareObserved() {
-	for key := range c.pending.compare {
-		if !c.isAsDesired(key) {
+	keys := slices.Collect(maps.Keys(c.pending.compare))
+	differs := make([]bool, len(keys))
+	parallel.Each(c.workers, len(keys), func(i int) { differs[i] = !c.isAsDesired(keys[i]) })
+	for i, key := range keys {
+		if differs[i] {
 			c.dirty[key] = struct{}{}
 		}
 	}
 	c.pending.compare = emptied(c.pending.compare)
 }
 
+// isAsDesired may be asked about several keys at a time: what it notes (lists of an endpoint, whether a program is current) belongs to the
+// key's own node or program, and nobody else reads it meanwhile.
 func (c *Cluster) isAsDesired(key Key) bool {
 	switch key.Kind {
 	case KindSetCatalog:

@@ -89,7 +89,8 @@ func New(workloads Workloads) *Plan {
 	return p
 }
 
-// Changed returns the nodes that have another plan than at the last call, in order. Those that are gone are not among them.
+// Changed returns the nodes that have another plan than at the last call, in order. Those that are gone are not among them. From then
+// until something else is told, BGP and Member may be asked by several goroutines at a time.
 func (p *Plan) Changed() []string {
 	p.update()
 	names := slices.Sorted(maps.Keys(p.changed))
@@ -135,6 +136,9 @@ func (p *Plan) touchAll(what parts) {
 
 // update brings the plans up to date. A session has two ends: first every node's sessions are known, then which end opens them.
 func (p *Plan) update() {
+	if len(p.met) == 0 && len(p.stale) == 0 {
+		return // and nothing is written: several may ask at a time
+	}
 	for m := range p.met {
 		p.touchEnds(m)
 	}
