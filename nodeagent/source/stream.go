@@ -34,8 +34,9 @@ const (
 	callAgainFirst, callAgainLast = 100 * time.Millisecond, 10 * time.Second
 	// shortLived is a stream that ended sooner: the others are called at once, but not round and round.
 	shortLived = 2 * time.Second
-	// receiptEvery bounds how often it is told what was received; reportEvery is the least pause between reports.
-	receiptEvery, reportEvery = time.Second, 20 * time.Millisecond
+	// receiptEvery is how often it is told what was received, when there is nothing else to say: the replica remembers so long which items it
+	// sent, and nobody waits for it. reportEvery is the least pause between reports.
+	receiptEvery, reportEvery = 10 * time.Second, 20 * time.Millisecond
 	// endOfAge is what gRPC says when a connection ends because of its age.
 	endOfAge = "max_age"
 	// Buffers of the connection, bytes.
@@ -229,6 +230,7 @@ func (s *stream) dial(address string, replicas *Replicas) (*grpc.ClientConn, err
 	conn, err := grpc.NewClient("passthrough:///"+address,
 		grpc.WithDefaultCallOptions(grpc.ForceCodec(wire.Codec{}), grpc.MaxCallRecvMsgSize(wire.MaxDown), grpc.MaxCallSendMsgSize(wire.MaxUp)),
 		grpc.WithReadBufferSize(streamReadBuffer), grpc.WithWriteBufferSize(streamWriteBuffer),
+		grpc.WithStaticStreamWindowSize(wire.WindowDown), grpc.WithStaticConnWindowSize(wire.WindowDown),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingAfter, Timeout: pingTimeout, PermitWithoutStream: true}),
 		grpc.WithContextDialer(s.Dial),
 		grpc.WithDisableServiceConfig(), grpc.WithDisableRetry(), grpc.WithNoProxy(),
