@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"maps"
+
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/manul-net/manul/api/v1alpha1"
@@ -62,6 +64,9 @@ func (a *Agent) takeNews() {
 		}
 		a.reached[kind] = max(a.reached[kind], b.version)
 		a.pending.acknowledge = a.pending.acknowledge || b.awaited
+		if b.replaced { // there may have been many more, and a map keeps the memory of its greatest size
+			a.known[kind] = maps.Clone(a.known[kind])
+		}
 		if b.replaced && !a.synced[kind] {
 			a.synced[kind] = true
 			a.pending.acknowledge = true
