@@ -44,6 +44,7 @@ func (a *Agent) takeNews() {
 					a.remove(kind, name)
 				}
 			}
+			a.known[kind] = maps.Clone(a.known[kind]) // a map keeps the memory of its greatest size
 		}
 		for name, o := range b.objects {
 			if o == nil {
@@ -64,9 +65,6 @@ func (a *Agent) takeNews() {
 		}
 		a.reached[kind] = max(a.reached[kind], b.version)
 		a.pending.acknowledge = a.pending.acknowledge || b.awaited
-		if b.replaced { // there may have been many more, and a map keeps the memory of its greatest size
-			a.known[kind] = maps.Clone(a.known[kind])
-		}
 		if b.replaced && !a.synced[kind] {
 			a.synced[kind] = true
 			a.pending.acknowledge = true

@@ -2,8 +2,8 @@ package delta
 
 import (
 	"maps"
-	"slices"
 	"runtime"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"

@@ -39,7 +39,7 @@ func restart(t *testing.T, subject Subject) {
 func restartAtSize(t *testing.T, subject Subject) {
 	n := NewNode(t, subject)
 	n.Apply(atSize())
-	n.untouched("the restart", func() {
+	n.untouched("the restart with 50,000 members", func() {
 		n.Reopen()
 		began := time.Now()
 		n.Apply(atSize())
