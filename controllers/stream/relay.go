@@ -35,6 +35,9 @@ type Relay struct {
 	Certificate func() (*tls.Certificate, error)
 	// ServerName is the name in the certificate.
 	ServerName string
+	// Unwritten gives what agents have said here that the API does not say yet, by node: a replica that begins to write has not heard it,
+	// even if the one before has been told.
+	Unwritten func() map[string]*v1alpha1.NodeStateStatus
 	// Elected is closed once this replica writes itself.
 	Elected <-chan struct{}
 	Log     logr.Logger
@@ -131,19 +134,17 @@ func (r *Relay) call(ctx context.Context, address string) error {
 	r.Log.Info("The replica that writes is told what agents say", "replica", address)
 	r.turn(true)
 	defer r.turn(false)
+	r.putBack(r.Unwritten())
 	for {
 		pending := r.take()
 		for node, status := range pending {
-			message, err := wire.Codec{}.Marshal(&wire.Relayed{Node: node, Report: status})
-			if err == nil && len(message) > wire.MaxUp {
-				err = fmt.Errorf("%d bytes, want %d at most", len(message), wire.MaxUp)
-			}
+			message, err := wire.EncodeUp(&wire.Relayed{Node: node, Report: status})
 			if err != nil { // the others are told all the same
 				r.Log.Error(err, "What an agent says reaches the replica that writes by the API alone", "node", node)
 				delete(pending, node)
 				continue
 			}
-			if err := stream.SendMsg(wire.Encoded(message)); err != nil {
+			if err := stream.SendMsg(message); err != nil {
 				r.putBack(pending)
 				return fmt.Errorf("telling replica %s: %w", address, err)
 			}
@@ -187,7 +188,7 @@ func (r *Relay) take() map[string]*v1alpha1.NodeStateStatus {
 	return pending
 }
 
-// putBack keeps what could not be told for the next replica that listens, unless there is newer.
+// putBack has the replica that listens, or the next that does, told again, unless there is newer.
 func (r *Relay) putBack(pending map[string]*v1alpha1.NodeStateStatus) {
 	for node, status := range pending {
 		r.tell(node, status)

@@ -68,7 +68,7 @@ func Setup(mgr manager.Manager, world *live.World, opts Options) error {
 	certificate := func() (*tls.Certificate, error) { return opts.GetCertificate(nil) }
 	relay := NewRelay()
 	relay.Find, relay.Certificate, relay.ServerName = replicas(mgr.GetClient(), opts.Namespace), certificate, wire.ServerName(opts.Namespace)
-	relay.Elected, relay.Log = mgr.Elected(), log
+	relay.Elected, relay.Unwritten, relay.Log = mgr.Elected(), world.Unwritten, log
 	server := &Server{
 		Relay: relay, Certificate: certificate,
 		World: world, Board: b, Filled: pump.Filled, Node: access.Node, Elected: mgr.Elected(), Metrics: metrics, Log: log,

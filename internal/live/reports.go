@@ -55,6 +55,19 @@ func (w *World) hear(r *report, status *v1alpha1.NodeStateStatus, relayed bool) 
 	return w.observe(r)
 }
 
+// Unwritten gives what agents have said here, by node, that the API does not say yet. The statuses are shared: read only.
+func (w *World) Unwritten() map[string]*v1alpha1.NodeStateStatus {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	said := map[string]*v1alpha1.NodeStateStatus{}
+	for node, r := range w.reports {
+		if r.status != nil && !r.relayed {
+			said[node] = r.status
+		}
+	}
+	return said
+}
+
 // ForgetReport has the API's word on a node count again: its agent is not heard here any more. What another replica has heard of it since
 // stays.
 func (w *World) ForgetReport(node string) error {

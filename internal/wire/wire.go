@@ -4,9 +4,6 @@
 package wire
 
 import (
-	"fmt"
-	"sync"
-
 	"github.com/fxamacker/cbor/v2"
 	"google.golang.org/grpc"
 	"k8s.io/apimachinery/pkg/types"
@@ -28,7 +25,7 @@ const (
 	// Relay is the full name of the method by which a replica tells the one that writes what agents say.
 	Relay = "/manul.stream.v1.Stream/Relay"
 
-	// MaxUp bounds a message to the operator, bytes: a status has at most 64 failures and the pods of a node.
+	// MaxUp bounds a message to the operator, bytes: a status has at most 64 failures and the pods of a node. ([EncodeUp] has the other bound.)
 	MaxUp = 1 << 20
 	// MaxDown bounds a message to an agent, bytes. What belongs together may come in several.
 	MaxDown = 4 << 20
@@ -121,43 +118,3 @@ func Service(follow, relay func(grpc.ServerStream) error) *grpc.ServiceDesc {
 	replicas.Handler = func(_ any, stream grpc.ServerStream) error { return relay(stream) }
 	return &grpc.ServiceDesc{ServiceName: "manul.stream.v1.Stream", HandlerType: (*any)(nil), Streams: []grpc.StreamDesc{agents, replicas}}
 }
-
-// Codec is CBOR for gRPC.
-type Codec struct{}
-
-// decoding has the limits of what is decoded: a list has at most as many members as a message of the largest size could hold.
-//
-//nolint:gochecknoglobals // made once of constants
-var decoding = sync.OnceValues(func() (cbor.DecMode, error) {
-	return cbor.DecOptions{MaxArrayElements: MaxDown, MaxMapPairs: 1 << 16, MaxNestedLevels: 32}.DecMode()
-})
-
-// Encoded is a message that has been encoded before, for several agents. It must not change any more.
-type Encoded []byte
-
-// Marshal implements encoding.Codec.
-func (Codec) Marshal(v any) ([]byte, error) {
-	if encoded, ok := v.(Encoded); ok {
-		return encoded, nil
-	}
-	raw, err := cbor.Marshal(v)
-	if err != nil {
-		return nil, fmt.Errorf("encoding %T: %w", v, err)
-	}
-	return raw, nil
-}
-
-// Unmarshal implements encoding.Codec.
-func (Codec) Unmarshal(data []byte, v any) error {
-	mode, err := decoding()
-	if err == nil {
-		err = mode.Unmarshal(data, v)
-	}
-	if err != nil {
-		return fmt.Errorf("decoding %T: %w", v, err)
-	}
-	return nil
-}
-
-// Name implements encoding.Codec.
-func (Codec) Name() string { return "manul-cbor" }

@@ -2,6 +2,7 @@
 package addresses
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -224,7 +225,9 @@ func (a Given) AllocateTunnel(owner, pool string) (netip.Addr, error) {
 func (a Given) Mark() int { return int(a.Allocator.Mark()) }
 
 // Save is part of agent.Addresses.
-func (a Given) Save(since int) error { return a.Allocator.Save(ipam.Mark(since)) }
+func (a Given) Save(ctx context.Context, since int) error {
+	return a.Allocator.Save(ctx, ipam.Mark(since))
+}
 
 // Attach is part of agent.Addresses.
 func (a Given) Attach(o attachments.Owner, attachment string) error {
@@ -275,7 +278,7 @@ var errNoPods = errors.New("this host runs without pods (--standalone)")
 type None struct{}
 
 // Save is part of agent.Addresses.
-func (None) Save(int) error { return nil }
+func (None) Save(context.Context, int) error { return nil }
 
 // Mark is part of agent.Addresses.
 func (None) Mark() int { return 0 }

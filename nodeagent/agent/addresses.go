@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -20,7 +21,7 @@ type Addresses interface {
 	Mark() int
 	// Save brings all that was changed to disk. An error tells that some of what was changed since the mark, or before it and not saved then, is
 	// undone, whoever tried to save it. It may be called from any goroutine.
-	Save(since int) error
+	Save(ctx context.Context, since int) error
 	// Failing is why the newest attempt to save anything failed; nil: it did not.
 	Failing() error
 	// Unsaved tells whether anything that was changed is not on disk.

@@ -112,7 +112,7 @@ type Options struct {
 	AddWait time.Duration
 	// Grace is how long a start waits for the source before it goes by the checkpoint. Default: 2 s.
 	Grace time.Duration
-	// ResyncEvery is about how often everything is compared with the kernel. Default: 5 min.
+	// ResyncEvery is about how often everything is compared with the kernel, or seldomer, if that takes long: see pace.Next. Default: 5 min.
 	ResyncEvery time.Duration
 	// CheckpointEvery bounds how old the checkpoint may become. Default: 3 s.
 	CheckpointEvery time.Duration
@@ -177,6 +177,8 @@ type Agent struct {
 	heldSince      map[render.Item]time.Time
 	pending        pending
 	speaking       speaking
+	// comparing: everything is to be compared with the kernel, because it is time for that.
+	comparing bool
 	// limitsDue: interfaces with limits came or went.
 	limitsDue bool
 	asking    asking
@@ -253,7 +255,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	saved := make(chan struct{})
 	go func() {
 		defer close(saved)
-		a.save()
+		a.save(context.WithoutCancel(ctx)) // as long as the disk takes: nobody waits there
 	}()
 	err := a.loop(ctx, followed)
 	cancel()
@@ -331,14 +333,7 @@ func (a *Agent) loop(ctx context.Context, followed <-chan error) error { //nolin
 		case <-a.timers.grace.C:
 			a.beginRestored()
 		case <-a.timers.resync.C:
-			a.Policy.Resync()
-			a.Routes.Resync()
-			a.resyncTunnels()
-			a.resyncBGP()
-			a.resyncBeside()
-			a.resyncBandwidth()
-			a.timers.apply.now()
-			a.timers.resync.Reset(jittered(a.ResyncEvery))
+			a.compareAll()
 		case <-a.timers.apply.C():
 			a.timers.apply.fired()
 		case <-a.timers.addresses.C():

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/manul-net/manul/api/v1alpha1"
+	"github.com/manul-net/manul/nodeagent/pace"
 	"github.com/manul-net/manul/nodeagent/render"
 	"github.com/manul-net/manul/nodeagent/source"
 	"github.com/manul-net/manul/nodeagent/tables"
@@ -17,7 +18,7 @@ import (
 const (
 	applyRetryAtFirst  = 100 * time.Millisecond
 	applyRetryAtLength = 30 * time.Second
-	// refusedRetry is how often at most what the kernel refused is tried again: it has little reason to change its mind.
+	// refusedRetry is how often at most what the kernel refused is tried again in the end: it has little reason to change its mind.
 	refusedRetry = 5 * time.Minute
 	applyTimeout = 2 * time.Minute
 	// hastyRetries is how often in a row news may bring on an attempt after a failure.
@@ -39,7 +40,9 @@ func (a *Agent) apply(ctx context.Context) {
 	}
 	failed := false
 	if due || a.state.Policy().HasDirty() || a.state.Routes().HasDirty() || a.tunnelsDirty() || a.bgpDirty() || a.besideDirty() || a.bandwidthDirty() {
+		began := time.Now()
 		failed = a.applyTables(ctx, due)
+		a.compared(time.Since(began))
 	}
 	a.endDenied()
 	if !failed {
@@ -49,6 +52,7 @@ func (a *Agent) apply(ctx context.Context) {
 
 // applyTables tells whether it failed as a whole.
 func (a *Agent) applyTables(ctx context.Context, both bool) bool {
+	began := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
 	defer cancel()
 	var policyItems, routeItems []*tables.ItemError
@@ -106,7 +110,7 @@ func (a *Agent) applyTables(ctx context.Context, both bool) bool {
 		if len(limitItems) > 0 {
 			a.resyncBandwidth()
 		}
-		a.timers.apply.within(backoff(a.attempts, failed))
+		a.timers.apply.within(backoff(a.attempts, failed, time.Since(began)))
 	} else {
 		a.attempts = 0
 	}
@@ -194,13 +198,14 @@ func split(err error) ([]*tables.ItemError, error) {
 	return items, errors.Join(rest...)
 }
 
-// backoff doubles up to a bound, half of it at random.
-func backoff(attempts int, failed bool) time.Duration {
-	bound := refusedRetry
+// backoff doubles up to a bound, half of it at random. What was refused alone keeps nothing else back, so trying it again may take no more than
+// its part of the time: each attempt compares everything.
+func backoff(attempts int, failed bool, took time.Duration) time.Duration {
+	bound := pace.Next(refusedRetry, 2*took)
 	if failed {
 		bound = applyRetryAtLength
 	}
-	const doublings = 12 // 100 ms to 410 s
+	const doublings = 18 // 100 ms to 7 h
 	d := min(bound, applyRetryAtFirst<<min(attempts-1, doublings))
 	return d/2 + rand.N(d/2) //nolint:gosec // jitter
 }

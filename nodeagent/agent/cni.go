@@ -42,7 +42,7 @@ func (a *Agent) Add(ctx context.Context, r protocol.AddRequest) (protocol.AddRes
 	}
 	select {
 	case o := <-w.done:
-		return a.prepared(w, o)
+		return a.prepared(ctx, w, o)
 	case <-ctx.Done():
 	}
 	// The loop answers at once unless it is applying; the plugin has no more time than a moment for that.
@@ -57,7 +57,7 @@ func (a *Agent) Add(ctx context.Context, r protocol.AddRequest) (protocol.AddRes
 	}
 	select {
 	case o := <-w.done: // it came about meanwhile
-		return a.prepared(w, o)
+		return a.prepared(why, w, o)
 	default:
 	}
 	return protocol.AddResult{}, protocol.Errorf(protocol.CodeTryAgainLater,
@@ -65,9 +65,9 @@ func (a *Agent) Add(ctx context.Context, r protocol.AddRequest) (protocol.AddRes
 }
 
 // prepared answers an ADD when what it changed is on disk.
-func (a *Agent) prepared(w *waiter, o outcome) (protocol.AddResult, error) {
+func (a *Agent) prepared(ctx context.Context, w *waiter, o outcome) (protocol.AddResult, error) {
 	if o.err == nil {
-		if err := a.durable(o.since); err != nil {
+		if err := a.durable(ctx, o.since); err != nil {
 			return protocol.AddResult{}, fmt.Errorf("preparing the network of pod %s: %w", w.endpoint(), err)
 		}
 	}

@@ -119,7 +119,7 @@ func (a *Agent) enforce(ctx context.Context) {
 		rest := min(restShare*took, restMost)
 		if err != nil {
 			attempts++
-			rest = backoff(attempts, true)
+			rest = max(rest, backoff(attempts, true, took))
 			a.Log.Warn("connections that policy has come to deny may go on", "error", err, "trying_again_in", rest)
 			again := p.scope
 			a.ask(ctx, func() { a.enforcement.denied.Merge(again); a.wakeEnforcer() })

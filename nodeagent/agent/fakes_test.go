@@ -80,11 +80,15 @@ type fakePolicy struct {
 	applies   int
 	resyncs   int
 	fail      error
+	takes     atomic.Int64 // nanoseconds for each Apply
 	changed   chan struct{}
 	disturbed int64
 }
 
 func (p *fakePolicy) Apply(_ context.Context, desired *tables.Policy) error {
+	if takes := p.takes.Load(); takes > 0 {
+		pause(time.Duration(takes))
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.applies++
@@ -189,7 +193,7 @@ func newFakeAddresses() *fakeAddresses {
 
 func (f *fakeAddresses) Mark() int { return int(f.failures.Load()) }
 
-func (f *fakeAddresses) Save(since int) error {
+func (f *fakeAddresses) Save(_ context.Context, since int) error {
 	f.saving <- struct{}{} // no mutex: the test's own time goes on while somebody waits
 	defer func() { <-f.saving }()
 	if f.unsaved.Load() {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/manul-net/manul/api/v1alpha1"
 	"github.com/manul-net/manul/nodeagent/attachments"
+	"github.com/manul-net/manul/nodeagent/pace"
 	"github.com/manul-net/manul/nodeagent/render"
 	"github.com/manul-net/manul/nodeagent/source"
 )
@@ -54,12 +55,15 @@ func (a *Agent) lookForForgotten(ctx context.Context) {
 	if !a.timers.attachments.take() || a.Attachments == nil || a.Standalone || a.forgotten.looking {
 		return
 	}
-	a.timers.attachments.within(jittered(a.ResyncEvery))
 	a.forgotten.looking = true
 	go func() {
+		began := time.Now()
 		marked, err := a.Attachments.Marked()
+		took := time.Since(began)
 		done := func() {
+			began := time.Now()
 			a.forgotten.looking = false
+			defer func() { a.timers.attachments.within(pace.Next(jittered(a.ResyncEvery), took+time.Since(began))) }()
 			if err != nil {
 				a.Log.Error("which attachments have interfaces is not known", "error", err)
 				return

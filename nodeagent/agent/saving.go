@@ -2,9 +2,11 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/manul-net/manul/api/v1alpha1"
+	"github.com/manul-net/manul/cni/protocol"
 	"github.com/manul-net/manul/nodeagent/source"
 )
 
@@ -37,9 +39,9 @@ func newSaving() saving {
 }
 
 // save waits for the disk until jobs is closed.
-func (a *Agent) save() {
+func (a *Agent) save(ctx context.Context) {
 	for j := range a.saving.jobs {
-		err := a.Addresses.Save(j.since)
+		err := a.Addresses.Save(ctx, j.since)
 		if err == nil && j.tell != nil {
 			a.Source.Report(*j.tell)
 		}
@@ -97,15 +99,20 @@ func (a *Agent) heedDisk() {
 	}
 }
 
-// durable has what a CNI request changed since the mark brought to disk. The loop goes on meanwhile.
-func (a *Agent) durable(since int) error {
+// durable has what a CNI request changed since the mark brought to disk, while ctx lasts. The loop goes on meanwhile. After a time that was
+// too short the change may be on disk or not, as after an answer that was lost: the runtime follows an ADD that failed with a DEL, and repeats
+// a DEL.
+func (a *Agent) durable(ctx context.Context, since int) error {
 	failing := a.Addresses.Failing() != nil
-	err := a.Addresses.Save(since)
+	err := a.Addresses.Save(ctx, since)
 	if failing || err != nil {
 		select {
 		case a.saving.news <- struct{}{}:
 		default:
 		}
+	}
+	if err != nil && ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
+		return protocol.Errorf(protocol.CodeTryAgainLater, "writing down which addresses are in use: %v", err)
 	}
 	if err != nil {
 		return fmt.Errorf("writing down which addresses are in use: %w", err)
@@ -119,7 +126,7 @@ func (a *Agent) doDurably(ctx context.Context, f func() error) error {
 	if err := a.do(ctx, func() error { since = a.Addresses.Mark(); return f() }); err != nil {
 		return err
 	}
-	return a.durable(since)
+	return a.durable(ctx, since)
 }
 
 // journalFailure is what others are told of the disk.

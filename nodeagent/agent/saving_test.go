@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"path/filepath"
 	"slices"
@@ -155,7 +156,7 @@ func (u *unlucky) close(t *testing.T) {
 func (u *unlucky) fails(now *atomic.Bool) {
 	if now.Load() {
 		u.full.Store(true)
-		_ = u.Save(u.Mark())
+		_ = u.Save(context.Background(), u.Mark())
 		u.full.Store(false)
 	}
 }
@@ -238,6 +239,60 @@ func TestAdoptionThatIsNotSavedIsTriedAgain(t *testing.T) {
 		pause(5 * addressRetry)
 		if r := l.source.last(t); len(r.Status.Endpoints) != 2 || r.Status.Endpoints[1].Addresses[0] != "10.48.0.0" || len(r.Status.Failures) > 0 {
 			t.Errorf("told in the end: %+v, %+v", r.Status.Endpoints, r.Status.Failures)
+		}
+	})
+}
+
+// While the disk neither takes a write nor refuses it, requests fail in their time with an error that tells the runtime to try again; when the disk goes
+// on, they succeed, and the pod has the address that it was given first.
+func TestADiskThatHangsHoldsUpNoRequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hung := make(chan struct{})
+		close(hung)
+		var disk atomic.Pointer[chan struct{}]
+		disk.Store(&hung)
+		given, err := addresses.Open(filepath.Join(t.TempDir(), "addresses.db"), ipam.Options{Around: func(write func() error) error {
+			<-*disk.Load()
+			return write()
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		l := newLab(t, newFakeCheckpoint(), nil, func(o *Options) { o.Addresses = given })
+		defer func() {
+			l.stop()
+			if err := given.Close(); err != nil {
+				t.Error(err)
+			}
+		}()
+		l.sync(l.state(1, nil, "n/a"))
+		goOn := make(chan struct{})
+		disk.Store(&goOn)
+		tryAgain := func(what string, began time.Time, within time.Duration, err error) {
+			t.Helper()
+			if e := (*protocol.Error)(nil); !errors.As(err, &e) || e.Code != protocol.CodeTryAgainLater || !strings.Contains(e.Error(), "disk") {
+				t.Errorf("%s: %v", what, err)
+			}
+			if took := time.Since(began); took > within {
+				t.Errorf("%s took %s", what, took)
+			}
+		}
+		began := time.Now()
+		_, err = l.agent.Add(t.Context(), addRequest("n/a", "uid-n/a", "c1"))
+		tryAgain("ADD", began, 11*time.Second, err)
+		began = time.Now()
+		ctx, cancel := context.WithTimeoutCause(t.Context(), 5*time.Second, errors.New("not done in 5 s"))
+		defer cancel()
+		del := protocol.DelRequest{Attachment: protocol.Attachment{ContainerID: "c1", IfName: "eth0"}}
+		tryAgain("DEL", began, 5*time.Second, l.agent.Del(ctx, del))
+		l.set(l.state(2, nil, "n/a", "n/b")) // the loop goes on
+		close(goOn)
+		if err := l.agent.Del(t.Context(), del); err != nil {
+			t.Errorf("DEL when the disk goes on: %v", err)
+		}
+		result, err := l.agent.Add(t.Context(), addRequest("n/a", "uid-n/a", "c2"))
+		if err != nil || result.Addresses[0].String() != "10.48.0.0" {
+			t.Errorf("ADD when the disk goes on: %v, %v", result.Addresses, err)
 		}
 	})
 }

@@ -62,6 +62,9 @@ func kubeProxy(ctx context.Context, log *slog.Logger) tables.Dataplane {
 	if found {
 		return tables.NFTables
 	}
+	if nftables.KubeProxyByIPTables() {
+		return tables.IPTables // without reading its rules, as the programs do
+	}
 	found, iptablesErr := iptables.KubeProxy(ctx)
 	if found {
 		return tables.IPTables

@@ -10,6 +10,7 @@ package ipam
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -88,8 +89,8 @@ type Attachment struct {
 
 // Allocator is safe for concurrent use.
 type Allocator struct {
-	// saving is held by who writes to disk; after it, mu.
-	saving   sync.Mutex
+	// saving has an element while somebody writes to disk; mu is locked after that.
+	saving   chan struct{}
 	mu       sync.Mutex
 	journal  *journal
 	clock    func() time.Time
@@ -129,7 +130,7 @@ func Open(path string, options Options) (*Allocator, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the address journal: %w", err)
 	}
-	a := &Allocator{journal: j, clock: options.Clock, cooldown: max(options.Cooldown, 0), grace: options.Grace}
+	a := &Allocator{saving: make(chan struct{}, 1), journal: j, clock: options.Clock, cooldown: max(options.Cooldown, 0), grace: options.Grace}
 	j.around = options.Around
 	if a.clock == nil {
 		a.clock = time.Now
@@ -145,12 +146,12 @@ func Open(path string, options Options) (*Allocator, error) {
 
 // Close saves what is not saved, and closes the journal. Calls after it fail.
 func (a *Allocator) Close() error {
-	err := a.Save(a.Mark())
+	err := a.Save(context.Background(), a.Mark())
 	if errors.Is(err, errClosed) {
 		err = nil
 	}
-	a.saving.Lock()
-	defer a.saving.Unlock()
+	a.saving <- struct{}{}
+	defer func() { <-a.saving }()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.broken = errClosed

@@ -2,6 +2,7 @@ package ipam
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -66,7 +67,7 @@ func TestCrashChild(t *testing.T) {
 
 func save(t *testing.T, a *Allocator) {
 	t.Helper()
-	if err := a.Save(a.Mark()); err != nil {
+	if err := a.Save(context.Background(), a.Mark()); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -206,7 +207,7 @@ func TestConcurrentUse(t *testing.T) {
 				if err := h.SetLive([]string{pod(name).UID}); err != nil {
 					t.Error(err)
 				}
-				if err := h.Save(h.Mark()); err != nil {
+				if err := h.Save(context.Background(), h.Mark()); err != nil {
 					t.Error(err)
 				}
 				h.Allocations()

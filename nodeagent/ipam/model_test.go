@@ -1,6 +1,7 @@
 package ipam
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -314,11 +315,11 @@ func TestPropertyModel(t *testing.T) {
 				setBlocks(t)
 			},
 			"Save": func(*rapid.T) {
-				ok(a.Save(a.Mark()))
+				ok(a.Save(context.Background(), a.Mark()))
 				saved = m.onDisk()
 			},
 			"Reload": func(*rapid.T) {
-				ok(a.Save(a.Mark()))
+				ok(a.Save(context.Background(), a.Mark()))
 				saved = m.onDisk()
 				ok(a.reload())
 			},
@@ -332,7 +333,7 @@ func TestPropertyModel(t *testing.T) {
 				}
 				setBlocks(t)
 				saved = m.onDisk()
-				ok(a.Save(a.Mark()))
+				ok(a.Save(context.Background(), a.Mark()))
 			},
 			"": func(t *rapid.T) {
 				want := []Allocation{}

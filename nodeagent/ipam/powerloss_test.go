@@ -1,6 +1,7 @@
 package ipam
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -103,7 +104,7 @@ func recordWrites(t *testing.T) []journalWrite {
 		return err
 	}
 	for i, s := range script() {
-		if err := errors.Join(s.do(a), a.Save(a.Mark())); err != nil {
+		if err := errors.Join(s.do(a), a.Save(context.Background(), a.Mark())); err != nil {
 			t.Fatalf("step %d: %v", i, err)
 		}
 	}

@@ -1,6 +1,7 @@
 package ipam
 
 import (
+	"context"
 	"fmt"
 	"maps"
 )
@@ -9,7 +10,19 @@ import (
 type batch struct {
 	change
 
-	done bool // belongs to whoever saves
+	// done is closed when it is on disk or undone. Whoever closes it holds mu.
+	done chan struct{}
+}
+
+func newBatch() *batch { return &batch{done: make(chan struct{})} }
+
+func (b *batch) isDone() bool {
+	select {
+	case <-b.done:
+		return true
+	default:
+		return false
+	}
 }
 
 // Mark is a point in an allocator's life: how often the disk had failed by then.
@@ -25,7 +38,9 @@ func (a *Allocator) Mark() Mark {
 // Save returns when all that was changed before it was called is on disk; an error tells that the disk has failed since the mark was taken. What
 // several have changed goes there in one write, so that it costs little to save each change. If the disk fails, none of it is there or all of it
 // is, which can't be known: memory is read anew from it, and what was changed since is undone.
-func (a *Allocator) Save(since Mark) error {
+//
+// When ctx ends first, its cause comes back. The write goes on, and whether what was changed stays is known to the next Save.
+func (a *Allocator) Save(ctx context.Context, since Mark) error {
 	a.mu.Lock()
 	b := a.next
 	if b == nil {
@@ -33,7 +48,9 @@ func (a *Allocator) Save(since Mark) error {
 	}
 	a.mu.Unlock()
 	if b != nil {
-		a.saveBatch(b)
+		if err := a.saveBatch(ctx, b); err != nil {
+			return err
+		}
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -43,11 +60,32 @@ func (a *Allocator) Save(since Mark) error {
 	return a.failure
 }
 
-func (a *Allocator) saveBatch(b *batch) {
-	a.saving.Lock()
-	defer a.saving.Unlock()
-	if !b.done {
-		a.write(b)
+// saveBatch waits until b is on disk or undone. Who has no more than some time leaves the writing to another goroutine, of which there is one at
+// most: a disk may neither take a write nor refuse it for as long as it likes.
+func (a *Allocator) saveBatch(ctx context.Context, b *batch) error {
+	write := func() {
+		defer func() { <-a.saving }()
+		if !b.isDone() {
+			a.write(b)
+		}
+	}
+	select {
+	case a.saving <- struct{}{}:
+		if ctx.Done() == nil {
+			write()
+			return nil
+		}
+		go write()
+	case <-b.done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("the disk has not taken it: %w", context.Cause(ctx))
+	}
+	select {
+	case <-b.done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("the disk has not taken it: %w", context.Cause(ctx))
 	}
 }
 
@@ -74,13 +112,15 @@ func (a *Allocator) write(b *batch) {
 
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.writing, a.failing, b.done = nil, err, true
+	a.writing, a.failing = nil, err
+	close(b.done)
 	if err == nil {
 		return
 	}
 	a.failures, a.failure = a.failures+1, err
 	if later := a.next; later != nil { // it rests on what is undone now
-		a.next, later.done = nil, true
+		a.next = nil
+		close(later.done)
 	}
 	if reload := a.reload(); reload != nil {
 		a.broken = fmt.Errorf("the journal failed before: %w", reload)

@@ -63,7 +63,7 @@ func (a *Allocator) commit(c change) error {
 		return nil
 	}
 	if a.next == nil {
-		a.next = &batch{}
+		a.next = newBatch()
 	}
 	a.next.merge(c)
 	a.apply(c)

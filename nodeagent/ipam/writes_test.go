@@ -1,6 +1,7 @@
 package ipam
 
 import (
+	"context"
 	"errors"
 	"net/netip"
 	"path/filepath"
@@ -132,7 +133,7 @@ func runScript(t *testing.T, at int, after bool) (map[netip.Addr]Owner, []Agreem
 	for i := 0; i < len(steps); i++ {
 		held, agreed := promises(a)
 		if !cutOff(func() {
-			if err := errors.Join(steps[i].do(a), a.Save(a.Mark())); err != nil {
+			if err := errors.Join(steps[i].do(a), a.Save(context.Background(), a.Mark())); err != nil {
 				t.Fatalf("step %d: %v", i, err)
 			}
 		}) {

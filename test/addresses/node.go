@@ -1,6 +1,7 @@
 package addresses
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -165,7 +166,7 @@ func (n *node) follow(state *v1alpha1.NodeState, synced bool) error {
 }
 
 // save is what comes before an answer, and before the agent's word.
-func (n *node) save() error { return n.given.Save(n.given.Mark()) }
+func (n *node) save() error { return n.given.Save(context.Background(), n.given.Mark()) }
 
 // resting is what rests when the journal is lost.
 func (n *node) resting(state *v1alpha1.NodeState) []string {

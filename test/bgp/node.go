@@ -159,7 +159,7 @@ func (n *told) Password(name, key string) (string, bool) {
 func (n *told) Changed() <-chan struct{} { return n.changed }
 
 // Save implements agent.Addresses.
-func (*told) Save(int) error { return nil }
+func (*told) Save(context.Context, int) error { return nil }
 
 // Mark implements agent.Addresses.
 func (*told) Mark() int { return 0 }

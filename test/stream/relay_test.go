@@ -57,6 +57,35 @@ func TestTheWriterHearsWhatOthersHear(t *testing.T) {
 	n.agree(agents...)
 }
 
+// TestTheNextWriterHearsWhatTheLastHasHeard: what one replica was told is not lost with it. The next that writes is told by who heard it, although
+// the agent says nothing again and the API does not know it.
+func TestTheNextWriterHearsWhatTheLastHasHeard(t *testing.T) {
+	n := newNetwork(t, 3)
+	n.set(node("n1"), team("team"))
+	one, two, three := n.replicas[0], n.replicas[1], n.replicas[2]
+	call, err := call(t, three.address, &tls.Config{RootCAs: n.trusted(), ServerName: wire.ServerName(namespace)}, "n1", &wire.Up{Hello: &wire.Hello{Node: "n1"}}, wire.Codec{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := call.SendMsg(&wire.Up{Report: &v1alpha1.NodeStateStatus{Sequence: 1}}); err != nil {
+		t.Fatal(err)
+	}
+	hears := func(r *replica) {
+		t.Helper()
+		n.eventually("the replica that writes hears it", func() error {
+			if testutil.ToFloat64(r.server.Metrics.Relayed()) == 0 {
+				return fmt.Errorf("it does not")
+			}
+			return nil
+		})
+	}
+	hears(one)
+	n.resign()
+	one.stop()
+	n.lead(two)
+	hears(two)
+}
+
 // TestAgentsKnowWhetherTheWriterHears: an agent is told whether what it says is heard by the replica that writes, for then it need not write it to
 // the API at once.
 func TestAgentsKnowWhetherTheWriterHears(t *testing.T) {

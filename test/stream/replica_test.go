@@ -94,7 +94,7 @@ func newNetwork(t testing.TB, replicas int) *network {
 		pump := stream.NewPump(r.world, r.board, logr.Discard())
 		relay := stream.NewRelay()
 		relay.Find, relay.Certificate, relay.ServerName = n.addresses, n.certificate, names[0]
-		relay.Elected, relay.Log = r.elected, logr.Discard()
+		relay.Elected, relay.Unwritten, relay.Log = r.elected, r.world.Unwritten, logr.Discard()
 		r.server = &stream.Server{
 			Relay: relay, Certificate: n.certificate,
 			World: r.world, Board: r.board, Filled: pump.Filled, Node: nodeInToken, Elected: r.elected, Metrics: stream.NewMetrics(), Log: logr.Discard(),

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/manul-net/manul/nodeagent/pace"
 	"github.com/manul-net/manul/nodeagent/tables"
 )
 
@@ -27,20 +28,22 @@ func (d *Driver) choose(ctx context.Context, setting tables.Dataplane) tables.Da
 	return tables.NFTables
 }
 
-// follow asks now and then whether kube-proxy has changed, while that matters.
+// follow asks now and then whether kube-proxy has changed, while that matters. Asking may cost the more, the more services there are.
 func (d *Driver) follow(ctx context.Context) {
-	tick := time.NewTicker(d.options.DetectEvery)
-	defer tick.Stop()
+	again := time.NewTimer(d.options.DetectEvery)
+	defer again.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-again.C:
 		}
+		began := time.Now()
 		if d.auto.Load() && d.detect(ctx) {
 			d.options.Log.Info("kube-proxy has changed its mode", "dataplane", d.seen())
 			d.tell()
 		}
+		again.Reset(min(pace.Next(d.options.DetectEvery, time.Since(began)), max(d.options.DetectEvery, detectAtLeastEvery)))
 	}
 }
 

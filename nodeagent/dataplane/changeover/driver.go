@@ -46,7 +46,7 @@ type Options struct {
 	Fixed tables.Dataplane
 	// Detect tells what the dataplane of kube-proxy is; empty: nothing tells. It decides when the settings do not.
 	Detect func(context.Context) tables.Dataplane
-	// DetectEvery is how often it is asked whether kube-proxy has changed. Default: 10 s.
+	// DetectEvery is how often it is asked whether kube-proxy has changed, or seldomer, if asking takes long: see pace.Next. Default: 10 s.
 	DetectEvery time.Duration
 	// Log takes what an operator of the node may want to know. Nil: nothing is logged.
 	Log *slog.Logger
@@ -54,6 +54,9 @@ type Options struct {
 
 // detectEvery is the default. Kube-proxy changes its mode when somebody reconfigures it and restarts it.
 const detectEvery = 10 * time.Second
+
+// detectAtLeastEvery bounds how long a new mode may stay unseen where asking waits for a lock of iptables that others hold.
+const detectAtLeastEvery = 10 * time.Minute
 
 // retryAfter is how often a dataplane that could not be used is tried again, and leftovers that could not be removed are.
 const retryAfter = time.Minute

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -192,6 +193,26 @@ func TestFollowingKubeProxy(t *testing.T) {
 		}
 		n.wants(auto, ipt, "apply iptables") // and asks at once when it matters again
 	})
+}
+
+// The longer it takes to ask for kube-proxy's mode, because it has many rules, the seldomer that is asked.
+func TestAskingForKubeProxyTakesItsPartOfTheTime(t *testing.T) {
+	for takes, want := range map[time.Duration][2]int64{0: {359, 361}, 50 * time.Millisecond: {35, 37}, 30 * time.Second: {5, 7}} {
+		synctest.Test(t, func(t *testing.T) {
+			var asked atomic.Int64
+			n := newNode(t, changeover.Options{Detect: func(context.Context) tables.Dataplane {
+				asked.Add(1)
+				pause(takes)
+				return nft
+			}})
+			n.wants(auto, nft, "open nftables", "apply nftables", "remove iptables")
+			before := asked.Load()
+			pause(time.Hour)
+			if got := asked.Load() - before; got < want[0] || got > want[1] {
+				t.Errorf("when asking takes %s it was asked %d times in an hour, want %d to %d", takes, got, want[0], want[1])
+			}
+		})
+	}
 }
 
 // What a dataplane tells is passed on, and what it counts stays counted when it is given up.

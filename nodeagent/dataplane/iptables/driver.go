@@ -81,7 +81,7 @@ func New(ctx context.Context, options Options) (*Driver, error) {
 		options.Fold = fold.DefaultLimits()
 	}
 	if options.LookEvery <= 0 {
-		options.LookEvery = lookAtMostEvery
+		options.LookEvery = lookEvery
 	}
 	ctx, cancel := context.WithTimeout(ctx, chooseWait)
 	defer cancel()

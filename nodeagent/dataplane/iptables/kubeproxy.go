@@ -11,7 +11,7 @@ import (
 )
 
 // KubeProxy tells whether kube-proxy keeps its rules by iptables, of any variant, in the calling thread's network
-// namespace. It does so in the modes iptables and ipvs. Asking costs little, however many services there are.
+// namespace. It does so in the modes iptables and ipvs. The programs read all rules of the chain or the table, which takes some 50 ms with 2,000.
 func KubeProxy(ctx context.Context) (bool, error) {
 	found, err := installed(ctx)
 	if err != nil {

@@ -154,7 +154,7 @@ func testForeignChangesAreSeen(t *testing.T, variant Variant) {
 		},
 	})
 	d, _ := n.Driver.(*Driver)
-	d.watch.share = 0
+	d.watch.next = func(every, _ time.Duration) time.Duration { return every }
 	p := packets.ManyThings()
 	n.Apply(p)
 	want := dump(t, n.NS, variant)

@@ -28,6 +28,24 @@ func KubeProxy() (bool, error) {
 	return false, nil
 }
 
+// proxyChain is a chain of kube-proxy in the modes iptables and ipvs.
+const proxyChain = "KUBE-SERVICES"
+
+// KubeProxyByIPTables tells whether kube-proxy keeps its rules by the variant of iptables that makes rules of nftables, in the calling thread's
+// network namespace. It asks for one chain without its rules, of which there may be thousands; false may also mean that the kernel gave no answer.
+func KubeProxyByIPTables() bool {
+	conn, err := nftables.New()
+	if err != nil {
+		return false
+	}
+	for _, family := range []nftables.TableFamily{nftables.TableFamilyIPv4, nftables.TableFamilyIPv6} {
+		if _, err := conn.ListChain(&nftables.Table{Family: family, Name: "nat"}, proxyChain); err == nil {
+			return true
+		}
+	}
+	return false
+}
+
 // Remove takes away all that a driver owns in the calling thread's network namespace: for the change to another dataplane,
 // which should be in force by then.
 func Remove(context.Context) error {
