@@ -81,7 +81,7 @@ func (s *statuses) Patch(_ context.Context, o client.Object, patch client.Patch,
 	s.api.flying++
 	s.api.atOne = max(s.api.atOne, s.api.flying)
 	s.api.mu.Unlock()
-	time.Sleep(latency)
+	time.Sleep(latency) //nolint:forbidigo // the time is synctest's
 	s.api.mu.Lock()
 	defer s.api.mu.Unlock()
 	s.api.flying--
@@ -206,7 +206,7 @@ func (s *scene) says(node int, failures ...v1alpha1.Failure) {
 
 // settled waits until nobody has anything left to do, and returns the writes since the last time.
 func (s *scene) settled() []write {
-	time.Sleep(time.Minute)
+	time.Sleep(time.Minute) //nolint:forbidigo // the time is synctest's
 	synctest.Wait()
 	s.api.mu.Lock()
 	defer s.api.mu.Unlock()
@@ -280,7 +280,7 @@ func TestNodesThatFollowEachOtherCostAWriteASecond(t *testing.T) {
 		}
 		start := time.Now()
 		for i := range nodes {
-			time.Sleep(apart)
+			time.Sleep(apart) //nolint:forbidigo // the time is synctest's
 			s.says(i)
 		}
 		last := time.Now()
