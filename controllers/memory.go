@@ -8,13 +8,13 @@ import (
 	"time"
 )
 
-// What comes and goes may take as much memory as what stays before garbage is collected, as usual in Go, as long as that is little. From smallHeap
-// on it may take no more than smallHeap, or half of what stays if that is more: collecting then takes a processor more, which matters less to a
-// cluster of thousands of nodes than gibibytes.
+// What comes and goes may take as much memory as what stays before garbage is collected, as usual in Go, and up to twice as much where fewBytes
+// are enough for that: collecting less often leaves the processor to others. From smallHeap on it may take no more than smallHeap, or half of
+// what stays if that is more: collecting then takes a processor more, which matters less to a cluster of thousands of nodes than gibibytes.
 const (
-	usualPercent, leastPercent = 100, 50
-	smallHeap                  = 640 << 20 // bytes
-	memoryEvery                = 10 * time.Second
+	mostPercent, usualPercent, leastPercent = 200, 100, 50
+	fewBytes, smallHeap                     = 256 << 20, 640 << 20
+	memoryEvery                             = 10 * time.Second
 )
 
 // SaveMemory has the process collect garbage earlier when it holds much, until ctx ends. GOGC in its environment counts before that.
@@ -23,7 +23,8 @@ func SaveMemory(ctx context.Context) {
 		return
 	}
 	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
-	percent := usualPercent
+	percent := mostPercent
+	debug.SetGCPercent(percent)
 	for tick := time.NewTicker(memoryEvery); ; {
 		select {
 		case <-ctx.Done():
@@ -41,5 +42,9 @@ func SaveMemory(ctx context.Context) {
 
 // percentFor is how much garbage there may be beside what stays, in percent of that.
 func percentFor(live uint64) int {
-	return int(min(max(smallHeap*usualPercent/max(live, 1), leastPercent), usualPercent))
+	live = max(live, 1)
+	if few := fewBytes * usualPercent / live; few > usualPercent {
+		return int(min(few, mostPercent))
+	}
+	return int(min(max(smallHeap*usualPercent/live, leastPercent), usualPercent))
 }

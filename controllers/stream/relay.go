@@ -108,6 +108,7 @@ func (r *Relay) call(ctx context.Context, address string) error {
 	trusted.AddCert(certificate.Leaf)
 	conn, err := grpc.NewClient("passthrough:///"+address,
 		grpc.WithDefaultCallOptions(grpc.ForceCodec(wire.Codec{}), grpc.MaxCallSendMsgSize(wire.MaxUp)),
+		grpc.WithStaticStreamWindowSize(wire.WindowUp), grpc.WithStaticConnWindowSize(wire.WindowUp),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: relayPing, Timeout: relayTimeout}),
 		grpc.WithDisableServiceConfig(), grpc.WithDisableRetry(), grpc.WithNoProxy(),
 		grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{

@@ -30,7 +30,7 @@ const (
 	// nodes: share for each of them, within the bounds.
 	share, soonest, latest = 60 * time.Millisecond, 10 * time.Second, 10 * time.Minute
 	// A node's word that no policy waits for is asked for at once, and then not again for a time that grows with the number of nodes.
-	restShare, restLongest = 2 * time.Millisecond, 10 * time.Second
+	restShare, restLongest = 20 * time.Millisecond, 20 * time.Second
 )
 
 // Server speaks to the agents.

@@ -99,6 +99,7 @@ func (s *Server) NewGRPC(config *tls.Config) *grpc.Server {
 		grpc.ForceServerCodec(wire.Codec{}),
 		grpc.MaxRecvMsgSize(wire.MaxUp), grpc.MaxSendMsgSize(wire.MaxDown), grpc.MaxConcurrentStreams(2),
 		grpc.ReadBufferSize(readBuffer), grpc.WriteBufferSize(writeBuffer),
+		grpc.StaticStreamWindowSize(wire.WindowUp), grpc.StaticConnWindowSize(wire.WindowUp),
 		grpc.ConnectionTimeout(helloWithin),
 		grpc.KeepaliveParams(keepalive.ServerParameters{
 			MaxConnectionIdle: helloWithin, MaxConnectionAge: maxAge, MaxConnectionAgeGrace: time.Second, Time: pingAfter, Timeout: pingTimeout,

@@ -41,6 +41,8 @@ type Board struct {
 type object struct {
 	rendered runtime.Object
 	items    map[string]*Item
+	// as is the form in which the API has been seen to have it as rendered; zero: none yet.
+	as form
 	// refs of a program.
 	refs refs
 	// former content that has not been seen in the API yet, the newest last.
@@ -154,7 +156,7 @@ func (b *Board) put(key render.Key, obj runtime.Object, woken map[*Subscription]
 			o.former = o.former[1:]
 		}
 	}
-	o.rendered, o.items = obj, items
+	o.rendered, o.items, o.as = obj, items, form{}
 	if s := b.nodes[key.Name]; s != nil && key.Kind == render.KindNodeState {
 		s.concern(programsOf(items))
 	}

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/manul-net/manul/api/v1alpha1"
 )
@@ -49,4 +50,41 @@ func TestWhatTheAPIHasSharesMemoryWithTheBoard(t *testing.T) {
 		}
 	}
 	c.board.Share(&v1alpha1.NodeState{})
+}
+
+// TestWhatSharesMemoryGoesByItsGeneration: the API server counts the changes of the operator's part, so a new status need not be compared, and
+// what was written before or after what is on the board is told from it.
+func TestWhatSharesMemoryGoesByItsGeneration(t *testing.T) {
+	c := newCluster(t)
+	seen := func(address string, uid types.UID, generation int64) *v1alpha1.NodeState {
+		s := stateOf("n1", []string{address})
+		s.UID, s.Generation, s.ResourceVersion = uid, generation, "7"
+		return s
+	}
+	rendered := func(address string) *v1alpha1.NodeState {
+		s := stateOf("n1", []string{address})
+		c.put(s)
+		return s
+	}
+	onBoard := rendered("10.0.0.1")
+	for _, step := range []struct {
+		what    string
+		do      func()
+		arrives *v1alpha1.NodeState
+		shared  bool
+	}{
+		{"it is written", func() {}, seen("10.0.0.1", "u", 1), true},
+		{"its status changes", func() { c.board.Written(seen("10.0.0.1", "u", 1), false) }, seen("10.0.0.1", "u", 1), true},
+		{"the board goes on, and a status comes of before", func() { onBoard = rendered("10.0.0.2") }, seen("10.0.0.1", "u", 1), false},
+		{"that is written", func() {}, seen("10.0.0.2", "u", 2), true},
+		{"what was before comes late", func() { c.board.Written(seen("10.0.0.2", "u", 2), false) }, seen("10.0.0.1", "u", 1), false},
+		{"somebody else changes it", func() {}, seen("10.0.0.3", "u", 3), false},
+		{"another object of the name", func() {}, seen("10.0.0.3", "v", 2), false},
+	} {
+		step.do()
+		c.board.Share(step.arrives)
+		if shared := &onBoard.Spec.Endpoints[0] == &step.arrives.Spec.Endpoints[0]; shared != step.shared {
+			t.Errorf("%s: shared: %t, want %t", step.what, shared, step.shared)
+		}
+	}
 }

@@ -27,6 +27,14 @@ type Meta struct {
 	Status *v1alpha1.NodeStateStatus
 }
 
+// form names a content of the operator's part: the API server counts its changes.
+type form struct {
+	uid        types.UID
+	generation int64
+}
+
+func (m *Meta) form() form { return form{m.UID, m.Generation} }
+
 // written is what the API has.
 type written struct {
 	// api are the objects in the API: the last seen of each.
@@ -116,7 +124,7 @@ func (b *Board) Written(obj runtime.Object, gone bool) {
 	now := &inAPI{meta: meta}
 	w.api[key] = now
 	o := b.objects[key]
-	if o == nil || !o.has(obj) {
+	if o == nil || !o.has(obj, meta.form()) {
 		now.object = obj
 		if w.strange[key.Kind] == nil {
 			w.strange[key.Kind] = map[string]uint64{}
@@ -140,8 +148,15 @@ func (b *Board) Share(obj runtime.Object) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	o := b.objects[key]
-	if o == nil || o.rendered == nil || !sameSpec(render.SpecOf(o.rendered), render.SpecOf(obj)) {
+	if o == nil || o.rendered == nil {
 		return
+	}
+	// Most of what comes are new statuses.
+	meta := metaOf(obj)
+	if as := meta.form(); as.generation == 0 || as != o.as {
+		if !sameSpec(render.SpecOf(o.rendered), render.SpecOf(obj)) {
+			return
+		}
 	}
 	switch in := obj.(type) {
 	case *v1alpha1.NodeState:
@@ -167,10 +182,10 @@ func shareSpec[O runtime.Object](rendered runtime.Object, share func(O)) {
 func Same(a, b runtime.Object) bool { return sameSpec(render.SpecOf(a), render.SpecOf(b)) }
 
 // has tells whether the content of an object in the API has been on the board. What is older than that will not be written any more.
-func (o *object) has(obj runtime.Object) bool {
+func (o *object) has(obj runtime.Object, as form) bool {
 	spec := render.SpecOf(obj)
 	if o.rendered != nil && sameSpec(render.SpecOf(o.rendered), spec) {
-		o.former, o.unwritten = nil, false
+		o.former, o.unwritten, o.as = nil, false, as
 		return true
 	}
 	for i, former := range slices.Backward(o.former) {
@@ -189,7 +204,7 @@ func sameSpec(a, b any) bool {
 // lookAtStrange looks again at an object that was strange: by now its content may have been put on the board.
 func (b *Board) lookAtStrange(key render.Key, o *object) {
 	in := b.written.api[key]
-	if in == nil || in.object == nil || o.rendered == nil || !o.has(in.object) {
+	if in == nil || in.object == nil || o.rendered == nil || !o.has(in.object, in.meta.form()) {
 		return
 	}
 	in.object = nil

@@ -29,6 +29,12 @@ const (
 	MaxUp = 1 << 20
 	// MaxDown bounds a message to an agent, bytes. What belongs together may come in several.
 	MaxDown = 4 << 20
+
+	// WindowUp is how much the operator may be sent ahead of what it reads, bytes (RFC 9113, section 5.2). It is fixed, for otherwise gRPC measures how
+	// large it should be, with a ping and its answer for almost every message on a quiet stream.
+	WindowUp = 64 << 10
+	// WindowDown is the same for an agent: all that a node is told at first, or most of it.
+	WindowDown = 1 << 20
 )
 
 // ServerName is the name in the operator's certificate.

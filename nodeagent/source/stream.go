@@ -32,8 +32,9 @@ const (
 	pingAfter, pingTimeout = 10 * time.Second, 5 * time.Second
 	// Between rounds over all replicas the pause grows from callAgainFirst to callAgainLast, half of it at random.
 	callAgainFirst, callAgainLast = 100 * time.Millisecond, 10 * time.Second
-	// receiptEvery bounds how often it is told what was received; reportEvery is the least pause between reports.
-	receiptEvery, reportEvery = time.Second, 20 * time.Millisecond
+	// receiptEvery is how often it is told what was received, when there is nothing else to say: the replica remembers so long which items it
+	// sent, and nobody waits for it. reportEvery is the least pause between reports.
+	receiptEvery, reportEvery = 10 * time.Second, 20 * time.Millisecond
 	// endOfAge is what gRPC says when a connection ends because of its age.
 	endOfAge = "max_age"
 	// Buffers of the connection, bytes.
@@ -216,6 +217,7 @@ func (s *stream) dial(address string, replicas *Replicas) (*grpc.ClientConn, err
 	conn, err := grpc.NewClient("passthrough:///"+address,
 		grpc.WithDefaultCallOptions(grpc.ForceCodec(wire.Codec{}), grpc.MaxCallRecvMsgSize(wire.MaxDown), grpc.MaxCallSendMsgSize(wire.MaxUp)),
 		grpc.WithReadBufferSize(streamReadBuffer), grpc.WithWriteBufferSize(streamWriteBuffer),
+		grpc.WithStaticStreamWindowSize(wire.WindowDown), grpc.WithStaticConnWindowSize(wire.WindowDown),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingAfter, Timeout: pingTimeout, PermitWithoutStream: true}),
 		grpc.WithContextDialer(s.Dial),
 		grpc.WithDisableServiceConfig(), grpc.WithDisableRetry(), grpc.WithNoProxy(),

@@ -20,7 +20,7 @@ import (
 
 const (
 	// receiptWithin is when it is told at the latest what was received.
-	receiptWithin = time.Second
+	receiptWithin = 10 * time.Second
 	// Pauses between calls of replicas.
 	callAgainFirst, callAgainLast = 50 * time.Millisecond, 2 * time.Second
 	// Buffers of a connection, bytes.
@@ -124,6 +124,7 @@ func (a *Agent) follow(ctx context.Context, address string) (lived bool) {
 	conn, err := grpc.NewClient("passthrough:///"+address,
 		grpc.WithDefaultCallOptions(grpc.ForceCodec(codec{}), grpc.MaxCallRecvMsgSize(wire.MaxDown)),
 		grpc.WithReadBufferSize(agentReadBuffer), grpc.WithWriteBufferSize(agentWriteBuffer),
+		grpc.WithStaticStreamWindowSize(wire.WindowDown), grpc.WithStaticConnWindowSize(wire.WindowDown),
 		grpc.WithDisableServiceConfig(), grpc.WithDisableRetry(), grpc.WithNoProxy(),
 		grpc.WithTransportCredentials(credentials.NewTLS(a.fleet.TLS)), grpc.WithPerRPCCredentials(bearer(a.fleet.Token(a.node))))
 	if err != nil {

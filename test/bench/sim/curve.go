@@ -33,11 +33,11 @@ func over(points []point, out io.Writer) {
 	fmt.Fprintln(out, "# Over the number of nodes")
 	t := &table{out: out}
 	t.heading("size", "change to push p50", "push p99", "change to agent p50", "agent p99", "n", "nodes of a change", "bytes for each", "messages a second",
-		"operator's cores", "agents' cores")
+		"operator's cores", "agents' cores", "cores of what feeds them")
 	for _, p := range points {
 		t.row(p.name(), milliseconds(p.push.P50), milliseconds(p.push.P99), milliseconds(p.agent.P50), milliseconds(p.agent.P99), fmt.Sprint(p.agent.N),
 			fmt.Sprintf("%.1f", p.concerned), fmt.Sprintf("%.0f", p.bytes), fmt.Sprintf("%.0f", p.messages),
-			fmt.Sprintf("%.2f", p.operator), fmt.Sprintf("%.2f", p.agents))
+			fmt.Sprintf("%.2f", p.operator), fmt.Sprintf("%.2f", p.agents), fmt.Sprintf("%.2f", p.api))
 	}
 	t.heading("cost", "cold start", "all join", "another takes over", "live heap in the first third", "in the last third", "most resident", "largest object", "all agents")
 	for _, p := range points {
@@ -58,8 +58,8 @@ type point struct {
 	push, agent Figure
 	// concerned is how many nodes a change concerns, bytes what each of these is told of it, on average.
 	concerned, bytes, messages float64
-	// operator and agents: processors that they used while pods changed.
-	operator, agents float64
+	// operator, agents and api: processors that these used while pods changed; api is what stands for the API server and for users.
+	operator, agents, api float64
 	// liveFirst and liveLast are what the operator held on average in the first and in the last third of that time, bytes.
 	liveFirst, liveLast, peak, agentsPeak uint64
 	largest                               int // bytes
@@ -131,18 +131,26 @@ func mean(all []uint64) uint64 {
 	return sum / uint64(max(1, len(all)))
 }
 
-// usage is what operator and agents have used until now.
-func (r *sim) usage(ctx context.Context, o *replica) (operator, agents Usage, pushed Pushed, err error) {
+// used is the processor time that was used until now, and what was pushed.
+type used struct {
+	operator, agents, api time.Duration
+	pushed                Pushed
+}
+
+func (r *sim) usage(ctx context.Context, o *replica) (u used, err error) {
+	var operator, agents Usage
 	for _, x := range []struct {
 		of     *process
 		method string
 		into   any
-	}{{o.process, "Usage", &operator}, {r.agents, "Usage", &agents}, {o.process, "Pushed", &pushed}} {
+	}{{o.process, "Usage", &operator}, {r.agents, "Usage", &agents}, {o.process, "Pushed", &u.pushed}} {
 		if err := x.of.call(ctx, x.method, None{}, x.into); err != nil {
-			return operator, agents, pushed, err
+			return u, err
 		}
 	}
-	return operator, agents, pushed, nil
+	u.operator, u.agents = operator.CPU, agents.CPU
+	u.api, err = processorTime()
+	return u, err
 }
 
 // largestObject that was written, bytes.

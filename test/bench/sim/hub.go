@@ -72,39 +72,52 @@ func (h *hub) all(each func(runtime.Object)) {
 	}
 }
 
-// news is an object that changed, or something to do between two of them.
+// news is an object that changed.
 type news struct {
 	obj  runtime.Object
 	gone bool
-	do   func() error
 	// listed: it was there before the operator, which is not behind because of it.
 	listed bool
 }
 
-// feed brings news to one operator, in order. What the operator is too slow for waits here.
+// feed brings news to one operator, in a lane for each type, as each watch has a connection of its own: what is of one type comes in order, and
+// waits for no other. What the operator is too slow for waits here.
 type feed struct {
-	to *process
+	to    *process
+	lanes map[string]*lane
 
-	mu    sync.Mutex
-	queue []news
-	// waiting counts changes of which the operator has not been told: in the queue, and in what is being brought.
+	mu sync.Mutex
+	// waiting counts changes of which the operator has not been told: in queues, and in what is being brought.
 	waiting int
-	busy    bool
-	wake    chan struct{}
+	begun   bool
 	err     error
 }
 
-func newFeed(to *process) *feed { return &feed{to: to, wake: make(chan struct{}, 1)} }
+// lane is what an operator has yet to be told of one type. The feed's lock guards it.
+type lane struct {
+	queue []news
+	busy  bool
+	wake  chan struct{}
+}
+
+func newFeed(to *process) *feed {
+	f := &feed{to: to, lanes: map[string]*lane{}}
+	for _, o := range types() {
+		f.lanes[typeOf(o)] = &lane{wake: make(chan struct{}, 1)}
+	}
+	return f
+}
 
 func (f *feed) put(n news) {
+	l := f.lanes[typeOf(n.obj)]
 	f.mu.Lock()
-	f.queue = append(f.queue, n)
+	l.queue = append(l.queue, n)
 	if !n.listed {
 		f.waiting++
 	}
 	f.mu.Unlock()
 	select {
-	case f.wake <- struct{}{}:
+	case l.wake <- struct{}{}:
 	default:
 	}
 }
@@ -133,71 +146,82 @@ func (f *feed) brought(n int) {
 func (f *feed) fed() (bool, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return len(f.queue) == 0 && !f.busy, f.err
+	for _, l := range f.lanes {
+		if len(l.queue) > 0 || l.busy {
+			return false, f.err
+		}
+	}
+	return f.begun, f.err
 }
 
 // together is how many objects go in one call.
 const together = 256
 
-func (f *feed) run(ctx context.Context) {
-	for {
-		f.mu.Lock()
-		queue := f.queue
-		f.queue, f.busy = nil, len(queue) > 0
-		f.mu.Unlock()
-		if err := f.bring(ctx, queue); err != nil {
-			f.mu.Lock()
-			f.err = err
-			f.mu.Unlock()
-			return
+// run brings what there is, has the operator begin with that, and then brings what comes.
+func (f *feed) run(ctx context.Context, begin func() error) {
+	all := func(do func(l *lane)) {
+		var wg sync.WaitGroup
+		for _, l := range f.lanes {
+			wg.Go(func() { do(l) })
 		}
-		f.mu.Lock()
-		f.busy = false
-		f.mu.Unlock()
-		select {
-		case <-ctx.Done():
-			return
-		case <-f.to.exited:
-			return
-		case <-f.wake:
-		}
+		wg.Wait()
 	}
+	all(func(l *lane) { f.next(ctx, l) })
+	f.failed(begin())
+	f.mu.Lock()
+	f.begun = true
+	f.mu.Unlock()
+	all(func(l *lane) {
+		for f.next(ctx, l) {
+			select {
+			case <-ctx.Done():
+				return
+			case <-f.to.exited:
+				return
+			case <-l.wake:
+			}
+		}
+	})
+}
+
+// next brings what a lane has, and tells whether that went well.
+func (f *feed) next(ctx context.Context, l *lane) bool {
+	f.mu.Lock()
+	queue := l.queue
+	l.queue, l.busy = nil, len(queue) > 0
+	f.mu.Unlock()
+	err := f.bring(ctx, queue)
+	f.failed(err)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	l.busy = false
+	return err == nil
+}
+
+func (f *feed) failed(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.err = errors.Join(f.err, err)
 }
 
 func (f *feed) bring(ctx context.Context, queue []news) error {
-	var batch []Object
-	changes := 0
-	flush := func() error {
-		if len(batch) == 0 {
-			return nil
-		}
-		err := f.to.call(ctx, "Feed", batch, &None{})
-		f.brought(changes)
-		batch, changes = nil, 0
-		return err
-	}
-	for _, n := range queue {
-		if n.do != nil {
-			if err := errors.Join(flush(), n.do()); err != nil {
+	for some := range slices.Chunk(queue, together) {
+		batch, changes := make([]Object, len(some)), 0
+		for i, n := range some {
+			var err error
+			if batch[i], err = encode(n.obj, n.gone); err != nil {
 				return err
 			}
-			f.brought(1)
-			continue
+			if !n.listed {
+				changes++
+			}
 		}
-		o, err := encode(n.obj, n.gone)
-		if err != nil {
+		if err := f.to.call(ctx, "Feed", batch, &None{}); err != nil {
 			return err
 		}
-		if !n.listed {
-			changes++
-		}
-		if batch = append(batch, o); len(batch) == together {
-			if err := flush(); err != nil {
-				return err
-			}
-		}
+		f.brought(changes)
 	}
-	return flush()
+	return nil
 }
 
 // parent is what children call.

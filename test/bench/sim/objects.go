@@ -20,13 +20,18 @@ type Object struct {
 	Gone bool
 }
 
-// empty makes an object of a type, and is nil for one that no cluster here has.
-func empty(kind string) runtime.Object {
-	for _, o := range []runtime.Object{
+// types of objects that these clusters have, an empty one of each.
+func types() []runtime.Object {
+	return []runtime.Object{
 		&corev1.Node{}, &corev1.Namespace{}, &corev1.ServiceAccount{}, &corev1.Pod{}, &networkingv1.NetworkPolicy{},
 		&v3.NetworkPolicy{}, &v3.GlobalNetworkPolicy{}, &v3.NetworkSet{}, &v3.GlobalNetworkSet{},
 		&v1alpha1.NodeState{}, &v1alpha1.NodeEndpoints{}, &v1alpha1.NodeNetwork{}, &v1alpha1.PolicyProgram{}, &v1alpha1.SetCatalog{},
-	} {
+	}
+}
+
+// empty makes an object of a type, and is nil for one that no cluster here has.
+func empty(kind string) runtime.Object {
+	for _, o := range types() {
 		if typeOf(o) == kind {
 			return o
 		}

@@ -41,7 +41,7 @@ func seconds(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds())
 func mebibytes(n uint64) string { return fmt.Sprintf("%d MiB", n>>20) }
 
 func (t *table) memory(name string, m Memory) {
-	t.row(name, mebibytes(m.Heap), mebibytes(m.Resident), mebibytes(m.Peak), fmt.Sprint(m.Goroutines), fmt.Sprintf("%.1f s", m.CPU.Seconds()))
+	t.row(name, mebibytes(m.Heap), mebibytes(m.Stacks), mebibytes(m.Free), mebibytes(m.Resident), mebibytes(m.Peak), fmt.Sprint(m.Goroutines), fmt.Sprintf("%.1f s", m.CPU.Seconds()))
 }
 
 // spread prints what changes cost against how many nodes they concern.

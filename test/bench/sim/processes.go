@@ -173,7 +173,9 @@ func (p *process) kill() {
 type Memory struct {
 	// Heap after a collection; Resident as the kernel counts; Peak of that.
 	Heap, Resident, Peak uint64
-	Goroutines           int
+	// Stacks of goroutines, and what the collector keeps free for what comes.
+	Stacks, Free uint64
+	Goroutines   int
 	// CPU is the processor time used since the process began, in the kernel too.
 	CPU time.Duration
 }
@@ -184,7 +186,7 @@ func memory() (Memory, error) {
 	runtime.GC()
 	var s runtime.MemStats
 	runtime.ReadMemStats(&s)
-	m := Memory{Heap: s.HeapAlloc, Goroutines: runtime.NumGoroutine()}
+	m := Memory{Heap: s.HeapAlloc, Stacks: s.StackInuse, Free: s.HeapIdle - s.HeapReleased, Goroutines: runtime.NumGoroutine()}
 	var err error
 	if m.CPU, err = processorTime(); err != nil {
 		return m, err

@@ -35,6 +35,8 @@ type sim struct {
 	sample  []string
 	pair    *certs.Pair
 	point   point
+	// profile of this process, which stands for the API server.
+	profile profile
 }
 
 // replica is an operator that serves.
@@ -138,7 +140,7 @@ func (r *sim) phases(ctx context.Context) error {
 	}
 	r.point.peak, r.point.agentsPeak, r.point.largest = max(before.Peak, after.Peak, last.Peak), agents.Peak, r.largestObject()
 	m := &table{out: r.out}
-	m.heading("memory", "heap after a collection", "resident", "most resident", "goroutines", "processor's time")
+	m.heading("memory", "heap after a collection", "stacks", "kept free", "resident", "most resident", "goroutines", "processor's time")
 	m.memory("the operator before pods change", before)
 	m.memory("the operator after pods changed for "+r.duration.String(), after)
 	if r.leader {
@@ -167,11 +169,10 @@ func (r *sim) operator(ctx context.Context) (*replica, error) {
 	o := &replica{process: p, feed: newFeed(p)}
 	r.hub.join(o.feed)
 	begun := make(chan struct{})
-	o.feed.put(news{do: func() error {
+	go o.feed.run(ctx, func() error {
 		defer close(begun)
 		return p.call(ctx, "Begin", [2][]byte{r.pair.Cert, r.pair.Key}, &o.serving)
-	}})
-	go o.feed.run(ctx)
+	})
 	err = eventually(ctx, r.patience, "an operator serves", func() (bool, error) {
 		select {
 		case <-begun:
@@ -283,7 +284,7 @@ func (r *sim) churning(ctx context.Context, t *table, x *churn, o *replica) erro
 	if err := r.profiling(ctx, o, "churn"); err != nil {
 		return err
 	}
-	operator, agents, pushed, err := r.usage(ctx, o)
+	begun, err := r.usage(ctx, o)
 	if err != nil {
 		return err
 	}
@@ -291,7 +292,7 @@ func (r *sim) churning(ctx context.Context, t *table, x *churn, o *replica) erro
 	start, made, heldBefore := time.Now(), x.made, x.held
 	err = x.run(changing, r.churn)
 	took := time.Since(start)
-	operatorThen, agentsThen, _, asking := r.usage(ctx, o)
+	ended, asking := r.usage(ctx, o)
 	err = errors.Join(err, asking)
 	err = errors.Join(err, r.profiling(ctx, o, ""))
 	wg.Wait()
@@ -303,13 +304,14 @@ func (r *sim) churning(ctx context.Context, t *table, x *churn, o *replica) erro
 	if err := errors.Join(r.agents.call(ctx, "Count", None{}, &after), r.agents.call(ctx, "Results", None{}, &results)); err != nil {
 		return err
 	}
-	_, _, pushedThen, err := r.usage(ctx, o)
+	settled, err := r.usage(ctx, o)
 	if err != nil {
 		return err
 	}
 	p := &r.point
-	p.push, p.agent = pushedThen.since(pushed).figure("a change: from the compiler to the connection of a node (off a histogram)"), results.Any
-	p.operator, p.agents = (operatorThen.CPU-operator.CPU).Seconds()/took.Seconds(), (agentsThen.CPU-agents.CPU).Seconds()/took.Seconds()
+	p.push, p.agent = settled.pushed.since(begun.pushed).figure("a change: from the compiler to the connection of a node (off a histogram)"), results.Any
+	p.operator, p.agents = (ended.operator-begun.operator).Seconds()/took.Seconds(), (ended.agents-begun.agents).Seconds()/took.Seconds()
+	p.api = (ended.api - begun.api).Seconds() / took.Seconds()
 	p.messages = float64(after.Messages-before.Messages) / took.Seconds()
 	p.spread(results.Spread)
 	changes, held := x.made-made, x.held-heldBefore
@@ -322,8 +324,10 @@ func (r *sim) churning(ctx context.Context, t *table, x *churn, o *replica) erro
 	t.text(fmt.Sprintf("time in which no pod was changed because the operator had more than %d objects to read, in hundredths", behind), int(100*held/took))
 	t.amount("messages to all agents a second", int(after.Messages-before.Messages), float64(after.Messages-before.Messages)/took.Seconds())
 	t.amount("bytes to all agents a second, what restarted agents are told among them", int(after.Bytes-before.Bytes), float64(after.Bytes-before.Bytes)/took.Seconds())
+	t.amount("words of all agents on their nodes a second", int(after.Reports-before.Reports), float64(after.Reports-before.Reports)/took.Seconds())
 	t.text("processors used meanwhile, in hundredths: the operator", int(100*p.operator))
 	t.text("processors used meanwhile, in hundredths: the agents", int(100*p.agents))
+	t.text("processors used meanwhile, in hundredths: what feeds them", int(100*p.api))
 	t.amount("objects written a second", r.written()-writes, float64(r.written()-writes)/took.Seconds())
 	if n > 0 {
 		t.text("agents that began anew meanwhile", int(after.Snapshots-before.Snapshots))
@@ -412,5 +416,9 @@ func (r *sim) profiling(ctx context.Context, o *replica, phase string) error {
 		}
 		errs = append(errs, p.call(ctx, "Profile", name, &None{}))
 	}
-	return errors.Join(errs...)
+	name := ""
+	if phase != "" {
+		name = filepath.Join(r.profiles, fmt.Sprintf("api-%d-%s", r.Nodes, phase))
+	}
+	return errors.Join(append(errs, r.profile.Profile(name, nil))...)
 }
