@@ -26,6 +26,8 @@ type Cluster interface {
 	Pools(ctx context.Context) ([]v3.IPPool, error)
 	// Services returns all services.
 	Services(ctx context.Context) ([]corev1.Service, error)
+	// Nodes returns the nodes of the cluster, with their addresses.
+	Nodes(ctx context.Context) ([]corev1.Node, error)
 	// NodeStates returns what all nodes report.
 	NodeStates(ctx context.Context) ([]v1alpha1.NodeState, error)
 	// Selects tells whether a policy selects a pod or a host endpoint now. Of pods outside namespace none is looked at; empty for all.
@@ -124,6 +126,15 @@ func (r *Reader) Services(ctx context.Context) ([]corev1.Service, error) {
 	list := &corev1.ServiceList{}
 	if err := r.Cached.List(ctx, list); err != nil {
 		return nil, fmt.Errorf("listing services: %w", err)
+	}
+	return list.Items, nil
+}
+
+// Nodes returns the nodes of a moment ago.
+func (r *Reader) Nodes(ctx context.Context) ([]corev1.Node, error) {
+	list := &corev1.NodeList{}
+	if err := r.Cached.List(ctx, list); err != nil {
+		return nil, fmt.Errorf("listing nodes: %w", err)
 	}
 	return list.Items, nil
 }

@@ -4,10 +4,14 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"os"
+	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	admissionv1 "k8s.io/api/admission/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -16,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 	clusterv1alpha1 "sigs.k8s.io/network-policy-api/apis/v1alpha1"
 
+	v3 "github.com/manul-net/manul/api/v3"
 	"github.com/manul-net/manul/internal/policy"
 )
 
@@ -48,6 +53,11 @@ func TestSettings(t *testing.T) {
 		{"FelixConfiguration", "metadata: {name: mine}\nspec: {}", []string{`nothing reads the FelixConfiguration "mine": write these settings into the one called "default"`}},
 		{"FelixConfiguration", "metadata: {name: default}\nspec: {bpfEnabled: true, wireguardEnabled: true}", []string{"spec.bpfEnabled has no effect", "spec.wireguardEnabled has no effect"}},
 		{"FelixConfiguration", "metadata: {name: default}\nspec: {bpfEnabled: false}", nil},
+		{"FelixConfiguration", "metadata: {name: default}\nspec: {logSeverityScreen: Info}", []string{"spec.logSeverityScreen has no effect here"}},
+		{
+			"FelixConfiguration", "metadata: {name: node.worker1}\nspec: {vxlanMTU: 1400, floatingIPs: Enabled, prometheusMetricsEnabled: true, healthPort: 9099, ipv6Support: false, nftablesFlowTableOffload: Disabled}",
+			[]string{"spec.healthPort, spec.prometheusMetricsEnabled have no effect here"},
+		},
 		{"FelixConfiguration", "metadata: {name: default}\nspec: {failsafeInboundHostPorts: []}", []string{"can cut off its node"}},
 		{"FelixConfiguration", "metadata: {name: default}\nspec: {failsafeOutboundHostPorts: [{protocol: UDP, port: 53}, {port: 53}]}", []string{"spec.failsafeOutboundHostPorts[1]: without a protocol the port is one of TCP"}},
 		{"IPAMConfiguration", "metadata: {name: default}\nspec: {}", nil},
@@ -69,6 +79,28 @@ func TestSettings(t *testing.T) {
 		})
 	}
 	expect(t, handler(sample()).Handle(t.Context(), request(t, admissionv1.Create, "IPReservation", "spec: {reservedCIDRs: [10.0.0.1]}")), "write 10.0.0.1/32")
+}
+
+// TestSettingsWithoutEffect: README tells which settings of FelixConfiguration have an effect, and a warning tells who writes others.
+func TestSettingsWithoutEffect(t *testing.T) {
+	readme, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, list, _ := strings.Cut(string(readme), "of FelixConfiguration all but")
+	list, _, _ = strings.Cut(list, ". ")
+	var told []string
+	for _, name := range regexp.MustCompile("`([A-Za-z0-9]+)`").FindAllStringSubmatch(list, -1) {
+		told = append(told, name[1])
+	}
+	if diff := cmp.Diff(inEffect(), told); diff != "" {
+		t.Errorf("settings with an effect, in the code and in README: %s", diff)
+	}
+	for _, name := range inEffect() {
+		if _, ok := reflect.TypeFor[v3.FelixConfigurationSpec]().FieldByNameFunc(func(field string) bool { return strings.EqualFold(field, name) }); !ok {
+			t.Errorf("there is no setting %s", name)
+		}
+	}
 }
 
 // TestKubernetesPolicies: the API server has checked a NetworkPolicy of networking.k8s.io before.

@@ -94,6 +94,8 @@ func checkPolicy(ctx context.Context, in Cluster, errs field.ErrorList, namespac
 	}
 	v.warnings = append(v.warnings, unreachable("ingress", ingress)...)
 	v.warnings = append(v.warnings, unreachable("egress", egress)...)
+	v.warnings = append(v.warnings, misnamed("ingress", ingress)...)
+	v.warnings = append(v.warnings, misnamed("egress", egress)...)
 	v.warnings = append(v.warnings, idleRules("spec.types", types, len(ingress), len(egress))...)
 	if compiled.Selector == nil {
 		return v, nil // a staged policy that stands for none

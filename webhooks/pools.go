@@ -25,7 +25,50 @@ func writePool(ctx context.Context, in Cluster, obj client.Object) (verdict, err
 	if err != nil {
 		return verdict{}, err
 	}
-	return verdict{errs: append(errs, overlap(p, pools)...)}, nil
+	v := verdict{errs: append(errs, overlap(p, pools)...)}
+	if len(v.errs) == 0 {
+		v.warnTaken(ctx, in, p)
+	}
+	return v, nil
+}
+
+// warnTaken warns of a pool in which addresses of nodes or cluster IPs of services lie: pods that got them would take others' packets.
+func (v *verdict) warnTaken(ctx context.Context, in Cluster, p *v3.IPPool) {
+	pool, err := netip.ParsePrefix(p.Spec.CIDR)
+	if err != nil || p.Spec.Disabled {
+		return
+	}
+	within := func(text string) bool {
+		addr, err := netip.ParseAddr(text)
+		return err == nil && pool.Contains(addr)
+	}
+	nodes, err := in.Nodes(ctx)
+	if err != nil {
+		v.blind = err
+		return
+	}
+	for i := range nodes {
+		for _, address := range nodes[i].Status.Addresses {
+			if within(address.Address) {
+				v.warnings = append(v.warnings, fmt.Sprintf("spec.cidr: %s in it is the address of node %s: choose a network apart from the nodes', or keep their addresses out by an IPReservation", address.Address, nodes[i].Name))
+				break
+			}
+		}
+		if len(v.warnings) > 0 {
+			break
+		}
+	}
+	services, err := in.Services(ctx)
+	if err != nil {
+		v.blind = err
+		return
+	}
+	for i := range services {
+		if slices.ContainsFunc(services[i].Spec.ClusterIPs, within) {
+			v.warnings = append(v.warnings, fmt.Sprintf("spec.cidr: %s/%s has its cluster IP in it: choose a network apart from the cluster's range of services", services[i].Namespace, services[i].Name))
+			return
+		}
+	}
 }
 
 // overlap finds a pool that has addresses in common with p.

@@ -2,6 +2,8 @@ package webhooks
 
 import (
 	"fmt"
+	"reflect"
+	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -29,11 +31,52 @@ func handleWarnings(*v3.IPAMHandle) []string {
 	return []string{"nothing reads IPAMHandles, and none are made: kubectl manul ipam show --ip finds who has an address"}
 }
 
+// inEffect are the settings of a FelixConfiguration that have an effect, by the names that they have in JSON.
+func inEffect() []string {
+	return []string{
+		"defaultEndpointToHostAction", "vxlanPort", "vxlanVNI", "vxlanMTU", "vxlanMTUV6", "ipipMTU", "vxlanEnabled", "ipipEnabled", "mtuIfacePattern",
+		"externalNodesList", "allowVXLANPacketsFromWorkloads", "allowIPIPPacketsFromWorkloads", "workloadSourceSpoofing", "floatingIPs",
+		"serviceLoopPrevention", "nftablesMode", "failsafeInboundHostPorts", "failsafeOutboundHostPorts",
+	}
+}
+
+// idleNamed is how many settings without effect a warning names.
+const idleNamed = 6
+
+// idleSettings warns of settings that nothing goes by. Features that are switched off are off indeed, and those in told have a warning of their own.
+func idleSettings(spec *v3.FelixConfigurationSpec, told []string) []string {
+	var idle []string
+	v := reflect.ValueOf(spec).Elem()
+	for _, f := range reflect.VisibleFields(v.Type()) {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		value := v.FieldByIndex(f.Index)
+		if f.Anonymous || value.IsZero() || slices.Contains(inEffect(), name) || slices.Contains(told, name) {
+			continue
+		}
+		if is := reflect.Indirect(value); is.Kind() == reflect.Bool && !is.Bool() || is.Kind() == reflect.String && is.String() == "Disabled" {
+			continue
+		}
+		idle = append(idle, "spec."+name)
+	}
+	if len(idle) == 0 {
+		return nil
+	}
+	verb := "have"
+	if len(idle) == 1 {
+		verb = "has"
+	}
+	if more := len(idle) - idleNamed; more > 0 {
+		idle = append(idle[:idleNamed], fmt.Sprintf("%d more", more))
+	}
+	return []string{fmt.Sprintf("%s %s no effect here", strings.Join(idle, ", "), verb)}
+}
+
 func felixWarnings(f *v3.FelixConfiguration) []string {
 	var warnings []string
 	if !strings.HasPrefix(f.Name, "node.") {
 		warnings = notRead("FelixConfiguration", f.Name)
 	}
+	var told []string
 	for _, x := range []struct {
 		name string
 		set  *bool
@@ -43,10 +86,12 @@ func felixWarnings(f *v3.FelixConfiguration) []string {
 		{"wireguardEnabled", f.Spec.WireguardEnabled, "traffic between nodes is not encrypted"},
 		{"wireguardEnabledV6", f.Spec.WireguardEnabledV6, "traffic between nodes is not encrypted"},
 	} {
+		told = append(told, x.name)
 		if x.set != nil && *x.set {
 			warnings = append(warnings, fmt.Sprintf("spec.%s has no effect: %s", x.name, x.lack))
 		}
 	}
+	warnings = append(warnings, idleSettings(&f.Spec, told)...)
 	warnings = append(warnings, failsafeWarnings("spec.failsafeInboundHostPorts", f.Spec.FailsafeInboundHostPorts)...)
 	return append(warnings, failsafeWarnings("spec.failsafeOutboundHostPorts", f.Spec.FailsafeOutboundHostPorts)...)
 }

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/util/intstr"
+
 	v3 "github.com/manul-net/manul/api/v3"
 	"github.com/manul-net/manul/internal/policy"
 )
@@ -46,6 +48,29 @@ func withoutRules(c *policy.Compiled, tier *v3.Tier, ingress, egress int) []stri
 	}
 	return []string{fmt.Sprintf("without rules for %s the policy denies all %s of the pods that it selects, except what other policies of tier %q allow",
 		strings.Join(empty, " and "), strings.Join(empty, " and "), c.Tier)}
+}
+
+// misnamed finds ports that are taken for names and surely meant as ranges: no pod can call a port so.
+func misnamed(direction string, rules []v3.Rule) []string {
+	for i := range rules {
+		for _, end := range []struct {
+			field string
+			ports []intstr.IntOrString
+		}{
+			{"source.ports", rules[i].Source.Ports},
+			{"source.notPorts", rules[i].Source.NotPorts},
+			{"destination.ports", rules[i].Destination.Ports},
+			{"destination.notPorts", rules[i].Destination.NotPorts},
+		} {
+			for j, port := range end.ports {
+				first, last, ok := strings.Cut(port.StrVal, "-")
+				if ok && first != "" && last != "" && strings.Trim(first+last, "0123456789") == "" {
+					return []string{fmt.Sprintf("spec.%s[%d].%s[%d]: %q is taken for the name of a port, which none has: ranges are written %q", direction, i, end.field, j, port.StrVal, first+":"+last)}
+				}
+			}
+		}
+	}
+	return nil
 }
 
 // idleRules finds rules for a direction in which the policy does not apply. No types: it applies where it has rules.

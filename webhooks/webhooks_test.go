@@ -46,9 +46,15 @@ func (w *world) PoliciesIn(_ context.Context, tier string) ([]string, error) {
 }
 func (w *world) Pools(context.Context) ([]v3.IPPool, error) { return w.pools, w.fail }
 func (w *world) Services(context.Context) ([]corev1.Service, error) {
-	s := corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "bank", Name: "front"}, Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeLoadBalancer}}
+	s := corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "bank", Name: "front"}, Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeLoadBalancer, ClusterIPs: []string{"10.49.3.7", "fd49::7"}}}
 	s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "10.51.0.7"}, {Hostname: "front.example"}}
 	return []corev1.Service{s}, w.fail
+}
+
+func (w *world) Nodes(context.Context) ([]corev1.Node, error) {
+	n := corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "worker1"}}
+	n.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeHostName, Address: "worker1"}, {Type: corev1.NodeInternalIP, Address: "10.0.0.11"}}
+	return []corev1.Node{n}, w.fail
 }
 
 func (w *world) NodeStates(context.Context) ([]v1alpha1.NodeState, error) {
@@ -112,6 +118,36 @@ func handler(in Cluster) *Handler {
 	return &Handler{Cluster: in, Ready: func() bool { return true }, Log: logr.Discard()}
 }
 
+// TestPoolsOverOthersAddresses: a pool whose addresses others have is hardly meant.
+func TestPoolsOverOthersAddresses(t *testing.T) {
+	for spec, want := range map[string][]string{
+		"{cidr: 10.52.0.0/16}":                nil,
+		"{cidr: 10.0.0.0/24}":                 {"spec.cidr: 10.0.0.11 in it is the address of node worker1"},
+		"{cidr: 10.0.0.0/24, disabled: true}": nil, // says only what is not translated
+		"{cidr: 10.49.0.0/16}":                {"spec.cidr: bank/front has its cluster IP in it"},
+		"{cidr: 'fd49::/64'}":                 {"spec.cidr: bank/front has its cluster IP in it"},
+	} {
+		t.Run(spec, func(t *testing.T) {
+			expectWarnings(t, handler(sample()).Handle(t.Context(), request(t, admissionv1.Create, "IPPool", "spec: "+spec)), want...)
+		})
+	}
+}
+
+// TestPortsThatAreNoRanges: a range has a colon, and a name with digits alone is none that a pod can give to a port.
+func TestPortsThatAreNoRanges(t *testing.T) {
+	for port, want := range map[string][]string{
+		"'8000:8010'": nil, "http": nil, "h-80": nil, "80-a": nil,
+		"'8000-8010'": {`spec.egress[0].destination.ports[1]: "8000-8010" is taken for the name of a port, which none has: ranges are written "8000:8010"`},
+	} {
+		t.Run(port, func(t *testing.T) {
+			spec := "spec: {egress: [{action: Allow, protocol: TCP, destination: {ports: [80, " + port + "]}}]}"
+			for _, kind := range []string{"NetworkPolicy", "GlobalNetworkPolicy", "StagedNetworkPolicy"} {
+				expectWarnings(t, handler(sample()).Handle(t.Context(), request(t, admissionv1.Create, kind, spec)), want...)
+			}
+		})
+	}
+}
+
 func TestWrites(t *testing.T) {
 	for _, tc := range []struct{ kind, manifest, want string }{
 		{"NetworkPolicy", "spec: {ingress: [{action: Allow, protocol: TCP, destination: {ports: [80]}}]}", ""},
@@ -134,7 +170,8 @@ func TestWrites(t *testing.T) {
 		{"Tier", "metadata: {name: default}\nspec: {order: 5}", `spec.order: Invalid value: 5: tier "default" is built in, and its order is 1000000`},
 		{"Tier", "metadata: {name: default}\nspec: {order: 1000000}", ""},
 		{"Tier", "spec: {order: 1}", ""},
-		{"IPPool", "spec: {cidr: 10.49.0.0/16}", ""},
+		{"IPPool", "spec: {cidr: 10.52.0.0/16}", ""},
+		{"IPPool", "spec: {cidr: 169.254.0.0/24}", "spec.cidr: Invalid value: \"169.254.0.0/24\": has addresses in common with 169.254.0.0/16, which are for one link only"},
 		{"IPPool", "spec: {cidr: 10.48.128.0/17}", `spec.cidr: Invalid value: "10.48.128.0/17": overlaps with pool "used" (10.48.0.0/16)`},
 		{"IPPool", "spec: {cidr: 10.0.0.0/8}", `overlaps with pool`},
 		{"IPPool", "metadata: {name: used}\nspec: {cidr: 10.48.0.0/16, disabled: true}", ""},

@@ -26,12 +26,13 @@ import (
 
 	"github.com/manul-net/manul/cni/protocol"
 	"github.com/manul-net/manul/nodeagent/cniserver"
+	"github.com/manul-net/manul/test/cniplugins"
 )
 
 // pluginEnv names the environment variable by which TestMain hands the built plugin to the tests.
 const pluginEnv = "MANUL_TEST_PLUGIN"
 
-// TestMain builds the plugin as it is released: the tests run what users run.
+// TestMain builds the plugin.
 func TestMain(m *testing.M) {
 	os.Exit(func() int {
 		dir, err := os.MkdirTemp("", "manul-cni-")
@@ -40,11 +41,9 @@ func TestMain(m *testing.M) {
 			return 1
 		}
 		defer os.RemoveAll(dir) // below the temporary folder
-		bin := filepath.Join(dir, "manul")
-		build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", bin, "github.com/manul-net/manul/cni")
-		build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false")
-		if out, err := build.CombinedOutput(); err != nil {
-			slog.Error("building the plugin", "error", err, "output", string(out))
+		bin, err := cniplugins.Manul(context.Background(), dir)
+		if err != nil {
+			slog.Error("building the plugin", "error", err)
 			return 1
 		}
 		if err := os.Setenv(pluginEnv, bin); err != nil {

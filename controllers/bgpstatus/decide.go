@@ -182,18 +182,30 @@ func troubleOf(node string, want *v1alpha1.BGPSession, s *v1alpha1.BGPSessionSta
 	if t.message == "" {
 		t.message = "state " + s.State
 	}
-	if len(t.message) > maxText {
-		t.message = strings.ToValidUTF8(t.message[:maxText], "") + "…"
-	}
+	t.message = shortened(t.message)
 	return t
 }
 
+// shortened bounds a text that is part of a message.
+func shortened(text string) string {
+	if len(text) > maxText {
+		return strings.ToValidUTF8(text[:maxText], "") + "…"
+	}
+	return text
+}
+
 // established is the condition of a BGPPeer.
-func established(generation int64, sum *summary) metav1.Condition {
+func established(generation int64, spec *v3.BGPPeerSpec, sum *summary) metav1.Condition {
 	c := metav1.Condition{Type: ConditionEstablished, Status: metav1.ConditionFalse, ObservedGeneration: generation}
 	if sum == nil || sum.nodes == 0 {
 		c.Reason = ReasonNoSessions
 		c.Message = "no node has a session: no node with an address of the peer's family is selected, or a BGPPeer that comes first by name has the same address"
+		switch {
+		case spec.Node != "":
+			c.Message += fmt.Sprintf("; is %q, of spec.node, among kubectl get nodes?", spec.Node)
+		case spec.NodeSelector != "":
+			c.Message += fmt.Sprintf("; compare spec.nodeSelector, %s, with kubectl get nodes --show-labels", shortened(spec.NodeSelector))
+		}
 		return c
 	}
 	c.Message = fmt.Sprintf("%d of %d nodes", sum.up, sum.nodes)
@@ -255,7 +267,7 @@ func peerConditions(p *v3.BGPPeer, filters map[string]bool, sum *summary) []meta
 		}
 	}
 	meta.SetStatusCondition(&conditions, ok)
-	meta.SetStatusCondition(&conditions, established(p.Generation, sum))
+	meta.SetStatusCondition(&conditions, established(p.Generation, &p.Spec, sum))
 	return conditions
 }
 

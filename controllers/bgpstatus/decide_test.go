@@ -69,7 +69,7 @@ func TestEstablishedInGroups(t *testing.T) {
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			sums, _ := summarize(tc.states)
-			c := established(7, sums["rr"])
+			c := established(7, &v3.BGPPeerSpec{}, sums["rr"])
 			if got := fmt.Sprintf("%s %s: %s", c.Status, c.Reason, c.Message); !strings.HasSuffix(got, tc.want) {
 				t.Errorf("condition is %q, want %q", got, tc.want)
 			}
@@ -112,7 +112,7 @@ func TestEstablished(t *testing.T) {
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			sums, _ := summarize(tc.states)
-			c := established(7, sums["tor"])
+			c := established(7, &v3.BGPPeerSpec{}, sums["tor"])
 			got := fmt.Sprintf("%s %s: %s", c.Status, c.Reason, c.Message)
 			if !strings.Contains(got, tc.want) || c.ObservedGeneration != 7 {
 				t.Errorf("condition is %q, want %q", got, tc.want)
@@ -190,4 +190,19 @@ func TestCalicoNodeStatus(t *testing.T) {
 
 func secret(name, key string) *corev1.SecretKeySelector {
 	return &corev1.SecretKeySelector{LocalObjectReference: corev1.LocalObjectReference{Name: name}, Key: key}
+}
+
+// TestPeersThatNobodyHas: a node's name or a label that is written wrong is the usual reason why no node has a session.
+func TestPeersThatNobodyHas(t *testing.T) {
+	for want, spec := range map[string]v3.BGPPeerSpec{
+		"has the same address":                                                                                   {PeerIP: "192.0.2.1"},
+		`is "workerx", of spec.node, among kubectl get nodes?`:                                                   {Node: "workerx"},
+		"compare spec.nodeSelector, rack == 'one', with kubectl get nodes --show-labels":                         {NodeSelector: "rack == 'one'"},
+		"compare spec.nodeSelector, " + strings.Repeat("x", maxText) + "…, with kubectl get nodes --show-labels": {NodeSelector: strings.Repeat("x", 1000)},
+	} {
+		c := established(1, &spec, nil)
+		if c.Reason != ReasonNoSessions || !strings.HasSuffix(c.Message, want) {
+			t.Errorf("%+v: %s: %q, want %q at its end", spec, c.Reason, c.Message, want)
+		}
+	}
 }

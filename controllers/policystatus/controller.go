@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
 	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -33,7 +34,12 @@ import (
 
 const (
 	// writers is how many policies are reported on at a time: few, since rendered state has precedence.
-	writers               = 2
+	writers = 2
+	// writesPerSecond bounds the writes of statuses of all policies together, and atOnce how many of them may come without a pause: a
+	// node that comes or fails, or a change of operator, concerns every policy of a cluster.
+	writesPerSecond = 200
+	atOnce          = 200
+
 	firstRetry, lastRetry = 10 * time.Millisecond, 30 * time.Second
 )
 
@@ -43,6 +49,8 @@ type Reporter struct {
 	World  *live.World
 	Events events.EventRecorder
 	Now    func() time.Time
+	// Pace bounds writes.
+	Pace *rate.Limiter
 
 	mu sync.Mutex
 	// waiting holds since when a difference has been seen that is not worth a write yet (see patience).
@@ -53,17 +61,27 @@ type Reporter struct {
 
 // Setup registers the reporter. It runs on the leader alone.
 func Setup(mgr manager.Manager, world *live.World) error {
-	c, err := controller.NewTyped("policystatus", mgr, controller.TypedOptions[render.PolicyRef]{
-		Reconciler: &Reporter{
-			Client: mgr.GetClient(), World: world, Events: mgr.GetEventRecorder("manul-operator"), Now: time.Now,
-		},
-		MaxConcurrentReconciles: writers,
-		RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[render.PolicyRef](firstRetry, lastRetry),
-	})
+	c, err := controller.NewTyped("policystatus", mgr, options(mgr.GetClient(), world, mgr.GetEventRecorder("manul-operator")))
 	if err != nil {
 		return fmt.Errorf("making the reporter on policies: %w", err)
 	}
-	follow := func(_ context.Context, q workqueue.TypedRateLimitingInterface[render.PolicyRef]) error {
+	return follow(c, world)
+}
+
+// options of the controller that reports.
+func options(c client.Client, world *live.World, recorder events.EventRecorder) controller.TypedOptions[render.PolicyRef] {
+	return controller.TypedOptions[render.PolicyRef]{
+		Reconciler: &Reporter{
+			Client: c, World: world, Events: recorder, Now: time.Now, Pace: rate.NewLimiter(writesPerSecond, atOnce),
+		},
+		MaxConcurrentReconciles: writers,
+		RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[render.PolicyRef](firstRetry, lastRetry),
+	}
+}
+
+// follow has a controller look at the policies whose reports change.
+func follow(c controller.TypedController[render.PolicyRef], world *live.World) error {
+	listen := func(_ context.Context, q workqueue.TypedRateLimitingInterface[render.PolicyRef]) error {
 		world.OnPolicies(func(refs []render.PolicyRef) {
 			for _, ref := range refs {
 				q.Add(ref)
@@ -71,7 +89,7 @@ func Setup(mgr manager.Manager, world *live.World) error {
 		})
 		return nil
 	}
-	if err := c.Watch(source.TypedFunc[render.PolicyRef](follow)); err != nil {
+	if err := c.Watch(source.TypedFunc[render.PolicyRef](listen)); err != nil {
 		return fmt.Errorf("following the compiler: %w", err)
 	}
 	return nil
@@ -236,6 +254,10 @@ func (r *Reporter) patchStatus(ctx context.Context, into client.Object, status a
 	raw, err := json.Marshal(map[string]any{"status": status})
 	if err != nil {
 		return fmt.Errorf("encoding the status of %T %q: %w", into, into.GetName(), err)
+	}
+	// With so few writers the wait is short, and what is written as new as can be: the queue holds the others.
+	if err := r.Pace.Wait(ctx); err != nil {
+		return fmt.Errorf("waiting for the status of %T %q to be written: %w", into, into.GetName(), err)
 	}
 	err = r.Client.Status().Patch(ctx, into, client.RawPatch(types.MergePatchType, raw))
 	if client.IgnoreNotFound(err) != nil {

@@ -60,6 +60,9 @@ func (m *Metrics) Refused(reason string) prometheus.Counter { return m.refused.W
 // Relayed counts what was heard by way of other replicas; for tests.
 func (m *Metrics) Relayed() prometheus.Counter { return m.relayed }
 
+// Begun counts streams that began with everything; for tests.
+func (m *Metrics) Begun() prometheus.Counter { return m.begun.WithLabelValues("snapshot") }
+
 // Reports counts what agents that follow this replica said; for tests.
 func (m *Metrics) Reports() prometheus.Counter { return m.reports }
 

@@ -3,6 +3,8 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -25,6 +27,26 @@ func TestPicturesShowWhatWasMeasured(t *testing.T) {
 		}
 		if diff := cmp.Diff(string(want), string(got)); diff != "" {
 			t.Errorf("%s: run make bench-plots\n%s", p.file, diff)
+		}
+	}
+}
+
+// TestTextsHaveAFontThatEveryReaderHas: without a generic family browsers take one with serifs, of other widths.
+func TestTextsHaveAFontThatEveryReaderHas(t *testing.T) {
+	files, err := filepath.Glob("../../docs/pictures/*.svg")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("found %v, %v", files, err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, family := range regexp.MustCompile(`font-family[:=]"?([^;"]*)`).FindAllSubmatch(text, -1) {
+			if !strings.HasSuffix(string(family[1]), "sans-serif") {
+				t.Errorf("%s: %s: add a generic family at its end", file, family[0])
+				break
+			}
 		}
 	}
 }

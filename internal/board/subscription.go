@@ -201,6 +201,11 @@ func (s *Subscription) wakeUp(since time.Time) {
 	if s.since.IsZero() || since.Before(s.since) {
 		s.since = since
 	}
+	s.signal()
+}
+
+// signal wakes one of the streams.
+func (s *Subscription) signal() {
 	select {
 	case s.wake <- struct{}{}:
 	default:
@@ -281,6 +286,7 @@ func (s *Subscription) Take(attachment uint64, also Also) (batch Batch, current 
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if s.attached != attachment || b.nodes[s.node] != s {
+		s.signal() // the newer stream may have been meant
 		return Batch{}, false
 	}
 	if s.sentItems+len(s.pending) > maxSent && !s.reset && s.sentItems > 0 {

@@ -51,7 +51,7 @@ func (c *Cluster) dropNamespace(n *namespace) {
 // setNamespace takes in the content of a namespace; nil when its object is gone.
 func (c *Cluster) setNamespace(name string, content *namespaceContent) {
 	n := c.namespace(name)
-	before := namespace{content: n.content}
+	before := namespace{name: name, content: n.content}
 	n.content = content
 	if !maps.Equal(before.labels(), n.labels()) {
 		for e := range n.endpoints {
@@ -64,8 +64,7 @@ func (c *Cluster) setNamespace(name string, content *namespaceContent) {
 			c.enterIdentity(i)
 		}
 	}
-	// Pools choose namespaces by their labels.
-	if wishesOf(before.annotations()) != wishesOf(n.annotations()) || !maps.Equal(before.labels(), n.labels()) {
+	if wishesOf(before.annotations()) != wishesOf(n.annotations()) || c.poolsTell(&before, n) {
 		for e := range n.endpoints {
 			c.touch(KindNodeState, e.node.name)
 		}

@@ -75,6 +75,16 @@ func (p *pool) serves(n *node, ns *namespace) bool {
 		p.nodes.Match(selector.Map(n.labels)) && p.namespaces.Match(namespaceLabels{ns})
 }
 
+// poolsTell tells whether some pool is for pods of one of two namespaces and not of the other.
+func (c *Cluster) poolsTell(a, b *namespace) bool {
+	for _, p := range c.pools {
+		if p.namespaces != nil && p.namespaces.Match(namespaceLabels{a}) != p.namespaces.Match(namespaceLabels{b}) {
+			return true
+		}
+	}
+	return false
+}
+
 // anyNamespaced tells whether one of some pools is for pods of some namespaces only.
 func (c *Cluster) anyNamespaced(cidrs []netip.Prefix) bool {
 	for _, p := range c.pools {

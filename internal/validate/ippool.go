@@ -29,10 +29,36 @@ func IPPool(p *v3.IPPool) field.ErrorList {
 	if err != nil {
 		return append(errs, field.Invalid(spec.Child("cidr"), p.Spec.CIDR, err.Error()))
 	}
+	for _, use := range unusable() {
+		if use.net.Overlaps(cidr) {
+			errs = append(errs, field.Invalid(spec.Child("cidr"), p.Spec.CIDR, fmt.Sprintf("has addresses in common with %s, which are for %s: choose another network", use.net, use.what)))
+			break
+		}
+	}
 	if ipip && cidr.Addr().Is6() {
 		errs = append(errs, field.Invalid(spec.Child("ipipMode"), p.Spec.IPIPMode, "IPIP is for IPv4 only: use vxlanMode"))
 	}
 	return append(errs, checkBlockSize(spec.Child("blockSize"), p.Spec.BlockSize, cidr)...)
+}
+
+// reserved is a network of which no address can be that of a pod or of a service.
+type reserved struct {
+	net  netip.Prefix
+	what string
+}
+
+// unusable lists the networks that a pool must keep clear of. So a pool of all addresses is refused, too.
+func unusable() []reserved {
+	return []reserved{
+		{netip.MustParsePrefix("0.0.0.0/8"), "hosts that have no address yet"},
+		{netip.MustParsePrefix("127.0.0.0/8"), "a host's talk with itself"},
+		{netip.MustParsePrefix("169.254.0.0/16"), "one link only"},
+		{netip.MustParsePrefix("224.0.0.0/4"), "multicast"},
+		{netip.MustParsePrefix("255.255.255.255/32"), "broadcast"},
+		{netip.MustParsePrefix("::/127"), "hosts that have no address yet, and a host's talk with itself"},
+		{netip.MustParsePrefix("fe80::/10"), "one link only"},
+		{netip.MustParsePrefix("ff00::/8"), "multicast"},
+	}
 }
 
 // maxUses is how many purposes a pool may be allowed for.

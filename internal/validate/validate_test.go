@@ -138,6 +138,13 @@ func TestPools(t *testing.T) {
 		"{cidr: 'fd00::/48', ipipMode: Always}":                          "spec.ipipMode",
 		"{cidr: 10.48.0.0/16, ipipMode: Always, vxlanMode: CrossSubnet}": "spec.vxlanMode",
 		"{cidr: 10.48.0.1/16}":                                           "spec.cidr",
+		"{cidr: 169.254.0.0/24}":                                         "spec.cidr",
+		"{cidr: 127.0.0.0/16}":                                           "spec.cidr",
+		"{cidr: 239.1.0.0/16}":                                           "spec.cidr",
+		"{cidr: 0.0.0.0/0}":                                              "spec.cidr",
+		"{cidr: 'fe80::/64'}":                                            "spec.cidr",
+		"{cidr: 'ff0e::/64'}":                                            "spec.cidr",
+		"{cidr: '::/96'}":                                                "spec.cidr",
 		"{cidr: 10.48.0.0/16, nodeSelector: '('}":                        "spec.nodeSelector",
 	} {
 		t.Run(spec, func(t *testing.T) {

@@ -358,6 +358,8 @@ type fakeCheckpoint struct {
 	flushes int
 	// slow is how long a Flush takes.
 	slow atomic.Int64
+	// forgetful: nothing is kept.
+	forgetful atomic.Bool
 }
 
 func newFakeCheckpoint() *fakeCheckpoint {
@@ -368,6 +370,9 @@ func (c *fakeCheckpoint) Set(kind source.Kind, o source.Object) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	key := string(kind) + " " + o.GetName()
+	if c.forgetful.Load() {
+		return
+	}
 	c.objects[key], c.kinds[key] = o, kind
 	c.pending++
 }

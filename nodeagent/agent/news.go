@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"maps"
+
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/manul-net/manul/api/v1alpha1"
@@ -42,6 +44,7 @@ func (a *Agent) takeNews() {
 					a.remove(kind, name)
 				}
 			}
+			a.known[kind] = maps.Clone(a.known[kind]) // a map keeps the memory of its greatest size
 		}
 		for name, o := range b.objects {
 			if o == nil {

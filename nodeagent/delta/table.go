@@ -2,7 +2,10 @@
 // proportion to the change and not to the state.
 package delta
 
-import "iter"
+import (
+	"iter"
+	"maps"
+)
 
 // keepDirty is the number of dirty keys up to which Clean keeps the memory for the next ones.
 const keepDirty = 1024
@@ -12,6 +15,8 @@ const keepDirty = 1024
 type Table[K comparable, V any] struct {
 	equal func(a, b V) bool
 	items map[K]V
+	// most is how many items there were at most since items was made.
+	most int
 	// dirty tells of each changed key whether it was in the table at the last Clean.
 	dirty map[K]bool
 }
@@ -29,6 +34,7 @@ func (t *Table[K, V]) Set(key K, value V) bool {
 		return false
 	}
 	t.items[key] = value
+	t.most = max(t.most, len(t.items))
 	if _, marked := t.dirty[key]; !marked {
 		t.dirty[key] = had
 	}
@@ -89,11 +95,24 @@ func (t *Table[K, V]) HasDirty() bool { return len(t.dirty) > 0 }
 
 // Clean forgets what changed: the kernel is equal to the table now.
 func (t *Table[K, V]) Clean() {
+	t.shrink()
 	if len(t.dirty) > keepDirty {
 		t.dirty = map[K]bool{} // a cleared map keeps the memory of its greatest size
 		return
 	}
 	clear(t.dirty)
+}
+
+// shrink gives back the memory of a table that has become small: a map keeps that of its greatest size. It costs work in proportion to what was
+// deleted since.
+func (t *Table[K, V]) shrink() {
+	const part = 4
+	if t.most <= keepDirty || len(t.items) > t.most/part {
+		return
+	}
+	items := make(map[K]V, len(t.items))
+	maps.Copy(items, t.items)
+	t.items, t.most = items, len(items)
 }
 
 // CleanKey forgets the change of one key.

@@ -2,6 +2,7 @@ package delta
 
 import (
 	"maps"
+	"runtime"
 	"slices"
 	"testing"
 
@@ -93,5 +94,38 @@ func TestCleanAfterMany(t *testing.T) {
 	table.Set(7, 8)
 	if got := slices.Collect(table.Dirty()); !slices.Equal(got, []int{7}) {
 		t.Errorf("dirty keys = %v, want [7]", got)
+	}
+}
+
+// A table that was large and is small again takes the memory of a small one.
+func TestMemoryOfWhatIsGoneIsGivenBack(t *testing.T) {
+	table := NewTable[int](func(a, b [8]int) bool { return a == b })
+	heap := func() int {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return int(m.HeapAlloc)
+	}
+	const many, few = 100_000, 100
+	before := heap()
+	for i := range many {
+		table.Set(i, [8]int{i})
+	}
+	table.Clean()
+	large := heap() - before
+	for i := few; i < many; i++ {
+		table.Delete(i)
+	}
+	table.Clean()
+	if small := heap() - before; small > large/20 {
+		t.Errorf("%d items take %d bytes, and %d of them take %d", many, large, few, small)
+	}
+	for i := range few {
+		if v, ok := table.Get(i); !ok || v[0] != i {
+			t.Fatalf("item %d is %v, %t", i, v, ok)
+		}
+	}
+	if table.Len() != few || table.HasDirty() {
+		t.Errorf("%d items, changed: %t", table.Len(), table.HasDirty())
 	}
 }

@@ -7,7 +7,7 @@ import (
 	"math"
 	"net/netip"
 	"slices"
-	"strings"
+	"unique"
 
 	"github.com/manul-net/manul/api/v1alpha1"
 	"github.com/manul-net/manul/nodeagent/tables"
@@ -141,15 +141,33 @@ func newForm(version uint64, spec *v1alpha1.PolicyProgramSpec) (*form, error) {
 	if f.rules.Egress, err = f.compile("egress", spec.Egress); err != nil {
 		return nil, err
 	}
-	slices.Sort(f.sets)
-	f.sets = slices.Compact(f.sets)
-	slices.Sort(f.portSets)
-	f.portSets = slices.Compact(f.portSets)
+	f.sets, f.portSets = once(f.sets), once(f.portSets)
 	return f, nil
 }
 
+// once gives names in order and without repetition, in no more memory than they take.
+func once(names []string) []string {
+	slices.Sort(names)
+	return slices.Clone(slices.Compact(names))
+}
+
+// shared gives a copy of names of which each is kept once, however many rules of however many policies say it.
+func shared(names []string) []string {
+	if len(names) == 0 {
+		return nil
+	}
+	out := make([]string, len(names))
+	for i, n := range names {
+		out[i] = unique.Make(n).Value()
+	}
+	return out
+}
+
 func (f *form) compile(direction string, in []v1alpha1.Rule) ([]tables.Rule, error) {
-	var out []tables.Rule
+	if len(in) == 0 {
+		return nil, nil
+	}
+	out := make([]tables.Rule, 0, len(in)) // a rule takes some 400 bytes: none to spare
 	for i := range in {
 		r, err := f.rule(&in[i])
 		if err != nil {
@@ -224,14 +242,15 @@ func icmp(m *v1alpha1.ICMPMatch) (*tables.ICMP, error) {
 
 func (f *form) entity(what string, in *v1alpha1.EntityMatch) (tables.Entity, error) {
 	out := tables.Entity{
-		Sets:        slices.Clone(in.Sets),
-		NotSets:     slices.Clone(in.NotSets),
+		Sets:        shared(in.Sets),
+		NotSets:     shared(in.NotSets),
 		PortSets:    portSets(in.NamedPorts),
 		NotPortSets: portSets(in.NotNamedPorts),
 	}
-	f.sets = slices.Concat(f.sets, in.Sets, in.NotSets, in.PortSets)
-	f.portSets = slices.Concat(f.portSets, out.PortSets, out.NotPortSets)
-	out.PortSets = append(out.PortSets, in.PortSets...)
+	ofPorts := shared(in.PortSets)
+	f.sets = append(append(append(f.sets, out.Sets...), out.NotSets...), ofPorts...)
+	f.portSets = append(append(f.portSets, out.PortSets...), out.NotPortSets...)
+	out.PortSets = append(out.PortSets, ofPorts...)
 	var errs [4]error
 	out.Nets, errs[0] = prefixes(in.Nets)
 	out.NotNets, errs[1] = prefixes(in.NotNets)
@@ -244,15 +263,18 @@ func (f *form) entity(what string, in *v1alpha1.EntityMatch) (tables.Entity, err
 }
 
 func portSets(names []string) []string {
-	var ids []string
-	for _, n := range names {
-		ids = append(ids, portSet(strings.Clone(n)))
+	ids := make([]string, len(names))
+	for i, n := range names {
+		ids[i] = portSet(n)
 	}
-	return ids
+	return shared(ids)
 }
 
 func ports(in []v1alpha1.PortRange) ([]tables.PortRange, error) {
-	var out []tables.PortRange
+	if len(in) == 0 {
+		return nil, nil
+	}
+	out := make([]tables.PortRange, 0, len(in))
 	for _, p := range in {
 		if p.First < 0 || p.Last > 65535 || p.First > p.Last {
 			return nil, fmt.Errorf("ports: got %d to %d, want an ascending range within 0 to 65535", p.First, p.Last)
@@ -264,7 +286,10 @@ func ports(in []v1alpha1.PortRange) ([]tables.PortRange, error) {
 
 // prefixes reads CIDRs in order and without repetition. What can't be read is left out and told.
 func prefixes(in []string) ([]netip.Prefix, error) {
-	var out []netip.Prefix
+	if len(in) == 0 {
+		return nil, nil
+	}
+	out := make([]netip.Prefix, 0, len(in))
 	var problem error
 	for _, s := range in {
 		p, err := netip.ParsePrefix(s)

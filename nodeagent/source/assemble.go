@@ -37,6 +37,9 @@ type assembler struct {
 // maxBatch bounds what belongs together, bytes. A node that 150,000 endpoints concern gets some 25 MB.
 const maxBatch = 256 << 20
 
+// partSize and changeSize are what a message and a change take in memory beside what they hold, bytes.
+const partSize, changeSize = 256, 96
+
 func newAssembler(node string) *assembler {
 	a := &assembler{node: node}
 	a.forget()
@@ -50,8 +53,10 @@ func (a *assembler) forget() {
 
 // take takes a message. When it is the last of a batch, the batch goes to the sink, and whole is true.
 func (a *assembler) take(d *wire.Down, sink Sink) (whole bool, err error) {
+	a.size += partSize
 	for i := range d.Changes {
-		a.size += len(d.Changes[i].Item)
+		c := &d.Changes[i]
+		a.size += changeSize + len(c.Kind) + len(c.Name) + len(c.ID) + len(c.Item)
 	}
 	if a.size > maxBatch {
 		return false, fmt.Errorf("a batch is larger than %d bytes", maxBatch)

@@ -55,7 +55,7 @@ func NewCarriers(config *rest.Config, o StreamOptions) (*Carriers, error) {
 		changed: make(chan struct{}, 1),
 	}
 	c.stream.begin, c.stream.ended = c.streamBegins, c.streamEnds
-	c.stream.nobody = c.nobody
+	c.stream.nobody, c.stream.unheard = c.nobody, api.reporter.hasten
 	api.reporter.heard = c.stream.heard
 	return c, nil
 }

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -30,7 +31,19 @@ type Secrets struct {
 	followers sync.WaitGroup
 
 	mu      sync.Mutex
-	secrets map[string]map[string][]byte // nil: not there, or not known yet
+	secrets map[string]*secret
+}
+
+// secret is one that is followed.
+type secret struct {
+	name string
+	stop context.CancelFunc
+	// data is nil when there is no such Secret, or nothing is known yet.
+	data map[string][]byte
+	// known: the API server has answered.
+	known bool
+	// forbidden: the agent may not read it.
+	forbidden bool
 }
 
 // NewSecrets makes one that follows nothing yet.
@@ -50,7 +63,7 @@ func NewSecrets(config *rest.Config, namespace string, log *slog.Logger) (*Secre
 	ctx, stop := context.WithCancel(context.Background())
 	return &Secrets{
 		namespace: namespace, client: client, log: log, changed: make(chan struct{}, 1), ctx: ctx, stop: stop,
-		secrets: map[string]map[string][]byte{},
+		secrets: map[string]*secret{},
 	}, nil
 }
 
@@ -64,20 +77,49 @@ func (s *Secrets) Close() error {
 // Changed yields a value when Password may give something else.
 func (s *Secrets) Changed() <-chan struct{} { return s.changed }
 
-// Password gives the value of a key of a Secret. The first time that it is asked for a Secret it begins to follow it.
-func (s *Secrets) Password(name, key string) (string, bool) {
+// Password gives the value of a key of a Secret, or says why there is none and what to do. The first time that it is asked for a Secret it
+// begins to follow it.
+func (s *Secrets) Password(name, key string) (string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	data, followed := s.secrets[name]
-	if !followed && len(s.secrets) < maxSecrets {
-		s.secrets[name] = nil
-		s.followers.Go(func() { s.follow(name) })
+	it, followed := s.secrets[name]
+	if !followed {
+		if len(s.secrets) >= maxSecrets {
+			return "", fmt.Errorf("more than %[2]d Secrets are named by sessions of the node, and %[1]s is not read: put passwords into the same one, under several keys", name, maxSecrets)
+		}
+		ctx, stop := context.WithCancel(s.ctx)
+		it = &secret{name: name, stop: stop}
+		s.secrets[name] = it
+		s.followers.Go(func() { s.follow(ctx, it) })
 	}
-	value, ok := data[key]
-	return string(value), ok && len(value) > 0
+	value := it.data[key]
+	switch {
+	case len(value) > 0:
+		return string(value), nil
+	case it.forbidden:
+		return "", fmt.Errorf("the agents may not read Secret %s/%s: give their service account the right to get, list and watch it", s.namespace, name)
+	case !it.known:
+		return "", fmt.Errorf("the Secret %s/%s has not been read yet", s.namespace, name)
+	case it.data == nil:
+		return "", fmt.Errorf("there is no Secret %s in the agents' namespace %s", name, s.namespace)
+	}
+	return "", fmt.Errorf("there is no key %s in Secret %s of the agents' namespace %s", key, name, s.namespace)
 }
 
-func (s *Secrets) follow(name string) {
+// Keep ends the following of all Secrets but these.
+func (s *Secrets) Keep(names map[string]bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for name, it := range s.secrets {
+		if !names[name] {
+			it.stop()
+			delete(s.secrets, name)
+		}
+	}
+}
+
+func (s *Secrets) follow(ctx context.Context, it *secret) {
+	name := it.name
 	request := func(o *metav1.ListOptions) *rest.Request {
 		o.FieldSelector = fields.OneTermEqualSelector("metadata.name", name).String()
 		return s.client.Get().Namespace(s.namespace).Resource("secrets").VersionedParams(o, metav1.ParameterCodec)
@@ -86,9 +128,8 @@ func (s *Secrets) follow(name string) {
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 			list := &corev1.SecretList{}
 			err := request(&o).Do(ctx).Into(list)
-			if err != nil {
-				s.log.Warn("a Secret can't be read; give the agents' service account the right to get, list and watch it",
-					"secret", s.namespace+"/"+name, "error", err)
+			if apierrors.IsForbidden(err) {
+				s.forbid(it, err)
 			}
 			return list, err
 		},
@@ -97,15 +138,33 @@ func (s *Secrets) follow(name string) {
 			return request(&o).Watch(ctx)
 		},
 	}
-	into := &secretStore{secrets: s, name: name}
+	into := &secretStore{secrets: s, secret: it}
 	r := cache.NewReflectorWithOptions(lw, &corev1.Secret{}, into, cache.ReflectorOptions{Name: "Secret " + name, Backoff: reconnect()})
-	r.RunWithContext(s.ctx)
+	r.RunWithContext(ctx)
 }
 
-func (s *Secrets) set(name string, data map[string][]byte) {
+// set takes in what a Secret holds; nil when there is none.
+func (s *Secrets) set(it *secret, data map[string][]byte) {
 	s.mu.Lock()
-	s.secrets[name] = data
+	it.data, it.known, it.forbidden = data, true, false
 	s.mu.Unlock()
+	s.tell()
+}
+
+// forbid takes in that a Secret may not be read. What was read before stays. It is told once, however often the API server says so.
+func (s *Secrets) forbid(it *secret, err error) {
+	s.mu.Lock()
+	before := it.forbidden
+	it.known, it.forbidden = true, true
+	s.mu.Unlock()
+	if before {
+		return
+	}
+	s.log.Warn("a Secret can't be read; give the agents' service account the right to get, list and watch it", "secret", s.namespace+"/"+it.name, "error", err)
+	s.tell()
+}
+
+func (s *Secrets) tell() {
 	select {
 	case s.changed <- struct{}{}:
 	default:
@@ -115,12 +174,16 @@ func (s *Secrets) set(name string, data map[string][]byte) {
 // secretStore takes one Secret from a reflector.
 type secretStore struct {
 	secrets *Secrets
-	name    string
+	secret  *secret
 }
 
 func (s *secretStore) put(o any) error {
-	if secret, ok := o.(*corev1.Secret); ok {
-		s.secrets.set(s.name, secret.Data)
+	if read, ok := o.(*corev1.Secret); ok {
+		data := read.Data
+		if data == nil {
+			data = map[string][]byte{} // it is there, and empty
+		}
+		s.secrets.set(s.secret, data)
 	}
 	return nil
 }
@@ -133,14 +196,14 @@ func (s *secretStore) Update(o any) error { return s.put(o) }
 
 // Delete implements cache.ReflectorStore.
 func (s *secretStore) Delete(any) error {
-	s.secrets.set(s.name, nil)
+	s.secrets.set(s.secret, nil)
 	return nil
 }
 
 // Replace implements cache.ReflectorStore.
 func (s *secretStore) Replace(list []any, _ string) error {
 	if len(list) == 0 {
-		s.secrets.set(s.name, nil)
+		s.secrets.set(s.secret, nil)
 	}
 	for _, o := range list {
 		_ = s.put(o)

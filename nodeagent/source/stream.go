@@ -32,6 +32,8 @@ const (
 	pingAfter, pingTimeout = 10 * time.Second, 5 * time.Second
 	// Between rounds over all replicas the pause grows from callAgainFirst to callAgainLast, half of it at random.
 	callAgainFirst, callAgainLast = 100 * time.Millisecond, 10 * time.Second
+	// shortLived is a stream that ended sooner: the others are called at once, but not round and round.
+	shortLived = 2 * time.Second
 	// receiptEvery is how often it is told what was received, when there is nothing else to say: the replica remembers so long which items it
 	// sent, and nobody waits for it. reportEvery is the least pause between reports.
 	receiptEvery, reportEvery = 10 * time.Second, 20 * time.Millisecond
@@ -63,6 +65,8 @@ type stream struct {
 	// begin is called before the first news of a stream: other carriers are silent from then on. ended is called when the stream is
 	// lost.
 	begin, ended func()
+	// unheard is called when what was reported is more than the operator takes on the stream: the API alone can tell it.
+	unheard func()
 	// nobody is called when all replicas that there are have been tried in vain.
 	nobody func()
 
@@ -77,6 +81,7 @@ type stream struct {
 	last   *v1alpha1.NodeStateStatus
 	live   bool
 	writes bool
+	large  bool // the last report was too large for the stream
 	wake   chan struct{}
 	told   string
 }
@@ -85,12 +90,12 @@ func newStream(o StreamOptions) *stream {
 	if o.Dial == nil {
 		o.Dial = Dial
 	}
-	return &stream{StreamOptions: o, begin: func() {}, ended: func() {}, nobody: func() {}, assembled: newAssembler(o.Node), wake: make(chan struct{}, 1)}
+	return &stream{StreamOptions: o, begin: func() {}, ended: func() {}, unheard: func() {}, nobody: func() {}, assembled: newAssembler(o.Node), wake: make(chan struct{}, 1)}
 }
 
 // run follows until ctx ends.
 func (s *stream) run(ctx context.Context, sink Sink) {
-	failed := 0
+	failed, brief := 0, 0 // rounds in vain, and streams that did not last
 	for ctx.Err() == nil {
 		replicas, err := s.Find(ctx)
 		all := slices.Clone(replicas.Addresses)
@@ -98,6 +103,7 @@ func (s *stream) run(ctx context.Context, sink Sink) {
 			address := untried[0]
 			untried = untried[1:]
 			var lived bool
+			called := time.Now()
 			lived, err = s.follow(ctx, address, &replicas, sink)
 			if ctx.Err() != nil {
 				return
@@ -106,8 +112,13 @@ func (s *stream) run(ctx context.Context, sink Sink) {
 				s.tell(address, err)
 				continue
 			}
-			failed = 0
 			s.Log.Info("the stream was lost", "replica", address, "error", err)
+			if time.Since(called) < shortLived {
+				brief++
+				failed = min(failed, brief)
+				continue
+			}
+			failed, brief = 0, 0
 			untried = next(all, address, err)
 		}
 		if err != nil {
@@ -152,6 +163,8 @@ func (s *stream) follow(ctx context.Context, address string, replicas *Replicas,
 		return false, err
 	}
 	defer func() { _ = conn.Close() }()
+	var speaking sync.WaitGroup
+	defer speaking.Wait() // or it would take what is to be told on the next stream
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	late := time.AfterFunc(answerWithin, cancel)
@@ -208,7 +221,7 @@ func (s *stream) follow(ctx context.Context, address string, replicas *Replicas,
 			lived, s.told = true, ""
 			s.setLive(true)
 			s.Log.Info("following the stream", "replica", address, "resumed", !d.Reset)
-			go s.speak(ctx, cancel, call)
+			speaking.Go(func() { s.speak(ctx, cancel, call) })
 		}
 	}
 }
@@ -248,7 +261,7 @@ func (s *stream) speak(ctx context.Context, cancel func(), call grpc.ClientStrea
 		s.report = nil
 		s.mu.Unlock()
 		if up.Report != nil || up.Received > 0 {
-			if err := call.SendMsg(up); err != nil {
+			if err := s.say(call, up); err != nil {
 				cancel()
 				return
 			}
@@ -266,6 +279,35 @@ func (s *stream) speak(ctx context.Context, cancel func(), call grpc.ClientStrea
 		case <-time.After(reportEvery):
 		}
 	}
+}
+
+// say sends a message. Of a report that the operator would refuse, and end the stream with it, only the rest is sent.
+func (s *stream) say(call grpc.ClientStream, up *wire.Up) error {
+	message, err := wire.EncodeUp(up)
+	large := errors.Is(err, wire.ErrTooLarge)
+	if up.Report != nil && s.setLarge(large) && large {
+		s.Log.Error("what the node reports is told through the API alone", "error", err)
+		s.unheard()
+	}
+	if large {
+		if up.Received == 0 {
+			return nil
+		}
+		message, err = wire.EncodeUp(&wire.Up{Received: up.Received})
+	}
+	if err != nil {
+		return err
+	}
+	return call.SendMsg(message)
+}
+
+// setLarge notes whether the last report was too large, and tells whether that is new.
+func (s *stream) setLarge(large bool) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	changed := s.large != large
+	s.large = large
+	return changed
 }
 
 // tellStatus has the operator told of a status, now or when there is a stream.
@@ -330,7 +372,7 @@ func (s *stream) setLive(live bool) {
 func (s *stream) heard() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.live && s.writes
+	return s.live && s.writes && !s.large
 }
 
 // tokenFile is the file with a token. The kubelet renews it.

@@ -220,6 +220,7 @@ func (quiet) Tier(_ context.Context, name string) (*v3.Tier, error) {
 }
 func (quiet) PoliciesIn(context.Context, string) ([]string, error)            { return nil, nil }
 func (quiet) Pools(context.Context) ([]v3.IPPool, error)                      { return nil, nil }
+func (quiet) Nodes(context.Context) ([]corev1.Node, error)                    { return nil, nil }
 func (quiet) NodeStates(context.Context) ([]v1alpha1.NodeState, error)        { return nil, nil }
 func (quiet) Services(context.Context) ([]corev1.Service, error)              { return nil, nil }
 func (quiet) Selects(context.Context, *policy.Compiled, string) (bool, error) { return true, nil }

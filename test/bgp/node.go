@@ -148,12 +148,18 @@ func (n *told) Report(r source.Report) {
 }
 
 // Password implements bgp.Secrets.
-func (n *told) Password(name, key string) (string, bool) {
+func (n *told) Password(name, key string) (string, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	p, ok := n.last.Secrets[name+"/"+key]
-	return p, ok
+	if !ok {
+		return "", fmt.Errorf("there is no key %s in Secret %s", key, name)
+	}
+	return p, nil
 }
+
+// Keep implements bgp.Secrets.
+func (*told) Keep(map[string]bool) {}
 
 // Changed implements bgp.Secrets.
 func (n *told) Changed() <-chan struct{} { return n.changed }

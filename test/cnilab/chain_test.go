@@ -238,16 +238,16 @@ func TestPolicyForAnotherPluginsInterface(t *testing.T) {
 func TestInterfacesThatNoPolicyFits(t *testing.T) {
 	plugins := referencePlugins(t, "main/bridge", "main/macvlan", "ipam/static")
 	pod := Pods(1)[0]
-	for _, test := range []struct{ name, first, more, want string }{
+	for _, test := range []struct{ name, first, want string }{
 		{
-			"a bridge", `{"type": "bridge", "bridge": "cni0", "ipam": {"type": "static", "addresses": [{"address": "10.61.0.2/24"}]}}`, ``,
+			"a bridge", `{"type": "bridge", "bridge": "cni0", "ipam": {"type": "static", "addresses": [{"address": "10.61.0.2/24"}]}}`,
 			"is a port of bridge cni0, whose packets between pods pass no policy: have the plugin before manul make a routed veth pair, as ptp does",
 		},
 		{
-			"no veth", `{"type": "macvlan", "master": "uplink0", "ipam": {"type": "static", "addresses": [{"address": "10.61.0.2/24"}]}}`, ``,
+			"no veth", `{"type": "macvlan", "master": "uplink0", "ipam": {"type": "static", "addresses": [{"address": "10.61.0.2/24"}]}}`,
 			"interface eth0 of the pod is of type macvlan, and has no end on the host at which policy can be enforced: have the plugin",
 		},
-		{"no address", `{"type": "bridge", "bridge": "cni0"}`, ``, "prevResult.ips: no address of interface eth0, so no policy could name the pod: give the plugin before manul an ipam section"},
+		{"no address", `{"type": "bridge", "bridge": "cni0"}`, "prevResult.ips: no address of interface eth0, so no policy could name the pod: give the plugin before manul an ipam section"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			l := newLab(t, pod)

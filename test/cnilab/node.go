@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"time"
@@ -52,17 +51,6 @@ type Node struct {
 	host     ns.NetNS
 	operator *Operator
 	stop     func() error // of the agent; nil: none runs
-}
-
-// BuildPlugin builds the plugin's program into a folder.
-func BuildPlugin(ctx context.Context, dir string) (string, error) {
-	program := filepath.Join(dir, "manul")
-	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", program, "github.com/manul-net/manul/cni")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false")
-	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("building the plugin: %w: %s", err, out)
-	}
-	return program, nil
 }
 
 // New makes a node without an agent. Close removes it.

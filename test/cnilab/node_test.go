@@ -20,6 +20,7 @@ import (
 	"github.com/manul-net/manul/cni/protocol"
 	"github.com/manul-net/manul/internal/usage"
 	"github.com/manul-net/manul/nodeagent/render"
+	"github.com/manul-net/manul/test/cniplugins"
 )
 
 // pluginEnv names the plugin's program.
@@ -34,7 +35,7 @@ func TestMain(m *testing.M) {
 		}
 		defer os.RemoveAll(dir) // below the temporary folder
 		if os.Getuid() == 0 {
-			plugin, err := BuildPlugin(context.Background(), dir)
+			plugin, err := cniplugins.Manul(context.Background(), dir)
 			if err := errors.Join(err, os.Setenv(pluginEnv, plugin)); err != nil {
 				slog.Error("building the plugin", "error", err)
 				return 1

@@ -1,4 +1,4 @@
-// Package cniplugins builds the reference plugins of the CNI project, for tests in which the project's own is one of several.
+// Package cniplugins builds CNI plugins for tests: the project's own, and the reference plugins of the CNI project, for lists of several.
 package cniplugins
 
 import (

@@ -3,8 +3,10 @@ package packets
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/manul-net/manul/nodeagent/tables"
 )
@@ -31,6 +33,48 @@ func restart(t *testing.T, subject Subject) {
 	ChangeOfManyThings(p)
 	n.Apply(p)
 	n.SameAsFresh(p)
+}
+
+// restartAtSize: so it is with 100 policies, of which some fold, 30 pods and 50,000 members of sets.
+func restartAtSize(t *testing.T, subject Subject) {
+	n := NewNode(t, subject)
+	n.Apply(atSize())
+	n.untouched("the restart with 50,000 members", func() {
+		n.Reopen()
+		began := time.Now()
+		n.Apply(atSize())
+		t.Logf("the restarted driver found all as it should be in %s", time.Since(began).Round(time.Millisecond))
+	})
+}
+
+func atSize() *tables.Policy {
+	p := NewTables()
+	const policies, pods, members = 100, 30, 50_000
+	for i := range policies {
+		name, set := fmt.Sprintf("np.ns.policy-%d", i), fmt.Sprintf("set-%d", i)
+		p.Sets.Set(set, tables.Addresses)
+		for j := range members / policies {
+			k := i*members/policies + j
+			p.Members.Set(AddressMember(set, netip.AddrFrom4([4]byte{10, byte(64 + k>>16), byte(k >> 8), byte(k)})), struct{}{})
+		}
+		program := tables.Program{Ingress: []tables.Rule{{
+			Action: tables.Allow, Protocol: protoTCP, Source: tables.Entity{Sets: []string{set}}, Destination: tables.Entity{Ports: Ports(80, uint16(1000+i))},
+		}}}
+		if i%4 == 0 {
+			program.Ingress = append(program.Ingress, tables.Rule{Action: tables.Deny, Source: tables.Entity{Nets: Prefixes("203.0.113.0/24")}})
+		}
+		p.Programs.Set(name, program)
+	}
+	for i := range pods {
+		e := tables.Endpoint{Addresses: []netip.Addr{netip.AddrFrom4([4]byte{10, 48, 1, byte(i)})}}
+		var names []string
+		for j := range 10 {
+			names = append(names, fmt.Sprintf("np.ns.policy-%d", (i*7+j)%policies))
+		}
+		e.Ingress = []tables.Tier{Tier(tables.Deny, names...)}
+		p.Endpoints.Set(fmt.Sprintf("%s%d", WorkloadPrefix, i), e)
+	}
+	return p
 }
 
 // ChangeOfManyThings changes a little of ManyThings.

@@ -89,6 +89,7 @@ func RunWorkloads(t *testing.T, subject Subject) {
 		{"MissingSet", missingSet},
 		{"SetComesLate", setComesLate},
 		{"Restart", restart},
+		{"RestartAtSize", restartAtSize},
 		{"ContextEnds", contextEnds},
 		{"Atomicity", atomicity},
 		{"AtomicSets", atomicSets},

@@ -285,12 +285,21 @@ func (n *network) agent(node string, check func(map[string]bool, int), replicas 
 // agentBy is agent with a way to connect of its own.
 func (n *network) agentBy(dial func(context.Context, string) (net.Conn, error), node string, check func(map[string]bool, int), replicas ...*replica) *hollow.Mirror {
 	n.t.Helper()
+	m := hollow.NewMirror(node, addressOf)
+	m.Check(check)
+	src := n.source(dial, node, replicas...)
+	m.Say(src)
+	n.follow(m, src)
+	return m
+}
+
+// source is an agent's source of news.
+func (n *network) source(dial func(context.Context, string) (net.Conn, error), node string, replicas ...*replica) source.Source {
+	n.t.Helper()
 	token := filepath.Join(n.t.TempDir(), "token")
 	if err := os.WriteFile(token, []byte(node), 0o600); err != nil {
 		n.t.Fatal(err)
 	}
-	m := hollow.NewMirror(node, addressOf)
-	m.Check(check)
 	find := func(context.Context) (source.Replicas, error) {
 		found := source.Replicas{Trusted: n.trusted()}
 		for _, r := range replicas {
@@ -306,7 +315,11 @@ func (n *network) agentBy(dial func(context.Context, string) (net.Conn, error), 
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	m.Say(src)
+	return src
+}
+
+// follow has a source bring news until the test ends.
+func (n *network) follow(m *hollow.Mirror, src source.Source) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(n.t.Context()))
 	done := make(chan struct{})
 	go func() {
@@ -316,7 +329,6 @@ func (n *network) agentBy(dial func(context.Context, string) (net.Conn, error), 
 		}
 	}()
 	n.t.Cleanup(func() { cancel(); <-done })
-	return m
 }
 
 // told is what a node's tables are when it is told all of the API's objects.

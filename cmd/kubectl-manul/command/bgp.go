@@ -17,7 +17,7 @@ import (
 )
 
 func (o *options) bgp() *cobra.Command {
-	return group("bgp", "Sessions and routes of BGP", o.bgpPeers(), o.bgpRoutes(), o.bgpExplain())
+	return group("bgp", "Sessions and routes of BGP", o.bgpPeers(), o.bgpRoutes(), o.scoped(o.bgpExplain()))
 }
 
 func (o *options) bgpPeers() *cobra.Command {
@@ -106,7 +106,11 @@ func (o *options) bgpExplain() *cobra.Command {
 			if err := o.checkOutput(); err != nil {
 				return err
 			}
-			cidr, service, err := parseSubject(args[0])
+			named, err := o.qualified(args[0])
+			if err != nil {
+				return err
+			}
+			cidr, service, err := parseSubject(named)
 			if err != nil {
 				return err
 			}
@@ -127,7 +131,7 @@ func (o *options) bgpExplain() *cobra.Command {
 			}
 			e, found := report.ExplainService(plan, service, states)
 			if !found {
-				return fmt.Errorf("there is no service %s: see kubectl get services -n %s", args[0], service.Namespace)
+				return fmt.Errorf("there is no service %s: see kubectl get services -n %s", named, service.Namespace)
 			}
 			return o.print(cmd, e)
 		},

@@ -30,7 +30,7 @@ func (o *options) explain() *cobra.Command {
 		Use:   "explain FROM TO",
 		Short: "Why a connection is allowed or denied: the policies that decide, on either node",
 		Long: "What policies do with the first packet of a connection, and which rule decides, on the node of either end. FROM and TO are pods " +
-			"(NAMESPACE/POD) or addresses of pods, nodes, or others. It goes by what the operator has rendered for the nodes and sends no packet.",
+			"(NAMESPACE/POD, or POD with -n) or addresses of pods, nodes, or others. It goes by what the operator has rendered for the nodes and sends no packet.",
 		Example: "  kubectl manul explain yaobank/customer-68d67b588d-xk2c4 yaobank/database-6c5db58d95-dwm7n --port 2379\n" +
 			"  kubectl manul explain 198.51.100.7 yaobank/customer-68d67b588d-xk2c4 --port 80\n  kubectl manul explain shop/web-0 10.0.0.11 --protocol ICMP",
 		Args: cobra.ExactArgs(2), //nolint:mnd // the two ends
@@ -41,6 +41,11 @@ func (o *options) explain() *cobra.Command {
 			asked, err := readPacket(&p, protocol, port, sourcePort, icmpType, icmpCode)
 			if err != nil {
 				return err
+			}
+			for i := range args {
+				if args[i], err = o.qualified(args[i]); err != nil {
+					return err
+				}
 			}
 			c, err := o.connect()
 			if err != nil {
@@ -119,7 +124,7 @@ func subject(ctx context.Context, c *cluster.Cluster, rendered *policing.Rendere
 	}
 	namespace, name, ok := strings.Cut(arg, "/")
 	if !ok || namespace == "" || name == "" || strings.Contains(name, "/") {
-		return "", fmt.Errorf("%q is neither NAMESPACE/POD nor an address", arg)
+		return "", fmt.Errorf("%q is neither a pod (NAMESPACE/POD, or POD with -n) nor an address", arg)
 	}
 	if rendered.Has(arg) {
 		return arg, nil

@@ -1,8 +1,12 @@
 package command
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+
+	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/manul-net/manul/cmd/kubectl-manul/policing"
 )
@@ -33,6 +37,31 @@ func TestPacketsAreReadFromFlags(t *testing.T) {
 			t.Errorf("%+v: %q, %v", x, words, err)
 		case x.wantError != "" && (err == nil || !strings.Contains(err.Error(), x.wantError)):
 			t.Errorf("%+v: %v", x, err)
+		}
+	}
+}
+
+// As with kubectl, what is named without a namespace is in that of -n, or of the context.
+func TestNamesWithoutANamespace(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "config")
+	if err := os.WriteFile(file, []byte(`{apiVersion: v1, kind: Config, current-context: c, clusters: [{name: c, cluster: {server: "http://127.0.0.1:1"}}],
+contexts: [{name: c, context: {cluster: c, namespace: shop}}]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range []struct{ flag, arg, want string }{
+		{"", "web-0", "shop/web-0"},
+		{"yaobank", "customer-68d67b588d-xk2c4", "yaobank/customer-68d67b588d-xk2c4"},
+		{"yaobank", "shop/web-0", "shop/web-0"},
+		{"yaobank", "10.48.0.7", "10.48.0.7"},
+		{"yaobank", "10.48.0.700", "10.48.0.700"},
+		{"yaobank", "10.48.0.0/24", "10.48.0.0/24"},
+		{"yaobank", "fd00::7", "fd00::7"},
+		{"yaobank", "Web!", "Web!"},
+	} {
+		o := &options{loading: &clientcmd.ClientConfigLoadingRules{ExplicitPath: file}}
+		o.overrides.Context.Namespace = x.flag
+		if got, err := o.qualified(x.arg); err != nil || got != x.want {
+			t.Errorf("-n %q %s: %q, %v, want %q", x.flag, x.arg, got, err, x.want)
 		}
 	}
 }

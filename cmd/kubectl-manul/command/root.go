@@ -4,9 +4,11 @@ package command
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/manul-net/manul/cmd/kubectl-manul/cluster"
@@ -38,16 +40,38 @@ func New(version string) *cobra.Command {
 	flags := root.PersistentFlags()
 	flags.StringVar(&o.loading.ExplicitPath, clientcmd.RecommendedConfigPathFlag, "", "path to the kubeconfig file")
 	names := clientcmd.RecommendedConfigOverrideFlags("")
-	names.ContextOverrideFlags.Namespace.LongName = "" // nothing here is of one namespace
+	names.ContextOverrideFlags.Namespace.LongName = "" // few commands are about what has one: scoped
 	clientcmd.BindOverrideFlags(&o.overrides, flags, names)
 	flags.StringVarP(&o.output, "output", "o", "", "json or yaml; a table when left out")
-	root.AddCommand(o.nodes(), o.explain(), o.ipam(), o.bgp())
+	root.AddCommand(o.nodes(), o.scoped(o.explain()), o.ipam(), o.bgp())
 	return root
+}
+
+// scoped gives a command kubectl's flag for the namespace of what is named without one.
+func (o *options) scoped(cmd *cobra.Command) *cobra.Command {
+	cmd.Flags().StringVarP(&o.overrides.Context.Namespace, clientcmd.FlagNamespace, "n", "", "namespace of what is named without one; that of the context when left out")
+	return cmd
+}
+
+// qualified puts the namespace before a name that has none. What can't be a name of a pod or a service, such as an address, stays as it is.
+func (o *options) qualified(arg string) (string, error) {
+	if strings.Trim(arg, "0123456789.") == "" || len(validation.IsDNS1123Subdomain(arg)) > 0 {
+		return arg, nil
+	}
+	namespace, _, err := o.config().Namespace()
+	if err != nil {
+		return "", fmt.Errorf("finding the namespace of %q: %w", arg, err)
+	}
+	return namespace + "/" + arg, nil
+}
+
+func (o *options) config() clientcmd.ClientConfig {
+	return clientcmd.NewNonInteractiveDeferredLoadingClientConfig(o.loading, &o.overrides)
 }
 
 // connect connects to the cluster that the flags name.
 func (o *options) connect() (*cluster.Cluster, error) {
-	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(o.loading, &o.overrides).ClientConfig()
+	config, err := o.config().ClientConfig()
 	if err != nil {
 		return nil, fmt.Errorf("finding the cluster: %w", err)
 	}

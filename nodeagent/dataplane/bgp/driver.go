@@ -24,8 +24,10 @@ import (
 
 // Secrets gives passwords.
 type Secrets interface {
-	// Password gives the value of a key of a Secret, and whether it is there.
-	Password(name, key string) (string, bool)
+	// Password gives the value of a key of a Secret; an error says why there is none and what to do about it.
+	Password(name, key string) (string, error)
+	// Keep tells which Secrets are needed still, by name: others need not be followed any more.
+	Keep(names map[string]bool)
 	// Changed yields a value when Password may give something else.
 	Changed() <-chan struct{}
 }
@@ -154,12 +156,26 @@ func (d *Driver) Apply(ctx context.Context, desired *tables.BGP) error {
 		return err
 	}
 	d.applySessions(ctx, desired, look)
+	if len(look) > 0 {
+		d.keepSecrets(desired)
+	}
 	desired.Clean()
 	problems := make([]error, 0, len(d.refused))
 	for _, name := range slices.Sorted(maps.Keys(d.refused)) {
 		problems = append(problems, &tables.ItemError{Kind: tables.KindBGPSession, Name: name, Err: d.refused[name]})
 	}
 	return errors.Join(problems...)
+}
+
+// keepSecrets lets go of the Secrets that no session names any more.
+func (d *Driver) keepSecrets(desired *tables.BGP) {
+	names := map[string]bool{}
+	for _, session := range desired.Sessions.All() {
+		if session.Password != nil {
+			names[session.Password.Name] = true
+		}
+	}
+	d.options.Secrets.Keep(names)
 }
 
 // gather lists the sessions that have to be looked at.
@@ -262,6 +278,7 @@ func (d *Driver) end(ctx context.Context) {
 	clear(d.exports)
 	clear(d.todo)
 	clear(d.refused)
+	d.options.Secrets.Keep(nil)
 	d.events.forget()
 	d.options.Log.Info("BGP has ended")
 }

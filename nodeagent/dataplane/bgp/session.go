@@ -37,8 +37,8 @@ type session struct {
 	want tables.BGPSession
 	// peer is the speaker's configuration; nil: the session is not with the speaker.
 	peer *api.Peer
-	// missing: its Secret is.
-	missing bool
+	// missing says why there is no password for it.
+	missing error
 	// tooLong is the length of a password that the kernel does not take.
 	tooLong int
 }
@@ -52,15 +52,12 @@ func (d *Driver) applySession(ctx context.Context, name string, want *tables.BGP
 	next := &session{want: *want}
 	password := ""
 	if want.Password != nil {
-		var ok bool
-		if password, ok = d.options.Secrets.Password(want.Password.Name, want.Password.Key); !ok {
-			next.missing = true
-		}
+		password, next.missing = d.options.Secrets.Password(want.Password.Name, want.Password.Key)
 		if len(password) > maxPassword {
 			next.tooLong = len(password)
 		}
 	}
-	if want.Address.IsValid() && !next.missing && next.tooLong == 0 {
+	if want.Address.IsValid() && next.missing == nil && next.tooLong == 0 {
 		next.peer = d.peer(want, password)
 	}
 	if have != nil && have.peer != nil && (next.peer == nil || have.key() != next.key()) {

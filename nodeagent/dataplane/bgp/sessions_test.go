@@ -1,6 +1,7 @@
 package bgp
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -20,8 +21,9 @@ import (
 // noSecrets has none.
 type noSecrets struct{}
 
-func (noSecrets) Password(string, string) (string, bool) { return "", false }
-func (noSecrets) Changed() <-chan struct{}               { return nil }
+func (noSecrets) Password(string, string) (string, error) { return "", errors.New("there is none") }
+func (noSecrets) Keep(map[string]bool)                    {}
+func (noSecrets) Changed() <-chan struct{}                { return nil }
 
 // mesh is a node with n peers, none of which is there.
 func mesh(n int) *tables.BGP {

@@ -53,9 +53,8 @@ func (d *Driver) count(ctx context.Context, s *session, out *tables.BGPSessionSt
 func (d *Driver) state(name string, s *session) tables.BGPSessionState {
 	out := tables.BGPSessionState{Name: name, Group: s.want.Group, Address: s.want.Address, ASNumber: s.want.ASNumber, State: "Idle"}
 	switch {
-	case s.missing:
-		out.Reason = tables.BGPSecretMissing
-		out.Message = "there is no key " + s.want.Password.Key + " in Secret " + s.want.Password.Name + " of the agents' namespace"
+	case s.missing != nil:
+		out.Reason, out.Message = tables.BGPSecretMissing, s.missing.Error()
 		return out
 	case s.tooLong > 0:
 		out.Reason = tables.BGPWrongPassword

@@ -19,6 +19,7 @@ import (
 
 	"github.com/manul-net/manul/nodeagent/cniserver"
 	"github.com/manul-net/manul/test/cnilab"
+	"github.com/manul-net/manul/test/cniplugins"
 )
 
 func main() {
@@ -42,7 +43,7 @@ func run(ctx context.Context, alone, rounds, together int) (err error) {
 			err = e
 		}
 	}()
-	plugin, err := cnilab.BuildPlugin(ctx, dir)
+	plugin, err := cniplugins.Manul(ctx, dir)
 	if err != nil {
 		return err
 	}
