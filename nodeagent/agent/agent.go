@@ -188,6 +188,8 @@ type Agent struct {
 	flushed   chan error // of one element
 	timers    timers
 	reported  v1alpha1.NodeStateStatus
+	// said is the highest sequence of what was ever reported, as far as it came back.
+	said int64
 	// earlier is what an earlier agent reported, which a new journal of addresses adopts.
 	earlier v1alpha1.NodeStateStatus
 }

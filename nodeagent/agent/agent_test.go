@@ -250,6 +250,19 @@ func TestStatusWritesOfOthersAreNoNews(t *testing.T) {
 	})
 }
 
+// TestReportsAreNewerThanWhatWasReported: an agent that starts anew, perhaps with a clock that went back, is not taken for an earlier one.
+func TestReportsAreNewerThanWhatWasReported(t *testing.T) {
+	bubble(t, func(t *testing.T, l *lab) {
+		const earlier = 1 << 50
+		state := l.state(1, nil, "n/a")
+		state.Status.Sequence = earlier
+		l.sync(state)
+		if after := l.source.last(t).After; after != earlier {
+			t.Errorf("the report is newer than that of sequence %d, want %d", after, earlier)
+		}
+	})
+}
+
 func TestNodeStateCreatedAnewIsReportedTo(t *testing.T) {
 	bubble(t, func(t *testing.T, l *lab) {
 		l.sync(l.state(1, nil, "n/a"))

@@ -51,6 +51,9 @@ func (a *Agent) takeNews() {
 				a.remove(kind, name)
 				continue
 			}
+			if state, ok := o.(*v1alpha1.NodeState); ok {
+				a.said = max(a.said, state.Status.Sequence)
+			}
 			if state, ok := o.(*v1alpha1.NodeState); ok && (a.reported.Conditions == nil || state.Status.Conditions == nil) {
 				a.reported = state.Status // an earlier agent's report, or none: the object is new
 				a.reported.Sequence = 0   // the source's

@@ -64,7 +64,7 @@ func (a *Agent) report(ctx context.Context) {
 		a.pending.silent = false
 		a.reported = status
 		a.saving.again = false
-		a.tell(source.Report{Status: *status.DeepCopy(), Urgent: a.pending.urgent})
+		a.tell(source.Report{Status: *status.DeepCopy(), Urgent: a.pending.urgent, After: a.said})
 	}
 	a.pending.urgent = false
 	if a.pending.silent {

@@ -74,7 +74,7 @@ func (c *Carriers) Run(ctx context.Context, sink Sink) error {
 // Report implements Source.
 func (c *Carriers) Report(r Report) {
 	c.mu.Lock()
-	c.sequence = max(c.sequence+1, time.Now().UnixMilli())
+	c.sequence = max(c.sequence+1, r.After+1, time.Now().UnixMilli())
 	r.Status.Sequence, r.Status.Carrier = c.sequence, c.carrier
 	c.mu.Unlock()
 	c.stream.tellStatus(r.Status.DeepCopy())

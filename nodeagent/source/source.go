@@ -43,6 +43,8 @@ type Report struct {
 	Status v1alpha1.NodeStateStatus
 	// Urgent: somebody waits for what is new in it, such as the address of a new pod.
 	Urgent bool
+	// After is the highest sequence that the node's object has been seen with: this report is newer, even if the node's clock went back.
+	After int64
 }
 
 // Object is a rendered object.
