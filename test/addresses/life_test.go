@@ -129,8 +129,8 @@ func (l *life) check(*rapid.T) {
 			continue
 		}
 		for _, a := range n.given.Allocations() {
-			if n.word == nil && !n.sandboxes[a.Owner.UID] {
-				continue // the machine was off, and has yet to hear which pods are its own: nobody uses the address
+			if !n.sandboxes[a.Owner.UID] && !n.names(a.Owner.UID) {
+				continue // the machine was off, or its disk is lost: nobody uses the address, and nobody will
 			}
 			for _, addr := range a.Addresses {
 				if other, taken := owner[addr]; taken {
@@ -180,6 +180,17 @@ func (l *life) plan(i, writes int) {
 	if err != nil {
 		l.lessors[i] = leases.New(op, op.world, l.clock) // the next one knows nothing of what this one did
 	}
+}
+
+// noticed has an operator see that a node has come back: one that leads makes a plan because of that. One that does not lead then has no plans, and
+// knows nothing of how long anybody has been gone when it comes to lead.
+func (l *life) noticed(i int, leads bool) {
+	if !leads {
+		l.lessors[i] = leases.New(l.operators[i], l.operators[i].world, l.clock)
+		return
+	}
+	l.ok(l.operators[i].look())
+	l.plan(i, -1)
 }
 
 func (l *life) close() {
@@ -373,6 +384,9 @@ func TestPropertyLivesOfAddresses(t *testing.T) {
 						}
 						l.ok(n.powerOn(lost))
 						l.join(n.name, corev1.ConditionTrue)
+						for i := range l.operators {
+							l.noticed(i, rapid.Bool().Draw(t, "operator leads"))
+						}
 						return
 					}
 				}

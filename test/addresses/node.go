@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -109,6 +110,11 @@ func (n *node) state() (*v1alpha1.NodeState, bool) {
 	like := &v1alpha1.NodeState{}
 	like.Name = n.name
 	return get(n.api, like)
+}
+
+// names tells whether the node has heard of a pod that it is one of its own.
+func (n *node) names(uid string) bool {
+	return n.word != nil && slices.ContainsFunc(n.word.Spec.Endpoints, func(e v1alpha1.Endpoint) bool { return string(e.UID) == uid })
 }
 
 // hear has the agent take over its NodeState as it is now. When it is gone the agent has no leases.
