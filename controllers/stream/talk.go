@@ -186,12 +186,16 @@ func (t *talk) measure(batch *board.Batch, taken time.Time) {
 	}
 }
 
+// fewChanges is how many changes a message has room for at first.
+const fewChanges = 1024
+
 // parts sends a batch in messages of bounded size. What is said beside items is in the last one.
 func (t *talk) parts(last *wire.Down, batch *board.Batch) error {
 	if err := t.collection(batch.All); err != nil {
 		return err
 	}
-	var changes []wire.Change
+	// Most batches are one message.
+	changes := make([]wire.Change, 0, min(len(batch.Gone)+len(batch.Items), fewChanges))
 	size := 0
 	add := func(c wire.Change) error {
 		changes = append(changes, c)

@@ -34,7 +34,8 @@ func (i *Item) Raw() (cbor.RawMessage, error) {
 	return i.raw, i.err
 }
 
-// split takes an object apart. Lists that only count something are left out: whoever puts the object together counts again.
+// split takes an object apart. Lists that only count something are left out: whoever puts the object together counts again. An item is a copy: one
+// that stays as it is outlives the list that it came in, and would keep all of that.
 func split(key render.Key, obj runtime.Object) (map[string]*Item, error) {
 	items := map[string]*Item{}
 	put := func(id string, value any) { items[id] = &Item{ItemKey: ItemKey{key, id}, value: value} }
@@ -44,16 +45,16 @@ func split(key render.Key, obj runtime.Object) (map[string]*Item, error) {
 		head := o.Spec
 		head.Endpoints = nil
 		put("", &head)
-		for i := range o.Spec.Endpoints {
-			put(o.Spec.Endpoints[i].ID, &o.Spec.Endpoints[i])
+		for _, e := range o.Spec.Endpoints {
+			put(e.ID, &e)
 		}
 	case *v1alpha1.NodeEndpoints:
-		for i := range o.Spec.Endpoints {
-			put(o.Spec.Endpoints[i].ID, &o.Spec.Endpoints[i])
+		for _, e := range o.Spec.Endpoints {
+			put(e.ID, &e)
 		}
 	case *v1alpha1.SetCatalog:
-		for i := range o.Spec.Sets {
-			put(o.Spec.Sets[i].ID, &o.Spec.Sets[i])
+		for _, s := range o.Spec.Sets {
+			put(s.ID, &s)
 		}
 	case *v1alpha1.NodeNetwork:
 		put("", &o.Spec)

@@ -1,7 +1,11 @@
 package board
 
 import (
+	"fmt"
+	goruntime "runtime"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -87,4 +91,26 @@ func TestWhatSharesMemoryGoesByItsGeneration(t *testing.T) {
 			t.Errorf("%s: shared: %t, want %t", step.what, shared, step.shared)
 		}
 	}
+}
+
+// TestWhatStaysKeepsNoFormerList: one pod of a node changes again and again; of the lists that the others came in nothing is kept.
+func TestWhatStaysKeepsNoFormerList(t *testing.T) {
+	c := newCluster(t)
+	const lists = 20
+	var collected atomic.Int32
+	for i := range lists {
+		state := stateOf("n1", []string{"a"}, []string{"b"}, []string{fmt.Sprint("c", i)})
+		state.Generation, state.UID, state.ResourceVersion = int64(i+1), "u", fmt.Sprint(i+1)
+		goruntime.AddCleanup(&state.Spec.Endpoints[0], func(struct{}) { collected.Add(1) }, struct{}{})
+		c.put(state)
+		c.board.Written(state, false)
+	}
+	for deadline := time.Now().Add(10 * time.Second); collected.Load() < lists-1; {
+		goruntime.GC()
+		if time.Now().After(deadline) {
+			t.Fatalf("%d lists of %d are kept", lists-collected.Load(), lists)
+		}
+		<-time.After(time.Millisecond)
+	}
+	goruntime.KeepAlive(c)
 }

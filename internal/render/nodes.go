@@ -3,6 +3,7 @@ package render
 import (
 	"maps"
 	"net/netip"
+	"reflect"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -358,4 +359,6 @@ func (c *Cluster) Demand() map[string]int {
 func (c *Cluster) DemandChanged() bool { return c.demandChanged }
 
 // same tells whether two specs have the same content.
-func same(a, b any) bool { return equality.Semantic.DeepEqual(a, b) }
+func same(a, b any) bool {
+	return reflect.DeepEqual(a, b) || equality.Semantic.DeepEqual(a, b) // the former is faster, to the latter empty and absent lists are one
+}

@@ -20,7 +20,9 @@ type churn struct {
 
 	pods []int       // that there are, by number
 	apps map[int]int // those that have another application's label than at first
-	next int         // number of the next pod that comes
+	// moved are pods that were given another label, those that were first at the front.
+	moved []int
+	next  int // number of the next pod that comes
 	// rested: when a pod has rested.
 	rested map[int]time.Time
 	made   int
@@ -79,8 +81,12 @@ func (x *churn) step(ctx context.Context) error {
 		return context.Cause(ctx)
 	}
 	if x.random.IntN(3) > 0 {
+		if pod, ok := x.back(); ok {
+			return x.change(ctx, relabelled, pod, func() error { return x.hub.Set(x.cluster.Pod(pod, x.app(pod))) })
+		}
 		app := (x.app(pod) + 1 + x.random.IntN(clusters.AppsOfNamespace-1)) % clusters.AppsOfNamespace
 		x.apps[pod] = app
+		x.moved = append(x.moved, pod)
 		return x.change(ctx, relabelled, pod, func() error { return x.hub.Set(x.cluster.Pod(pod, app)) })
 	}
 	app := x.app(pod)
@@ -92,6 +98,27 @@ func (x *churn) step(ctx context.Context) error {
 	x.next++
 	x.pods[place] = newer
 	return x.change(ctx, comes, newer, func() error { return x.hub.Set(x.cluster.Pod(newer, x.app(newer))) })
+}
+
+// movedShare is the share of pods, one in so many, that have another label than at first. When there are more, the one that was moved first goes
+// back instead: otherwise applications would be mixed more and more, and a change would concern more nodes the longer the run is.
+const movedShare = 100
+
+// back gives a pod its own label back, if too many have others.
+func (x *churn) back() (pod int, ok bool) {
+	for len(x.moved) > len(x.pods)/movedShare {
+		pod = x.moved[0]
+		_, is := x.apps[pod] // else it is gone
+		if is && !time.Now().After(x.rested[pod]) {
+			return 0, false
+		}
+		x.moved = x.moved[1:]
+		if is {
+			delete(x.apps, pod)
+			return pod, true
+		}
+	}
+	return 0, false
 }
 
 func (x *churn) app(pod int) int {

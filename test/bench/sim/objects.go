@@ -3,6 +3,8 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"reflect"
+	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -31,13 +33,24 @@ func types() []runtime.Object {
 
 // empty makes an object of a type, and is nil for one that no cluster here has.
 func empty(kind string) runtime.Object {
-	for _, o := range types() {
-		if typeOf(o) == kind {
-			return o
-		}
+	typ := goTypes()[kind]
+	if typ == nil {
+		return nil
 	}
-	return nil
+	o, _ := reflect.New(typ).Interface().(runtime.Object)
+	return o
 }
+
+// goTypes are the types by name.
+//
+//nolint:gochecknoglobals // made once of constants
+var goTypes = sync.OnceValue(func() map[string]reflect.Type {
+	all := map[string]reflect.Type{}
+	for _, o := range types() {
+		all[typeOf(o)] = reflect.TypeOf(o).Elem()
+	}
+	return all
+})
 
 func typeOf(o runtime.Object) string { return fmt.Sprintf("%T", o) }
 
