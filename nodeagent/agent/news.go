@@ -27,6 +27,16 @@ func isNewsTo(known mark, o source.Object) bool {
 // restore takes an object from the checkpoint.
 func (a *Agent) restore(kind source.Kind, o source.Object) { a.set(kind, o) }
 
+// takeReported takes what the node's object says was reported of it: lately, or by an earlier agent.
+func (a *Agent) takeReported(status *v1alpha1.NodeStateStatus) {
+	a.said = max(a.said, status.Sequence)
+	if a.reported.Conditions == nil || status.Conditions == nil {
+		a.reported = *status    // an earlier agent's report, or none: the object is new
+		a.reported.Sequence = 0 // the source's
+		a.earlier = a.reported
+	}
+}
+
 // takeNews brings what gathered in the mailbox into the tables.
 func (a *Agent) takeNews() {
 	kinds, since := a.box.take()
@@ -52,12 +62,7 @@ func (a *Agent) takeNews() {
 				continue
 			}
 			if state, ok := o.(*v1alpha1.NodeState); ok {
-				a.said = max(a.said, state.Status.Sequence)
-			}
-			if state, ok := o.(*v1alpha1.NodeState); ok && (a.reported.Conditions == nil || state.Status.Conditions == nil) {
-				a.reported = state.Status // an earlier agent's report, or none: the object is new
-				a.reported.Sequence = 0   // the source's
-				a.earlier = a.reported
+				a.takeReported(&state.Status)
 			}
 			known, ok := a.known[kind][name]
 			if ok && !isNewsTo(known, o) {

@@ -37,7 +37,7 @@ func empty(kind string) runtime.Object {
 	if typ == nil {
 		return nil
 	}
-	o, _ := reflect.New(typ).Interface().(runtime.Object)
+	o, _ := reflect.TypeAssert[runtime.Object](reflect.New(typ))
 	return o
 }
 
