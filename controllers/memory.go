@@ -23,8 +23,7 @@ func SaveMemory(ctx context.Context) {
 		return
 	}
 	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
-	percent := mostPercent
-	debug.SetGCPercent(percent)
+	percent := usualPercent // until something is known: a large cluster is read in the first seconds
 	for tick := time.NewTicker(memoryEvery); ; {
 		select {
 		case <-ctx.Done():
