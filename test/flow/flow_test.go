@@ -1,0 +1,42 @@
+package flow
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/manul-net/manul/test/netns"
+)
+
+// A turn of each meter carries something, and takes time of the processors.
+func TestTurns(t *testing.T) {
+	from, to := netns.New(t), netns.New(t)
+	from.Veth("eth0", to, "eth0")
+	from.Address("eth0", "192.0.2.1/24")
+	to.Address("eth0", "192.0.2.2/24")
+	address := netip.MustParseAddr("192.0.2.2")
+	for name, m := range map[string]Meter{"stream": NewStream(t, from, to, address), "connections": NewConnections(t, from, to, address)} {
+		for range 2 {
+			if r := m.Turn(t, 20*time.Millisecond); r.Carried <= 0 || r.Seconds < 0.02 || r.CPU <= 0 || r.Packets == 0 {
+				t.Errorf("%s: %+v", name, r)
+			}
+		}
+	}
+}
+
+// What counts is the middle of the ratios, not the ratio of the middles: a turn in which the machine did something else concerns all.
+func TestRatio(t *testing.T) {
+	way := func(carried ...int64) (out []Reading) {
+		for _, c := range carried {
+			out = append(out, Reading{Carried: c, Seconds: 1, CPU: 2})
+		}
+		return out
+	}
+	plain, policy := way(100, 50, 10), way(90, 45, 9)
+	if got := Ratio(policy, plain, Reading.Rate); got != 0.9 {
+		t.Errorf("ratio %v, want 0.9", got)
+	}
+	if got := Median(plain, Reading.PerCPU); got != 25 {
+		t.Errorf("median %v for a second of processor time, want 25", got)
+	}
+}
