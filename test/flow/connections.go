@@ -18,16 +18,13 @@ type Connections struct {
 	to   *unix.SockaddrInet4
 }
 
-// PortOfConnections is where the second namespace takes them.
-const PortOfConnections = 8080
-
 // together is how many connections are open at a time.
 const together = 16
 
 // NewConnections are from the first namespace to an IPv4 address of the second.
 func NewConnections(t testing.TB, from, to *netns.NS, address netip.Addr) *Connections {
 	t.Helper()
-	c := &Connections{to: &unix.SockaddrInet4{Port: PortOfConnections, Addr: address.As4()}}
+	c := &Connections{to: &unix.SockaddrInet4{Port: Port, Addr: address.As4()}}
 	listener := listen(t, to, c.to)
 	t.Cleanup(func() { _ = unix.Close(listener) })
 	c.ends = newEnds(t, from, to, func() { serve(listener) }, func() { _ = unix.Shutdown(listener, unix.SHUT_RDWR) })

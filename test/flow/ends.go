@@ -24,6 +24,9 @@ type ends struct {
 	softirqs []int // the kernel's threads for softirqs
 }
 
+// Port is where the second namespace takes connections.
+const Port = 8080
+
 // socketWait bounds each wait for the other end.
 const socketWait = 10 * time.Second
 

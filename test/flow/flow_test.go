@@ -10,17 +10,22 @@ import (
 
 // A turn of each meter carries something, and takes time of the processors.
 func TestTurns(t *testing.T) {
-	from, to := netns.New(t), netns.New(t)
-	from.Veth("eth0", to, "eth0")
-	from.Address("eth0", "192.0.2.1/24")
-	to.Address("eth0", "192.0.2.2/24")
-	address := netip.MustParseAddr("192.0.2.2")
-	for name, m := range map[string]Meter{"stream": NewStream(t, from, to, address), "connections": NewConnections(t, from, to, address)} {
-		for range 2 {
-			if r := m.Turn(t, 20*time.Millisecond); r.Carried <= 0 || r.Seconds < 0.02 || r.CPU <= 0 || r.Packets == 0 {
-				t.Errorf("%s: %+v", name, r)
+	for name, meter := range map[string]func(testing.TB, *netns.NS, *netns.NS, netip.Addr) Meter{
+		"stream":      func(t testing.TB, from, to *netns.NS, at netip.Addr) Meter { return NewStream(t, from, to, at) },
+		"connections": func(t testing.TB, from, to *netns.NS, at netip.Addr) Meter { return NewConnections(t, from, to, at) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			from, to := netns.New(t), netns.New(t)
+			from.Veth("eth0", to, "eth0")
+			from.Address("eth0", "192.0.2.1/24")
+			to.Address("eth0", "192.0.2.2/24")
+			m := meter(t, from, to, netip.MustParseAddr("192.0.2.2"))
+			for range 2 {
+				if r := m.Turn(t, 20*time.Millisecond); r.Carried <= 0 || r.Seconds < 0.02 || r.CPU <= 0 || r.Packets == 0 {
+					t.Errorf("a turn: %+v", r)
+				}
 			}
-		}
+		})
 	}
 }
 

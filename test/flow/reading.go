@@ -43,12 +43,9 @@ type Meter interface {
 	Turn(b testing.TB, length time.Duration) Reading
 }
 
-// turn is how long each way is measured before it is another's turn.
-const turn = 250 * time.Millisecond
-
-// Compare measures ways in turns and returns the readings of each. An iteration has two turns of each, forwards and then backwards. The first
-// turn does not count, in which the window of a connection opens.
-func Compare(b *testing.B, meters ...Meter) [][]Reading {
+// Compare measures ways in turns of some length and returns the readings of each. An iteration has two turns of each, forwards and then
+// backwards. The first turn does not count, in which the window of a connection opens.
+func Compare(b *testing.B, turn time.Duration, meters ...Meter) [][]Reading {
 	b.Helper()
 	out := make([][]Reading, len(meters))
 	for _, m := range meters {

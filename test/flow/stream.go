@@ -23,15 +23,13 @@ type Stream struct {
 	arrived chan struct{}
 }
 
-const portOfStreams = 8081
-
 // NewStream connects to an IPv4 address of the second namespace from the first.
 func NewStream(t testing.TB, from, to *netns.NS, address netip.Addr) *Stream {
 	t.Helper()
 	s := &Stream{arrived: make(chan struct{}, 1)}
-	at := &unix.SockaddrInet4{Port: portOfStreams, Addr: address.As4()}
+	at := &unix.SockaddrInet4{Port: Port, Addr: address.As4()}
 	listener := listen(t, to, at)
-	from.Must("connecting to "+netip.AddrPortFrom(address, portOfStreams).String(), func() (err error) {
+	from.Must("connecting to "+netip.AddrPortFrom(address, Port).String(), func() (err error) {
 		if s.out, err = socket(0); err != nil {
 			return err
 		}

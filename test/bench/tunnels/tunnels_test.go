@@ -22,6 +22,9 @@ import (
 	"github.com/manul-net/manul/test/tunnels"
 )
 
+// turn is how long each path sends before it is another's turn.
+const turn = 250 * time.Millisecond
+
 // BenchmarkThroughput sends over one TCP connection from a pod of one node to a pod of another. Each iteration has two turns of each path,
 // forwards and then backwards, so that what else the machine does concerns all alike. Beside the rate, which the two cores' other
 // work changes, it tells what a second of the processors' time carries.
@@ -50,7 +53,7 @@ func compare(b *testing.B, paths ...*path) [][]flow.Reading {
 	for i, p := range paths {
 		meters[i] = flow.NewStream(b, p.from, p.to, p.address)
 	}
-	return flow.Compare(b, meters...)
+	return flow.Compare(b, turn, meters...)
 }
 
 func megabytes(value func(flow.Reading) float64) func(flow.Reading) float64 {
