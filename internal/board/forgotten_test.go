@@ -2,15 +2,25 @@ package board
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/manul-net/manul/api/v1alpha1"
+	"github.com/manul-net/manul/internal/render"
 )
 
 // TestHowLongAndHowMuchIsRememberedOfWhoGoesAway: a node that comes back is told only what it missed, unless it was away for long or has let too
 // much go unacknowledged: then it is told everything. So what a node that listens no more costs is bounded.
 func TestHowLongAndHowMuchIsRememberedOfWhoGoesAway(t *testing.T) {
 	const pods = 1000
+	forms := []*v1alpha1.NodeEndpoints{endpoints("n2"), endpoints("n2")}
+	for i, o := range forms {
+		for j := range pods {
+			o.Spec.Endpoints = append(o.Spec.Endpoints, pod(fmt.Sprintf("ns/%d", j), "red", fmt.Sprintf("10.%d.%d.%d", i, j/250, j%250)))
+		}
+	}
 	for _, tc := range []struct {
 		what    string
 		away    time.Duration
@@ -30,12 +40,8 @@ func TestHowLongAndHowMuchIsRememberedOfWhoGoesAway(t *testing.T) {
 				f.sub.Acknowledge(f.cursor)
 				epoch, cursor := f.epoch, f.cursor
 				for i := range tc.batches {
-					o := endpoints("n2")
-					for j := range pods {
-						o.Spec.Endpoints = append(o.Spec.Endpoints, pod(fmt.Sprintf("ns/%d", j), "red", fmt.Sprintf("10.%d.%d.%d", i%250, j/250, j%250)))
-					}
-					c.put(o)
-					f.take()
+					c.put(forms[i%len(forms)])
+					f.sub.Take(f.attachment, Also{})
 					if f.sub.sentItems > maxSent {
 						t.Fatalf("%d items are remembered", f.sub.sentItems)
 					}
@@ -58,5 +64,30 @@ func TestHowLongAndHowMuchIsRememberedOfWhoGoesAway(t *testing.T) {
 				time.Sleep(retention + time.Second) //nolint:forbidigo // the time is synctest's
 			})
 		})
+	}
+}
+
+// TestNothingIsKeptOfSubscriptionsThatAreOver: while an object is not written, its nodes may come anew many times. In the end the one that is there
+// is asked for its word.
+func TestNothingIsKeptOfSubscriptionsThatAreOver(t *testing.T) {
+	c := newCluster(t)
+	c.put(catalog("sets-aa", set("aa", "red", "blue")), program("p", "aa"), stateOf("n1", []string{"p"}))
+	key := render.Key{Kind: render.KindNodeEndpoints, Name: "n2"}
+	for i := range 10 {
+		f := c.follow("n1")
+		c.put(endpoints("n2", pod("ns/a", []string{"red", "blue"}[i%2], "10.0.0.1")))
+		f.take()
+	}
+	if n := len(c.board.objects[key].moved); n != 1 {
+		t.Errorf("%d nodes are remembered, want 1", n)
+	}
+	f := c.follow("n1")
+	f.take()
+	c.board.Written(in(endpoints("n2", pod("ns/a", "blue", "10.0.0.1")), "7", 1), false)
+	if f.take(); !slices.Contains(f.asked, render.KindNodeEndpoints) {
+		t.Error("the node was not asked for its word")
+	}
+	if n := len(c.board.objects[key].moved); n != 0 {
+		t.Errorf("%d nodes are remembered after it was written", n)
 	}
 }
