@@ -52,7 +52,7 @@ type Server struct {
 
 	load    load
 	joining joining
-	turns
+	turns   turns
 }
 
 // follow serves one agent until either side ends the call.
