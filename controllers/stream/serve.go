@@ -52,6 +52,7 @@ type Server struct {
 
 	load    load
 	joining joining
+	turns   turns
 }
 
 // follow serves one agent until either side ends the call.
@@ -96,7 +97,10 @@ func (s *Server) follow(stream grpc.ServerStream) error {
 	if !s.Board.Resumes(node, hello.Epoch, hello.Cursor) {
 		// A word at once, so that the agent waits and calls nobody else.
 		joins, err = s.joining.begin(ctx, node, func() error { return stream.SendMsg(&wire.Down{Reset: true, More: true}) })
-		if err != nil {
+		switch {
+		case err != nil && ctx.Err() != nil:
+			return s.over(log, <-ended)
+		case err != nil:
 			return err
 		}
 		defer joins.end()
@@ -156,7 +160,7 @@ func (s *Server) listen(ctx context.Context, node string, sub *board.Subscriptio
 				if s.Relay != nil && !s.isElected() {
 					s.Relay.tell(node, up.Report)
 				}
-				if err := s.World.Report(node, up.Report); err != nil {
+				if err := s.hear(node, up.Report); err != nil {
 					return err
 				}
 			}

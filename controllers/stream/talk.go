@@ -59,18 +59,18 @@ func (t *talk) talk(ctx context.Context, log logr.Logger, ended, listened <-chan
 		var turned <-chan struct{}
 		t.heard, turned = t.Server.heard()
 		if wake != nil { // else news is gathered
-			if err := t.send(); err != nil {
+			if err := t.send(); err != nil && ctx.Err() == nil {
 				return err
 			}
 		}
 		select {
 		case <-ctx.Done():
-			return status.FromContextError(ctx.Err()).Err()
+			return t.over(log, <-ended) // gRPC ends a stream by itself when a message is not in order, and then tells
 		case err := <-ended:
 			return t.over(log, err)
 		case err := <-listened:
-			if err == nil { // the agent went away
-				return status.FromContextError(ctx.Err()).Err()
+			if err == nil { // ctx ended
+				return t.over(log, <-ended)
 			}
 			return t.refuse(log, codes.Internal, reasonMalformed, err.Error())
 		case <-wake:
@@ -124,7 +124,7 @@ func (s *Server) quiet() time.Duration {
 func (t *talk) send() error {
 	now := time.Now()
 	defer t.joined()
-	batch, current := t.sub.Take(t.attachment, board.Also{Versions: t.versions || t.first, Leisurely: !now.Before(t.restsUntil)})
+	batch, current := t.turns.take(t.sub, t.attachment, board.Also{Versions: t.versions || t.first, Leisurely: !now.Before(t.restsUntil)})
 	if !current {
 		return errCalledAgain
 	}
