@@ -69,7 +69,7 @@ func add(q workqueue.TypedRateLimitingInterface[render.Key], keys []render.Key, 
 			continue
 		}
 		priority, _ := spared(key.Kind)
-		byPriority.AddWithOpts(priorityqueue.AddOpts{After: afterStream, Priority: &priority}, key)
+		byPriority.AddWithOpts(priorityqueue.AddOpts{After: AfterStream, Priority: &priority}, key)
 	}
 }
 

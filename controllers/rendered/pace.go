@@ -10,9 +10,9 @@ import (
 const (
 	// apart is how far apart two writes of one object are that nobody waits for.
 	apart = time.Second
-	// afterStream is how long what agents hear by the stream is not written: until the nodes have it. A write is work for the API server and for all
+	// AfterStream is how long what agents hear by the stream is not written: until the nodes have it. A write is work for the API server and for all
 	// that watch, which on a machine that the nodes share would delay them.
-	afterStream = 5 * time.Millisecond
+	AfterStream = 5 * time.Millisecond
 	// Priorities of objects that nobody waits for: behind those for which somebody does, whose priority is 0.
 	catalogsLast, endpointsLast = -1, -2
 )

@@ -167,11 +167,8 @@ type Restart struct {
 // beginSampled starts the agent of a node with the product's own source of news, whose tables are kept.
 func (a *agents) beginSampled(node string) error {
 	m := hollow.NewMirror(node, addressOf)
-	dir, err := os.MkdirTemp("", "manul-sim-")
-	if err != nil {
-		return fmt.Errorf("making a folder for a token: %w", err)
-	}
-	token := filepath.Join(dir, "token")
+	// Beside the parent's sockets, with which it goes.
+	token := filepath.Join(filepath.Dir(os.Getenv(envSocket)), "token-"+node)
 	if err := os.WriteFile(token, []byte(node), 0o600); err != nil {
 		return fmt.Errorf("writing a token: %w", err)
 	}

@@ -22,6 +22,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/manul-net/manul/controllers/inputs"
+	"github.com/manul-net/manul/controllers/rendered"
 	"github.com/manul-net/manul/controllers/stream"
 	"github.com/manul-net/manul/internal/board"
 	"github.com/manul-net/manul/internal/live"
@@ -164,7 +165,7 @@ type Write struct {
 // Lead has the replica write what it renders from now on.
 func (o *operator) Lead(_ None, _ *None) error { //nolint:unparam // as net/rpc wants it
 	close(o.elected)
-	w := hollow.NewWriter(o.world, 0, func(key render.Key, want runtime.Object) error {
+	w := hollow.NewWriter(o.world, rendered.AfterStream, func(key render.Key, want runtime.Object) error {
 		w := Write{Key: key}
 		if want != nil {
 			var err error
