@@ -51,7 +51,7 @@ func (t *talk) end() {
 }
 
 // talk tells the node what there is to tell until ctx or the stream ends.
-func (t *talk) talk(ctx context.Context, log logr.Logger, ended, listened <-chan error) error {
+func (t *talk) talk(ctx context.Context, log logr.Logger, ended <-chan error) error {
 	t.begin()
 	defer t.end()
 	elected := t.Elected
@@ -68,11 +68,6 @@ func (t *talk) talk(ctx context.Context, log logr.Logger, ended, listened <-chan
 			return status.FromContextError(ctx.Err()).Err()
 		case err := <-ended:
 			return t.over(log, err)
-		case err := <-listened:
-			if err == nil { // the agent went away
-				return status.FromContextError(ctx.Err()).Err()
-			}
-			return t.refuse(log, codes.Internal, reasonMalformed, err.Error())
 		case <-wake:
 			if t.gathers() {
 				wake = nil
