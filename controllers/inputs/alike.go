@@ -57,7 +57,7 @@ func (a *alike) portsAs(in []v1alpha1.NamedPort) []v1alpha1.NamedPort {
 	}
 	var sum uint64
 	for i := range in {
-		sum = sum*31 + maphash.String(a.seed, in[i].Name) + uint64(in[i].Port) //nolint:gosec,mnd // some odd number; ports are positive
+		sum = sum*31 + maphash.String(a.seed, in[i].Name) + uint64(in[i].Port) //nolint:mnd // some odd number
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
