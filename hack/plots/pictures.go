@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/manul-net/manul/hack/plots/measured"
@@ -11,24 +12,17 @@ import (
 func pictures() []picture {
 	return []picture{
 		{
-			file: "connections.svg", title: "New TCP connections through a node", x: "policies", y: "connections per second",
-			lines: func(f measured.Figures) []line { return traffic(f, "Connections", "connections/s", 1) },
+			file: "connections.svg", title: "New TCP connections through a node", x: "policies", y: ofWithout,
+			lines: func(f measured.Figures) []line { return byPolicies(f, "Connections") },
 		},
 		{
-			file: "throughput.svg", title: "Throughput of one TCP connection through a node", x: "policies", y: "GB per second",
-			lines: func(f measured.Figures) []line { return traffic(f, "Throughput", "B/s", 1e-9) },
+			file: "throughput.svg", title: "Throughput of one TCP connection through a node", x: "policies", y: ofWithout,
+			lines: func(f measured.Figures) []line { return byPolicies(f, "Throughput") },
 		},
 		{
-			file: "members.svg", title: "New TCP connections through a policy with a large set", x: "members of the set", y: "connections per second",
+			file: "members.svg", title: "New TCP connections through a policy with a large set", x: "members of the set", y: ofWithout,
 			lines: func(f measured.Figures) []line {
-				xs := []float64{100, 10_000, 1_000_000}
-				lines := []line{level(f, "Connections", "connections/s", 1, xs)}
-				for _, plane := range dataplanes() {
-					lines = append(lines, line{name: plane, points: series(xs, func(x float64) []float64 {
-						return f.Of("traffic", fmt.Sprintf("Connections/%s/set-members=%.0f", plane, x), "connections/s")
-					})})
-				}
-				return lines
+				return traffic(f, "Connections", []float64{100, 10_000, 1_000_000}, []which{{"set-members", ""}})
 			},
 		},
 		{
@@ -43,37 +37,43 @@ func pictures() []picture {
 
 func dataplanes() []string { return []string{"nftables", "iptables"} }
 
-// traffic is a benchmark of test/bench/traffic over the number of policies.
-func traffic(f measured.Figures, benchmark, unit string, scale float64) []line {
-	xs := []float64{1, 100, 1_000, 10_000}
-	lines := []line{level(f, benchmark, unit, scale, xs)}
+// ofWithout is what benchmarks of test/bench/traffic measure in turn.
+const ofWithout = "of the same without policy"
+
+// which policies are counted, by the part of the benchmark's name.
+type which struct{ part, name string }
+
+// byPolicies is a benchmark of test/bench/traffic over the number of policies.
+func byPolicies(f measured.Figures, benchmark string) []line {
+	return traffic(f, benchmark, []float64{1, 100, 1_000, 10_000}, []which{
+		{"selecting-the-pod", ", all select the pod"}, {"selecting-others", ", none selects the pod"},
+	})
+}
+
+// traffic is a benchmark of test/bench/traffic, and across it what there is without policy, and on a node without anything.
+func traffic(f measured.Figures, benchmark string, xs []float64, counted []which) []line {
+	of := func(plane, part string) []float64 {
+		return f.Of("traffic", fmt.Sprintf("%s/%s/%s", benchmark, plane, part), "of-no-policy")
+	}
+	level := func(name, part string) line {
+		return line{name: name, dashed: true, points: series([]float64{xs[0], xs[len(xs)-1]}, func(float64) []float64 {
+			var all []float64
+			for _, plane := range dataplanes() {
+				all = append(all, of(plane, part)...)
+			}
+			slices.Sort(all)
+			return all
+		})}
+	}
+	lines := []line{level("a node without agent or connection tracking", "bare"), level("no policy", "no-policy")}
 	for _, plane := range dataplanes() {
-		for _, which := range []struct{ part, name string }{
-			{"selecting-the-pod", "all select the pod"}, {"selecting-others", "one selects the pod"},
-		} {
-			lines = append(lines, line{name: plane + ", " + which.name, points: series(xs, func(x float64) []float64 {
-				return scaled(f.Of("traffic", fmt.Sprintf("%s/%s/%s=%.0f", benchmark, plane, which.part, x), unit), scale)
+		for _, w := range counted {
+			lines = append(lines, line{name: plane + w.name, points: series(xs, func(x float64) []float64 {
+				return of(plane, fmt.Sprintf("%s=%.0f", w.part, x))
 			})})
 		}
 	}
 	return lines
-}
-
-// level is what there is without policy: a line across the picture, at the median.
-func level(f measured.Figures, benchmark, unit string, scale float64, xs []float64) line {
-	l := line{name: "no policy", dashed: true}
-	if v := scaled(f.Of("traffic", benchmark+"/no-policy", unit), scale); len(v) > 0 {
-		median := []float64{v[len(v)/2]}
-		l.points = []point{{xs[0], median}, {xs[len(xs)-1], median}}
-	}
-	return l
-}
-
-func scaled(values []float64, by float64) []float64 {
-	for i := range values {
-		values[i] *= by
-	}
-	return values
 }
 
 // changes are the rows of the benchmark on a cluster, over the number of policies that it says before the figure's name.

@@ -2,6 +2,7 @@ package labelindex
 
 import (
 	"iter"
+	"maps"
 	"slices"
 
 	"github.com/manul-net/manul/internal/selector"
@@ -46,18 +47,45 @@ const (
 	placingGrowth = 4
 )
 
-// place chooses anew under which requirements selectors are found, when there are many more labels than when they were chosen last.
-// Selectors that came before all items crowd under labels that everything has.
+// placing is the choosing anew of the requirements under which selectors are found, when there are many more labels than when they were chosen
+// last: selectors that came before all items crowd under labels that everything has. It is spread over the changes of items that
+// follow, lest one of them pays for all selectors; until its turn a selector is found where it was.
+type placing[Sel comparable] struct {
+	// sets is how many different labels there were when it began last.
+	sets int
+	// rest are the selectors whose turn is yet to come, and step is how many of them one change takes.
+	rest []Sel
+	step int
+}
+
+// leastStep is how many selectors one change places anew at least: what it takes is little beside the change itself.
+const leastStep = 16
+
+// place places anew the selectors whose turn has come.
 func (x *Index[Item, Sel]) place() {
-	if x.sets.n < max(firstPlacing, x.placed*placingGrowth) {
+	if x.sets.n >= max(firstPlacing, x.placing.sets*placingGrowth) {
+		x.placing.sets = x.sets.n
+		x.placing.rest = slices.AppendSeq(make([]Sel, 0, len(x.selectors)), maps.Keys(x.selectors))
+		// Done before half as many labels have come as begin the next one.
+		x.placing.step = max(leastStep, len(x.selectors)/x.sets.n)
+	}
+	if len(x.placing.rest) == 0 {
 		return
 	}
-	x.placed = x.sets.n
-	for id, r := range x.selectors {
+	now := x.placing.rest[max(0, len(x.placing.rest)-x.placing.step):]
+	x.placing.rest = x.placing.rest[:len(x.placing.rest)-len(now)]
+	for _, id := range now {
+		r, ok := x.selectors[id]
+		if !ok {
+			continue // gone meanwhile
+		}
 		x.unregister(id, r)
 		r.requirement = x.choose(r.selector)
 		x.register(id, r)
 		x.selectors[id] = r
+	}
+	if len(x.placing.rest) == 0 {
+		x.placing.rest = nil
 	}
 }
 

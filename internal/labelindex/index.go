@@ -29,8 +29,7 @@ type Index[Item, Sel comparable] struct {
 		labels  *labelSet[Item]
 		matches []Sel
 	}
-	// placed is how many different labels there were when the requirements were chosen under which selectors are found.
-	placed int
+	placing placing[Sel]
 }
 
 // registered is a selector and the requirement under which it is found: the zero Requirement demands no label.
@@ -128,8 +127,8 @@ func (x *Index[Item, Sel]) join(id Item, labels map[string]string) *labelSet[Ite
 		for key, v := range set.labels {
 			x.addLabel(set, key, v)
 		}
-		x.place()
 	}
+	x.place()
 	return set
 }
 

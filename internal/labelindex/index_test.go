@@ -3,6 +3,7 @@ package labelindex
 import (
 	"fmt"
 	"maps"
+	"runtime"
 	"slices"
 	"testing"
 
@@ -139,6 +140,84 @@ func TestCostIsInProportion(t *testing.T) {
 	}
 }
 
+// crowd is an index with selectors that came before all items, and all demand a label that every item has.
+func crowd(t testing.TB, selectors int) *Index[int, int] {
+	t.Helper()
+	x := New(func(int, int, bool) {})
+	for i := range selectors {
+		x.SetSelector(i, parse(t, fmt.Sprintf("all == 'k8s' && app == 'app-%d'", i)))
+	}
+	return x
+}
+
+// crowded is how many of them are still found under that label, or under none.
+func crowded(x *Index[int, int]) int {
+	n := 0
+	for _, r := range x.selectors {
+		if r.requirement.Key != "app" {
+			n++
+		}
+	}
+	return n
+}
+
+func crowdLabels(i int) map[string]string {
+	return map[string]string{"all": "k8s", "app": fmt.Sprintf("app-%d", i)}
+}
+
+// TestNoChangePaysForAllSelectors: where many labels come after the selectors, these are placed anew, a few with each change, and all of them
+// before labels are twice as many.
+func TestNoChangePaysForAllSelectors(t *testing.T) {
+	const selectors = 10_000
+	x := crowd(t, selectors)
+	// So that they crowd under the label that everything has, whatever was best while there were no items.
+	for id, r := range x.selectors {
+		x.unregister(id, r)
+		r.requirement = selector.Requirement{Key: "all", Values: []string{"k8s"}}
+		x.register(id, r)
+		x.selectors[id] = r
+	}
+	most := 0
+	for i := range 2*firstPlacing + 1 {
+		before := crowded(x)
+		x.SetItem(i, crowdLabels(i))
+		most = max(most, before-crowded(x))
+	}
+	if n := crowded(x); n != 0 {
+		t.Errorf("with %d labels %d selectors are where they were", 2*firstPlacing, n)
+	}
+	if bound := selectors / firstPlacing; most > bound {
+		t.Errorf("one change placed %d selectors anew, want at most %d", most, bound)
+	}
+	if x.placing.rest != nil {
+		t.Error("the list of the selectors to be placed is kept")
+	}
+}
+
+// TestPlacingGoesOnWithoutNewLabels: changes of items that bring no labels place selectors too, and those that go meanwhile are no harm.
+func TestPlacingGoesOnWithoutNewLabels(t *testing.T) {
+	const selectors = 10 * firstPlacing * leastStep
+	x := crowd(t, selectors)
+	for i := range firstPlacing {
+		x.SetItem(i, crowdLabels(i))
+	}
+	if len(x.placing.rest) == 0 {
+		t.Fatal("all are placed: there is nothing to see")
+	}
+	for i := range selectors / 2 {
+		x.DeleteSelector(i)
+	}
+	for i := 0; x.placing.rest != nil; i++ {
+		if i > selectors {
+			t.Fatalf("after %d changes %d selectors wait", i, len(x.placing.rest))
+		}
+		x.SetItem(firstPlacing, crowdLabels(i%2))
+	}
+	if _, n := x.Len(); n != selectors/2 {
+		t.Errorf("%d selectors, want %d", n, selectors/2)
+	}
+}
+
 // TestPropertyAgreesWithBruteForce runs random operations and compares the reported matches, and what the index answers,
 // with every selector tried on every item.
 func TestPropertyAgreesWithBruteForce(t *testing.T) {
@@ -206,6 +285,21 @@ func TestPropertyAgreesWithBruteForce(t *testing.T) {
 			},
 		})
 	})
+}
+
+// BenchmarkPlacing brings the label with which the selectors are begun to be placed anew, under 10,000 of them.
+func BenchmarkPlacing(b *testing.B) {
+	const selectors, labels = 10_000, firstPlacing * placingGrowth * placingGrowth
+	for b.Loop() {
+		b.StopTimer()
+		x := crowd(b, selectors)
+		for i := range labels - 1 {
+			x.SetItem(i, crowdLabels(i))
+		}
+		runtime.GC() // or that of the selectors' making is in the time
+		b.StartTimer()
+		x.SetItem(labels, crowdLabels(labels))
+	}
 }
 
 // BenchmarkSetItem changes the labels of one pod among many, under many policies.

@@ -1,21 +1,18 @@
 // Package traffic measures what policies cost packets: connections per second and throughput from a client to a pod, through a
-// node on which a driver has put policies into force, against a node without policy. All of it happens in network namespaces
+// node on which a driver has put policies into force, against the same node without. All of it happens in network namespaces
 // that the benchmarks make. Run as root:
 //
-//	go test -run xxx -bench . -benchtime 3s ./test/bench/traffic
+//	go test -run xxx -bench 'Connections|Throughput' -benchtime 50x ./test/bench/traffic
 package traffic
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math"
-	"net"
 	"net/netip"
+	"os/exec"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -25,6 +22,7 @@ import (
 	"github.com/manul-net/manul/nodeagent/dataplane/nftables"
 	"github.com/manul-net/manul/nodeagent/fold"
 	"github.com/manul-net/manul/nodeagent/tables"
+	"github.com/manul-net/manul/test/flow"
 	"github.com/manul-net/manul/test/netns"
 )
 
@@ -44,32 +42,86 @@ type driver interface {
 // loads are how many policies there are.
 func loads() []int { return []int{1, 100, 1_000, 10_000} }
 
-// BenchmarkConnections opens TCP connections, exchanges a byte, and closes them, from 8 clients at a time.
-func BenchmarkConnections(b *testing.B) { each(b, connections) }
+// BenchmarkConnections opens TCP connections, exchanges a byte, and closes them, 16 at a time.
+func BenchmarkConnections(b *testing.B) {
+	each(b, "connections/s", func(b *testing.B, p *path) flow.Meter {
+		return flow.NewConnections(b, p.client, p.pod, netip.MustParseAddr(pod))
+	})
+}
 
 // BenchmarkThroughput sends over one TCP connection.
-func BenchmarkThroughput(b *testing.B) { each(b, throughput) }
+func BenchmarkThroughput(b *testing.B) {
+	each(b, "B/s", func(b *testing.B, p *path) flow.Meter {
+		return flow.NewStream(b, p.client, p.pod, netip.MustParseAddr(pod))
+	})
+}
 
-func each(b *testing.B, measure func(*testing.B, *path)) {
-	b.Run("no-policy", func(b *testing.B) { measure(b, newPath(b)) })
+// turn is how long a way is measured before it is the next one's: short, for the more alike is what the machine does besides.
+const turn = 50 * time.Millisecond
+
+// way is a node and what is put into force on it.
+type way struct {
+	name string
+	put  func(b *testing.B, plane string, p *path)
+}
+
+// Nodes to compare with: without anything, with the least that makes the kernel track connections, which every cluster with services or
+// masquerading does, and with the driver and its pod, but no policy.
+const bare, tracked, without = "bare", "tracked", "no-policy"
+
+func ways() []way {
+	enforced := func(policy func() *tables.Policy) func(*testing.B, string, *path) {
+		return func(b *testing.B, plane string, p *path) { p.enforce(b, plane, policy()) }
+	}
+	all := []way{
+		{bare, func(*testing.B, string, *path) {}},
+		{tracked, func(_ *testing.B, plane string, p *path) { p.track(plane) }},
+		{without, enforced(func() *tables.Policy { return policies(0, false) })},
+	}
+	for _, n := range loads() {
+		all = append(all, way{fmt.Sprintf("selecting-the-pod=%d", n), enforced(func() *tables.Policy { return policies(n, true) })})
+	}
+	for _, n := range loads() {
+		all = append(all, way{fmt.Sprintf("selecting-others=%d", n), enforced(func() *tables.Policy { return policies(n, false) })})
+	}
+	for _, n := range []int{100, 10_000, 1_000_000} {
+		all = append(all, way{fmt.Sprintf("set-members=%d", n), enforced(func() *tables.Policy { return members(n) })})
+	}
+	return all
+}
+
+// each measures all ways of a dataplane in turn, and reports one after the other. Beside the rate, which the cores' other work changes,
+// each tells what a second of the processors' time carries.
+func each(b *testing.B, unit string, meter func(*testing.B, *path) flow.Meter) {
 	for _, plane := range []string{"nftables", "iptables"} {
-		for _, selecting := range []bool{true, false} {
-			for _, n := range loads() {
-				which := map[bool]string{true: "selecting-the-pod", false: "selecting-others"}[selecting]
-				b.Run(fmt.Sprintf("%s/%s=%d", plane, which, n), func(b *testing.B) {
+		b.Run(plane, func(b *testing.B) {
+			readings := map[string][]flow.Reading{}
+			b.Run("in-turn", func(b *testing.B) {
+				var meters []flow.Meter
+				for _, w := range ways() {
 					p := newPath(b)
-					p.enforce(b, plane, policies(n, selecting))
-					measure(b, p)
+					w.put(b, plane, p)
+					meters = append(meters, meter(b, p))
+				}
+				for i, r := range flow.Compare(b, turn, meters...) {
+					readings[ways()[i].name] = r
+				}
+			})
+			for _, w := range ways() {
+				mine := readings[w.name]
+				if len(mine) == 0 {
+					continue // another part of the benchmark was asked for
+				}
+				b.Run(w.name, func(b *testing.B) {
+					b.ReportMetric(0, "ns/op")
+					b.ReportMetric(flow.Median(mine, flow.Reading.Rate), unit)
+					for _, to := range []string{bare, tracked, without} {
+						b.ReportMetric(flow.Ratio(mine, readings[to], flow.Reading.Rate), "of-"+to)
+						b.ReportMetric(flow.Ratio(mine, readings[to], flow.Reading.PerCPU), "CPU:of-"+to)
+					}
 				})
 			}
-		}
-		for _, n := range []int{100, 10_000, 1_000_000} {
-			b.Run(fmt.Sprintf("%s/set-members=%d", plane, n), func(b *testing.B) {
-				p := newPath(b)
-				p.enforce(b, plane, members(n))
-				measure(b, p)
-			})
-		}
+		})
 	}
 }
 
@@ -107,6 +159,20 @@ func (p *path) enforce(b *testing.B, plane string, desired *tables.Policy) {
 	})
 }
 
+// track puts the least into force that makes the kernel track connections: packets of those that are known pass.
+func (p *path) track(plane string) {
+	command := map[string]string{
+		"nftables": "nft 'table inet least { chain forward { type filter hook forward priority filter; ct state established,related accept; }; }'",
+		"iptables": "iptables -A FORWARD -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT",
+	}[plane]
+	p.node.Must(command, func() error {
+		if out, err := exec.Command("sh", "-ec", command).CombinedOutput(); err != nil {
+			return fmt.Errorf("%w: %s", err, out)
+		}
+		return nil
+	})
+}
+
 // open opens a driver for the calling thread's namespace.
 func open(b *testing.B, plane string) (driver, error) {
 	b.Helper()
@@ -138,7 +204,7 @@ func allow(i int, port uint16) tables.Program {
 }
 
 // policies are n policies, each of which lets in from one peer to one port. Where they select the pod, all do, and the one that
-// lets the client in is the last; otherwise that one alone selects it.
+// lets the client in is the last; otherwise none does.
 func policies(n int, selecting bool) *tables.Policy {
 	p := tables.NewPolicy()
 	p.Settings.EndpointToHost, p.SettingsDirty = tables.HostAccept, true
@@ -153,10 +219,10 @@ func policies(n int, selecting bool) *tables.Policy {
 		p.Programs.Set(policyName(i), allow(i, 8080))
 		names = append(names, policyName(i))
 	}
-	mine := names[n-1:]
+	var mine []string
 	if selecting {
 		mine = names
-	} else {
+	} else if n > 0 {
 		for i := range 100 { // the others are somebody's
 			p.Endpoints.Set(fmt.Sprintf("cali%d", i+1), endpoint(names[i*n/100:(i+1)*n/100], fmt.Sprintf("10.49.0.%d", i)))
 		}
@@ -181,101 +247,4 @@ func endpoint(programs []string, address string) tables.Endpoint {
 		e.Ingress = []tables.Tier{{Name: "default", Programs: programs, Default: tables.Deny}}
 	}
 	return e
-}
-
-// listen takes connections in the pod.
-func (p *path) listen(b *testing.B, handle func(net.Conn)) {
-	b.Helper()
-	var listener net.Listener
-	p.pod.Must("listening", func() error {
-		var err error
-		listener, err = new(net.ListenConfig).Listen(b.Context(), "tcp", pod+":8080")
-		return err
-	})
-	var all sync.WaitGroup
-	all.Go(func() {
-		for {
-			c, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			all.Go(func() {
-				handle(c)
-				_ = c.Close()
-			})
-		}
-	})
-	b.Cleanup(func() {
-		_ = listener.Close()
-		all.Wait()
-	})
-}
-
-const clients = 8
-
-func connections(b *testing.B, p *path) {
-	p.listen(b, func(c net.Conn) { _, _ = io.CopyN(c, c, 1) })
-	var left atomic.Int64
-	left.Store(int64(b.N))
-	problems := make([]error, clients)
-	var all sync.WaitGroup
-	b.ResetTimer()
-	for i := range clients {
-		all.Go(func() {
-			p.client.Do(func() {
-				for left.Add(-1) >= 0 && problems[i] == nil {
-					problems[i] = exchange(b.Context())
-				}
-			})
-		})
-	}
-	all.Wait()
-	b.StopTimer()
-	if err := errors.Join(problems...); err != nil {
-		b.Fatal(err)
-	}
-	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "connections/s")
-	b.ReportMetric(0, "ns/op")
-}
-
-// exchange makes one connection. It ends with a reset, so that no state of it stays at either end.
-func exchange(ctx context.Context) error {
-	dialer := net.Dialer{Timeout: 5 * time.Second}
-	c, err := dialer.DialContext(ctx, "tcp", pod+":8080")
-	if err != nil {
-		return err
-	}
-	defer func() { _ = c.Close() }()
-	if tcp, ok := c.(*net.TCPConn); ok {
-		if err := tcp.SetLinger(0); err != nil {
-			return err
-		}
-	}
-	one := []byte{1}
-	if _, err := c.Write(one); err != nil {
-		return err
-	}
-	_, err = io.ReadFull(c, one)
-	return err
-}
-
-func throughput(b *testing.B, p *path) {
-	const chunk = 1 << 20
-	p.listen(b, func(c net.Conn) {
-		_, _ = io.Copy(io.Discard, c)
-	})
-	var c net.Conn
-	p.client.Must("connecting", func() error {
-		var err error
-		c, err = new(net.Dialer).DialContext(b.Context(), "tcp", pod+":8080")
-		return err
-	})
-	defer func() { _ = c.Close() }()
-	data := make([]byte, chunk)
-	b.SetBytes(chunk)
-	for b.Loop() {
-		if _, err := c.Write(data); err != nil {
-			b.Fatal(err)
-		}
-	}
 }

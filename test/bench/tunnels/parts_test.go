@@ -1,6 +1,10 @@
 package tunnels
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/manul-net/manul/test/flow"
+)
 
 // BenchmarkParts takes one part after another away from Manul's nodes, and tells what the path costs then: the processors' time for each
 // packet that a pod receives, beside the same of the path made by hand. The difference between two lines is what the part costs.
@@ -16,18 +20,16 @@ func BenchmarkParts(b *testing.B) {
 				b.Run(part.left, func(b *testing.B) {
 					readings := compare(b, hand, manul)
 					b.ReportMetric(0, "ns/op")
-					b.ReportMetric(median(each(readings[0], reading.perPacket)), "ns/packet-by-hand")
-					b.ReportMetric(median(each(readings[1], reading.perPacket)), "ns/packet-Manul")
-					ratios := make([]float64, len(readings[0]))
-					for i := range ratios {
-						ratios[i] = readings[1][i].perCPU() / readings[0][i].perCPU()
-					}
-					b.ReportMetric(median(ratios), "CPU:Manul/by-hand")
+					b.ReportMetric(flow.Median(readings[0], nanosecondsPerPacket), "ns/packet-by-hand")
+					b.ReportMetric(flow.Median(readings[1], nanosecondsPerPacket), "ns/packet-Manul")
+					b.ReportMetric(flow.Ratio(readings[1], readings[0], flow.Reading.PerCPU), "CPU:Manul/by-hand")
 				})
 			}
 		})
 	}
 }
+
+func nanosecondsPerPacket(r flow.Reading) float64 { return r.PerPacket() * 1e9 }
 
 type part struct{ left, remove string }
 
@@ -61,8 +63,8 @@ func BenchmarkPath(b *testing.B) {
 			b.Run(mode+"/"+name, func(b *testing.B) {
 				readings := compare(b, made(b))[0]
 				b.ReportMetric(0, "ns/op")
-				b.ReportMetric(median(each(readings, reading.rate)), "MB/s")
-				b.ReportMetric(median(each(readings, reading.perPacket)), "ns/packet")
+				b.ReportMetric(flow.Median(readings, megabytes(flow.Reading.Rate)), "MB/s")
+				b.ReportMetric(flow.Median(readings, nanosecondsPerPacket), "ns/packet")
 			})
 		}
 	}

@@ -12,12 +12,12 @@ import (
 	"net"
 	"net/netip"
 	"os/exec"
-	"slices"
 	"testing"
 	"time"
 
 	"github.com/vishvananda/netlink"
 
+	"github.com/manul-net/manul/test/flow"
 	"github.com/manul-net/manul/test/netns"
 	"github.com/manul-net/manul/test/tunnels"
 )
@@ -34,52 +34,30 @@ func BenchmarkThroughput(b *testing.B) {
 			readings := compare(b, byHand(b, mode == "VXLAN", false), withManul(b, mode == "VXLAN"), byHand(b, mode == "VXLAN", true))
 			b.ReportMetric(0, "ns/op")
 			for i, name := range []string{"by-hand", "Manul"} {
-				b.ReportMetric(median(each(readings[i], reading.rate)), "MB/s-"+name)
-				b.ReportMetric(median(each(readings[i], reading.perCPU)), "MB/CPU-s-"+name)
-				b.ReportMetric(median(each(readings[i], reading.packetSize)), "B/packet-"+name)
+				b.ReportMetric(flow.Median(readings[i], megabytes(flow.Reading.Rate)), "MB/s-"+name)
+				b.ReportMetric(flow.Median(readings[i], megabytes(flow.Reading.PerCPU)), "MB/CPU-s-"+name)
+				b.ReportMetric(flow.Median(readings[i], flow.Reading.PacketSize), "B/packet-"+name)
 			}
-			reportRatios(b, "", [3][]float64(eachOf(readings, reading.rate)))
-			reportRatios(b, "CPU:", [3][]float64(eachOf(readings, reading.perCPU)))
+			reportRatios(b, "", readings, flow.Reading.Rate)
+			reportRatios(b, "CPU:", readings, flow.Reading.PerCPU)
 		})
 	}
 }
 
 func modes() []string { return []string{"none", "VXLAN"} }
 
-// compare measures paths in turns.
-func compare(b *testing.B, paths ...*path) [][]reading {
+// compare sends over one TCP connection of each path, in turns.
+func compare(b *testing.B, paths ...*path) [][]flow.Reading {
 	b.Helper()
-	flows, out := make([]*flow, len(paths)), make([][]reading, len(paths))
+	meters := make([]flow.Meter, len(paths))
 	for i, p := range paths {
-		flows[i] = newFlow(b, p)
-		flows[i].turn(b, turn) // the window of the connection opens
+		meters[i] = flow.NewStream(b, p.from, p.to, p.address)
 	}
-	for b.Loop() {
-		both := make([]reading, len(flows))
-		for i, f := range flows {
-			both[i] = f.turn(b, turn)
-		}
-		for i := len(flows) - 1; i >= 0; i-- {
-			out[i] = append(out[i], both[i].and(flows[i].turn(b, turn)))
-		}
-	}
-	return out
+	return flow.Compare(b, turn, meters...)
 }
 
-func each(list []reading, value func(reading) float64) []float64 {
-	out := make([]float64, len(list))
-	for i, r := range list {
-		out[i] = value(r)
-	}
-	return out
-}
-
-func eachOf(lists [][]reading, value func(reading) float64) [][]float64 {
-	out := make([][]float64, len(lists))
-	for i, list := range lists {
-		out[i] = each(list, value)
-	}
-	return out
+func megabytes(value func(flow.Reading) float64) func(flow.Reading) float64 {
+	return func(r flow.Reading) float64 { return value(r) / 1e6 }
 }
 
 // BenchmarkRoundTrips exchanges a byte over one TCP connection.
@@ -88,7 +66,7 @@ func BenchmarkRoundTrips(b *testing.B) {
 	for _, mode := range modes() {
 		b.Run(mode, func(b *testing.B) {
 			paths := [...]*path{byHand(b, mode == "VXLAN", false), withManul(b, mode == "VXLAN"), byHand(b, mode == "VXLAN", true)}
-			var times [len(paths)][]float64
+			times := make([][]flow.Reading, len(paths))
 			for _, p := range paths {
 				p.open(b)
 			}
@@ -98,33 +76,27 @@ func BenchmarkRoundTrips(b *testing.B) {
 					for range exchanges {
 						p.exchange(b)
 					}
-					times[i] = append(times[i], float64(time.Since(from).Microseconds())/exchanges)
+					times[i] = append(times[i], flow.Reading{Carried: exchanges, Seconds: time.Since(from).Seconds()})
 				}
 			}
 			b.ReportMetric(0, "ns/op")
-			b.ReportMetric(median(times[0]), "µs-by-hand")
-			b.ReportMetric(median(times[1]), "µs-Manul")
-			reportRatios(b, "", times)
+			b.ReportMetric(flow.Median(times[0], microseconds), "µs-by-hand")
+			b.ReportMetric(flow.Median(times[1], microseconds), "µs-Manul")
+			reportRatios(b, "", times, microseconds)
 		})
 	}
 }
 
-// reportRatios compares the paths turn by turn: Manul with what was made by hand, without and with connection tracking.
-func reportRatios(b *testing.B, of string, measured [3][]float64) {
-	b.Helper()
-	for name, pair := range map[string][2]int{"Manul/by-hand": {1, 0}, "Manul/tracked-by-hand": {1, 2}, "tracked-by-hand/by-hand": {2, 0}} {
-		ratios := make([]float64, len(measured[0]))
-		for i := range ratios {
-			ratios[i] = measured[pair[0]][i] / measured[pair[1]][i]
-		}
-		b.ReportMetric(median(ratios), of+name)
-	}
-}
+// microseconds that one exchange takes.
+func microseconds(r flow.Reading) float64 { return 1e6 * r.Seconds / float64(r.Carried) }
 
-func median(list []float64) float64 {
-	list = slices.Clone(list)
-	slices.Sort(list)
-	return list[len(list)/2]
+// reportRatios compares the paths turn by turn: Manul with what was made by hand, without and with connection tracking.
+func reportRatios(b *testing.B, of string, readings [][]flow.Reading, value func(flow.Reading) float64) {
+	b.Helper()
+	hand, manul, tracked := readings[0], readings[1], readings[2]
+	b.ReportMetric(flow.Ratio(manul, hand, value), of+"Manul/by-hand")
+	b.ReportMetric(flow.Ratio(manul, tracked, value), of+"Manul/tracked-by-hand")
+	b.ReportMetric(flow.Ratio(tracked, hand, value), of+"tracked-by-hand/by-hand")
 }
 
 // path is a way from a pod of one node to a pod of another.
