@@ -48,7 +48,16 @@ func writeTier(_ context.Context, _ Cluster, obj client.Object) (verdict, error)
 		errs = append(errs, field.Invalid(field.NewPath("spec", "order"), *t.Spec.Order,
 			fmt.Sprintf("tier %q is built in, and its order is %.0f: make a tier of your own with this order", t.Name, order)))
 	}
-	return verdict{errs: errs}, nil
+	return verdict{errs: errs, warnings: warnTier(t)}, nil
+}
+
+// warnTier tells what the operator will put back. It is no error: an operator of another version may have made the tier otherwise.
+func warnTier(t *v3.Tier) []string {
+	action, ok := builtIn(t.Name)
+	if !ok || t.Spec.DefaultAction == "" || t.Spec.DefaultAction == action {
+		return nil
+	}
+	return []string{fmt.Sprintf("spec.defaultAction: tier %q is built in, and the operator puts %s back: for another default action make a tier of your own", t.Name, action)}
 }
 
 // builtInOrder returns the order of a built-in tier.

@@ -246,6 +246,20 @@ func TestWarnings(t *testing.T) {
 			}
 		})
 	}
+	for manifest, want := range map[string]string{
+		"metadata: {name: default}\nspec: {defaultAction: Pass}":        `spec.defaultAction: tier "default" is built in, and the operator puts Deny back: for another default action make a tier of your own`,
+		"metadata: {name: kube-baseline}\nspec: {defaultAction: Deny}":  "the operator puts Pass back",
+		"metadata: {name: kube-admin}\nspec: {defaultAction: Pass}":     "",
+		"metadata: {name: default}\nspec: {order: 1000000}":             "",
+		"metadata: {name: mine}\nspec: {order: 5, defaultAction: Pass}": "",
+	} {
+		for _, do := range []admissionv1.Operation{admissionv1.Create, admissionv1.Update} {
+			got := handler(sample()).Handle(t.Context(), request(t, do, "Tier", manifest))
+			if !got.Allowed || (want == "") != (len(got.Warnings) == 0) || !strings.Contains(strings.Join(got.Warnings, "\n"), want) {
+				t.Errorf("%s of a tier with %s: got %v, want %q", do, manifest, got, want)
+			}
+		}
+	}
 	nobody := sample()
 	nobody.none = true
 	for kind, want := range map[string]string{

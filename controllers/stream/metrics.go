@@ -63,6 +63,9 @@ func (m *Metrics) Relayed() prometheus.Counter { return m.relayed }
 // Begun counts streams that began with everything; for tests.
 func (m *Metrics) Begun() prometheus.Counter { return m.begun.WithLabelValues("snapshot") }
 
+// Resumed counts streams that began with what was missed; for tests.
+func (m *Metrics) Resumed() prometheus.Counter { return m.begun.WithLabelValues("resumed") }
+
 // Reports counts what agents that follow this replica said; for tests.
 func (m *Metrics) Reports() prometheus.Counter { return m.reports }
 

@@ -19,7 +19,9 @@ import (
 )
 
 const (
-	// acceptWithin is how long a replica may take to say that it writes, and writerAgain the pause between two rounds over all replicas.
+	// acceptWithin is how long a replica may take to say that it writes, and writerAgain the pause between two rounds over the others. While nobody
+	// writes, or this one cannot reach who does, that is a call a second for each of the others, of which there are few; it is never longer, because
+	// as long as the writer does not hear them all agents here write to the API at once.
 	acceptWithin, writerAgain = time.Second, time.Second
 	// relayPing after a silence, and relayTimeout until the other replica counts as gone.
 	relayPing, relayTimeout = 10 * time.Second, 5 * time.Second
@@ -29,7 +31,7 @@ const (
 // as in force as soon as if all agents followed it. One connection does for all of them, and of what an agent said only the newest
 // waits.
 type Relay struct {
-	// Find gives the addresses of all replicas, host:port.
+	// Find gives the addresses of the other replicas, host:port.
 	Find func(context.Context) ([]string, error)
 	// Certificate is that of the operator. All replicas have it and nobody else, so it tells each of them from others at either end.
 	Certificate func() (*tls.Certificate, error)

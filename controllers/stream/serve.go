@@ -94,7 +94,10 @@ func (s *Server) follow(stream grpc.ServerStream) error {
 	if !s.Board.Resumes(node, hello.Epoch, hello.Cursor) {
 		// A word at once, so that the agent waits and calls nobody else.
 		joins, err = s.joining.begin(ctx, node, func() error { return stream.SendMsg(&wire.Down{Reset: true, More: true}) })
-		if err != nil {
+		switch {
+		case err != nil && ctx.Err() != nil:
+			return s.over(log, <-ended)
+		case err != nil:
 			return err
 		}
 		defer joins.end()

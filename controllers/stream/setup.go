@@ -16,8 +16,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
-	discoveryv1 "k8s.io/api/discovery/v1"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 
 	"github.com/manul-net/manul/internal/board"
@@ -54,7 +52,8 @@ type Options struct {
 
 // Setup adds the stream to a manager: on every replica, whether it leads or not. It must be called before the informers start.
 func Setup(mgr manager.Manager, world *live.World, opts Options) error {
-	if _, _, err := net.SplitHostPort(opts.Address); err != nil {
+	_, port, err := net.SplitHostPort(opts.Address)
+	if err != nil {
 		return fmt.Errorf("address of the stream %q: want host:port: %w", opts.Address, err)
 	}
 	metrics, err := newMetrics()
@@ -67,7 +66,7 @@ func Setup(mgr manager.Manager, world *live.World, opts Options) error {
 	access := NewAccess(mgr.GetClient(), opts.Account)
 	certificate := func() (*tls.Certificate, error) { return opts.GetCertificate(nil) }
 	relay := NewRelay()
-	relay.Find, relay.Certificate, relay.ServerName = replicas(mgr.GetClient(), opts.Namespace), certificate, wire.ServerName(opts.Namespace)
+	relay.Find, relay.Certificate, relay.ServerName = (&others{mgr.GetClient(), opts.Namespace, port}).find, certificate, wire.ServerName(opts.Namespace)
 	relay.Elected, relay.Unwritten, relay.Log = mgr.Elected(), world.Unwritten, log
 	server := &Server{
 		Relay: relay, Certificate: certificate,
@@ -80,17 +79,6 @@ func Setup(mgr manager.Manager, world *live.World, opts Options) error {
 		}
 		return nil
 	}))
-}
-
-// replicas finds all replicas that serve the stream, this one among them.
-func replicas(c client.Client, namespace string) func(context.Context) ([]string, error) {
-	return func(ctx context.Context) ([]string, error) {
-		list := &discoveryv1.EndpointSliceList{}
-		if err := c.List(ctx, list, client.InNamespace(namespace), client.MatchingLabels{discoveryv1.LabelServiceName: wire.ServiceName}); err != nil {
-			return nil, fmt.Errorf("looking for the other replicas: %w", err)
-		}
-		return wire.Addresses(list), nil
-	}
 }
 
 // NewGRPC makes the gRPC server with the limits of the stream.

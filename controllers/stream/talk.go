@@ -59,13 +59,13 @@ func (t *talk) talk(ctx context.Context, log logr.Logger, ended <-chan error) er
 		var turned <-chan struct{}
 		t.heard, turned = t.Server.heard()
 		if wake != nil { // else news is gathered
-			if err := t.send(); err != nil {
+			if err := t.send(); err != nil && ctx.Err() == nil {
 				return err
 			}
 		}
 		select {
 		case <-ctx.Done():
-			return status.FromContextError(ctx.Err()).Err()
+			return t.over(log, <-ended) // gRPC ends a stream by itself when a message is not in order, and then tells
 		case err := <-ended:
 			return t.over(log, err)
 		case <-wake:

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/text/language"
 	"golang.org/x/text/message"
+	"golang.org/x/text/number"
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/font"
 	"gonum.org/v1/plot/plotter"
@@ -110,7 +111,7 @@ func (p picture) draw(figures measured.Figures) ([]byte, error) {
 			if slices.ContainsFunc(ticks, func(t plot.Tick) bool { return t.Value == at.x }) {
 				continue
 			}
-			ticks = append(ticks, plot.Tick{Value: at.x, Label: message.NewPrinter(language.English).Sprintf("%.0f", at.x)})
+			ticks = append(ticks, plot.Tick{Value: at.x, Label: readable(at.x)})
 		}
 		drawn++
 	}
@@ -121,7 +122,7 @@ func (p picture) draw(figures measured.Figures) ([]byte, error) {
 	if left == right {
 		chart.X.Min, chart.X.Max = left/2, right*2 //nolint:mnd // something on both sides
 	}
-	chart.Y.Min, chart.Y.Max = 0, highest*headroom
+	chart.Y.Min, chart.Y.Max, chart.Y.Tick.Marker = 0, highest*headroom, separated{chart.Y.Tick.Marker}
 	to, err := chart.WriterTo(width, height, "svg")
 	if err != nil {
 		return nil, fmt.Errorf("making an SVG: %w", err)
@@ -131,6 +132,24 @@ func (p picture) draw(figures measured.Figures) ([]byte, error) {
 		return nil, fmt.Errorf("making an SVG: %w", err)
 	}
 	return bytes.ReplaceAll(out.Bytes(), []byte("font-family:Liberation Sans;"), []byte("font-family:"+fonts+";")), nil
+}
+
+// separated are ticks whose numbers bear thousands separators, and no digits that say nothing.
+type separated struct{ plot.Ticker }
+
+// Ticks implements plot.Ticker.
+func (s separated) Ticks(from, to float64) []plot.Tick {
+	ticks := s.Ticker.Ticks(from, to)
+	for i := range ticks {
+		if ticks[i].Label != "" { // else it is a small one between two of them
+			ticks[i].Label = readable(ticks[i].Value)
+		}
+	}
+	return ticks
+}
+
+func readable(v float64) string {
+	return message.NewPrinter(language.English).Sprint(number.Decimal(v))
 }
 
 func add(chart *plot.Plot, l line, in color.Color) error {

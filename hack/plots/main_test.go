@@ -51,6 +51,31 @@ func TestTextsHaveAFontThatEveryReaderHas(t *testing.T) {
 	}
 }
 
+// TestNumbersAreReadable: thousands have separators, on both axes of all pictures, and no number ends in zeros that say nothing.
+func TestNumbersAreReadable(t *testing.T) {
+	drawn := t.TempDir()
+	if err := drawAll("../../docs/measured", drawn); err != nil {
+		t.Fatal(err)
+	}
+	number := regexp.MustCompile(`>([0-9][0-9.,]*)<`)
+	wanted := regexp.MustCompile(`^[0-9]{1,3}(,[0-9]{3})*(\.[0-9]*[1-9])?$`)
+	for _, p := range pictures() {
+		text, err := os.ReadFile(filepath.Join(drawn, p.file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := number.FindAllSubmatch(text, -1)
+		if len(found) == 0 {
+			t.Errorf("%s has no numbers", p.file)
+		}
+		for _, n := range found {
+			if !wanted.Match(n[1]) {
+				t.Errorf("%s: %s", p.file, n[1])
+			}
+		}
+	}
+}
+
 func TestAPictureWithoutFiguresIsRefused(t *testing.T) {
 	for _, p := range pictures() {
 		if _, err := p.draw(nil); err == nil {

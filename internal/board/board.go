@@ -50,8 +50,8 @@ type object struct {
 	// unwritten: the API has not been seen to have it as rendered.
 	unwritten bool
 	// moved are nodes that were told of endpoints under another identity, or learned of them before the API had them so: the operator waits
-	// for their word.
-	moved map[*Subscription]struct{}
+	// for their word. By name, so that nothing is kept of subscriptions that are over, however long the object is not written.
+	moved map[string]struct{}
 	// fresh and refilled are sets of a SetCatalog that came, or whose content changed, and that have not been seen in the API yet.
 	fresh, refilled map[string]struct{}
 }
@@ -130,7 +130,7 @@ func (b *Board) put(key render.Key, obj runtime.Object, woken map[*Subscription]
 	}
 	o := b.objects[key]
 	if o == nil {
-		o = &object{moved: map[*Subscription]struct{}{}, fresh: map[string]struct{}{}, refilled: map[string]struct{}{}}
+		o = &object{moved: map[string]struct{}{}, fresh: map[string]struct{}{}, refilled: map[string]struct{}{}}
 		b.objects[key] = o
 	}
 	for id, old := range o.items {
@@ -214,7 +214,7 @@ func (b *Board) changed(o *object, old, now *Item, woken map[*Subscription]struc
 		tell(concerned)
 		if old != nil && now != nil && !equal(old.identities(), now.identities()) {
 			for s := range concerned {
-				o.moved[s] = struct{}{}
+				o.moved[s.node] = struct{}{}
 			}
 		}
 	}

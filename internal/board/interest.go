@@ -170,7 +170,7 @@ func (s *Subscription) markSet(id string) {
 func (s *Subscription) learn(e *Item) {
 	s.mark(e.ItemKey)
 	if o := s.board.objects[e.Key]; o != nil && o.unwritten {
-		o.moved[s] = struct{}{}
+		o.moved[s.node] = struct{}{}
 	}
 }
 

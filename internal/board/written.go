@@ -228,20 +228,20 @@ func (b *Board) settle(key render.Key) {
 // ask has the nodes that an object concerns say when they have everything up to the version that it was written with. Policies wait for
 // programs, for sets that came, and for what nodes are told of their own; what else waits are endpoints that change identity, which nobody sees.
 func (b *Board) ask(key render.Key, o *object, version uint64) {
+	ask := func(s *Subscription, leisurely bool) {
+		if !leisurely {
+			s.asked[key.Kind] = max(s.asked[key.Kind], version)
+			s.wakeUp(time.Now())
+			return
+		}
+		s.later[key.Kind] = max(s.later[key.Kind], version)
+		if !s.resting {
+			s.wakeUp(time.Now())
+		}
+	}
 	asked := func(to map[*Subscription]struct{}, leisurely bool) {
 		for s := range to {
-			if b.nodes[s.node] != s {
-				continue // it has gone since
-			}
-			if !leisurely {
-				s.asked[key.Kind] = max(s.asked[key.Kind], version)
-				s.wakeUp(time.Now())
-				continue
-			}
-			s.later[key.Kind] = max(s.later[key.Kind], version)
-			if !s.resting {
-				s.wakeUp(time.Now())
-			}
+			ask(s, leisurely)
 		}
 	}
 	switch key.Kind {
@@ -264,7 +264,11 @@ func (b *Board) ask(key render.Key, o *object, version uint64) {
 			clear(o.refilled)
 		}
 	case render.KindNodeEndpoints:
-		asked(o.moved, true)
+		for node := range o.moved {
+			if s := b.nodes[node]; s != nil { // else it has gone since
+				ask(s, true)
+			}
+		}
 		if !o.unwritten {
 			clear(o.moved)
 		}

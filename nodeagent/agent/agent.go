@@ -170,6 +170,8 @@ type Agent struct {
 	failures    []v1alpha1.Failure
 	applyError  error
 	attempts    int // in vain, since the last success
+	// retryAt is when what was refused alone is tried again.
+	retryAt     time.Time
 	disturbance disturbance
 	// policyInEffect: the last attempt at the policy dataplane succeeded.
 	policyInEffect bool

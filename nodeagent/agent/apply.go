@@ -4,22 +4,16 @@ import (
 	"context"
 	"errors"
 	"maps"
-	"math/rand/v2"
 	"slices"
 	"time"
 
 	"github.com/manul-net/manul/api/v1alpha1"
-	"github.com/manul-net/manul/nodeagent/pace"
 	"github.com/manul-net/manul/nodeagent/render"
 	"github.com/manul-net/manul/nodeagent/source"
 	"github.com/manul-net/manul/nodeagent/tables"
 )
 
 const (
-	applyRetryAtFirst  = 100 * time.Millisecond
-	applyRetryAtLength = 30 * time.Second
-	// refusedRetry is how often at most what the kernel refused is tried again in the end: it has little reason to change its mind.
-	refusedRetry = 5 * time.Minute
 	applyTimeout = 2 * time.Minute
 	// hastyRetries is how often in a row news may bring on an attempt after a failure.
 	hastyRetries = 3
@@ -55,6 +49,11 @@ func (a *Agent) applyTables(ctx context.Context, both bool) bool {
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
 	defer cancel()
+	retried := both && len(a.items) > 0 && !began.Before(a.retryAt)
+	if retried {
+		a.resyncRefused()
+	}
+	before := a.items
 	var policyItems, routeItems []*tables.ItemError
 	var policyErr, routesErr error
 	if both || a.state.Policy().HasDirty() {
@@ -91,29 +90,13 @@ func (a *Agent) applyTables(ctx context.Context, both bool) bool {
 		a.Log.Error("the kernel is not what it should be", "error", err)
 	}
 	a.applyError = err
-	if failed || len(a.items) > 0 {
-		a.attempts++
-		a.Metrics.failed()
-		// Only what failed is compared anew: a session without its password is no reason to read all rules back.
-		if policyErr != nil || len(policyItems) > 0 {
-			a.Policy.Resync()
-		}
-		if routesErr != nil || len(routeItems) > 0 {
-			a.Routes.Resync()
-		}
-		if len(tunnelItems) > 0 {
-			a.resyncTunnels()
-		}
-		if len(bgpItems) > 0 {
-			a.resyncBGP()
-		}
-		if len(limitItems) > 0 {
-			a.resyncBandwidth()
-		}
-		a.timers.apply.within(backoff(a.attempts, failed, time.Since(began)))
-	} else {
-		a.attempts = 0
+	if policyErr != nil {
+		a.Policy.Resync()
 	}
+	if routesErr != nil {
+		a.Routes.Resync()
+	}
+	a.setRetry(failed, retried, before, time.Since(began))
 	if failed {
 		return true
 	}
@@ -196,18 +179,6 @@ func split(err error) ([]*tables.ItemError, error) {
 	}
 	walk(err)
 	return items, errors.Join(rest...)
-}
-
-// backoff doubles up to a bound, half of it at random. What was refused alone keeps nothing else back, so trying it again may take no more than
-// its part of the time: each attempt compares everything.
-func backoff(attempts int, failed bool, took time.Duration) time.Duration {
-	bound := pace.Next(refusedRetry, 2*took)
-	if failed {
-		bound = applyRetryAtLength
-	}
-	const doublings = 18 // 100 ms to 7 h
-	d := min(bound, applyRetryAtFirst<<min(attempts-1, doublings))
-	return d/2 + rand.N(d/2) //nolint:gosec // jitter
 }
 
 // setFailures lists what is not in effect, in the terms of the rendered state.

@@ -264,7 +264,12 @@ func TestOnePodCostsAFewWrites(t *testing.T) {
 func TestWritesAreSparedWhileAgentsFollowTheStream(t *testing.T) {
 	k := newCluster(t)
 	k.agents().hear(v1alpha1.CarrierStream)
-	k.create(namespace("spare"), node("node0", "10.0.0.10"))
+	strangers := &v3.GlobalNetworkSet{
+		ObjectMeta: metav1.ObjectMeta{Name: "strangers", Labels: map[string]string{"kind": "stranger"}}, Spec: v3.GlobalNetworkSetSpec{Nets: []string{"192.0.2.0/32"}},
+	}
+	policy := globalPolicy("strangers", "app == 'customer'")
+	policy.Spec.Ingress[0].Source.Selector = "kind == 'stranger'"
+	k.create(namespace("spare"), node("node0", "10.0.0.10"), strangers, policy)
 	k.operator(withPool())
 	k.create(pod("spare", "first", "node0", map[string]string{"app": "customer"}))
 	k.addressed("node0", "spare/first")
@@ -274,18 +279,35 @@ func TestWritesAreSparedWhileAgentsFollowTheStream(t *testing.T) {
 	for i := range pods {
 		k.create(pod("spare", fmt.Sprintf("pod%d", i), "node0", map[string]string{"app": "customer"}))
 		k.endpointOf("node0", fmt.Sprintf("spare/pod%d", i))
+		strangers.Spec.Nets = []string{fmt.Sprintf("192.0.2.%d/32", i+1)}
+		k.must(k.client.Update(t.Context(), strangers), "changing a network set")
 	}
 	for i := range pods {
 		k.addressed("node0", fmt.Sprintf("spare/pod%d", i))
 	}
-	took, n := time.Since(start), 0
+	k.eventually("the last change of the set is written", func() error {
+		list := &v1alpha1.SetCatalogList{}
+		k.must(k.client.List(t.Context(), list), "listing sets")
+		for i := range list.Items {
+			for _, set := range list.Items[i].Spec.Sets {
+				if slices.Equal(set.CIDRs, strangers.Spec.Nets) {
+					return nil
+				}
+			}
+		}
+		return fmt.Errorf("it is not")
+	})
+	took, n := time.Since(start), map[string]int{}
 	for _, write := range writes.quiet()[before:] {
-		if write == "MODIFIED NodeEndpoints node0" {
-			n++
+		kind, of, _ := strings.Cut(strings.TrimPrefix(write, "MODIFIED "), " ")
+		if of == "node0" || kind == "SetCatalog" {
+			n[kind]++
 		}
 	}
-	if most := int(took/time.Second) + 2; n == 0 || n > most {
-		t.Errorf("NodeEndpoints was written %d times in %s, want %d at most", n, took, most)
+	for _, kind := range []string{"NodeEndpoints", "SetCatalog"} {
+		if most := int(took/time.Second) + 2; n[kind] == 0 || n[kind] > most {
+			t.Errorf("%s was written %d times in %s, want %d at most", kind, n[kind], took, most)
+		}
 	}
 }
 

@@ -296,11 +296,14 @@ func (n *network) agentBy(dial func(context.Context, string) (net.Conn, error), 
 // source is an agent's source of news.
 func (n *network) source(dial func(context.Context, string) (net.Conn, error), node string, replicas ...*replica) source.Source {
 	n.t.Helper()
-	token := filepath.Join(n.t.TempDir(), "token")
-	if err := os.WriteFile(token, []byte(node), 0o600); err != nil {
-		n.t.Fatal(err)
-	}
-	find := func(context.Context) (source.Replicas, error) {
+	return n.sourceWith(source.StreamOptions{Node: node, Token: n.tokenFile(node), Dial: dial}, replicas...)
+}
+
+// sourceWith is source with a token of its own.
+func (n *network) sourceWith(o source.StreamOptions, replicas ...*replica) source.Source {
+	n.t.Helper()
+	o.Namespace, o.Log = namespace, slog.New(slog.DiscardHandler)
+	o.Find = func(context.Context) (source.Replicas, error) {
 		found := source.Replicas{Trusted: n.trusted()}
 		for _, r := range replicas {
 			r.mu.Lock()
@@ -309,13 +312,21 @@ func (n *network) source(dial func(context.Context, string) (net.Conn, error), n
 		}
 		return found, nil
 	}
-	src, err := source.NewCarriers(&rest.Config{Host: n.server.URL}, source.StreamOptions{
-		Node: node, Namespace: namespace, Token: token, Find: find, Dial: dial, Log: slog.New(slog.DiscardHandler),
-	})
+	src, err := source.NewCarriers(&rest.Config{Host: n.server.URL}, o)
 	if err != nil {
 		n.t.Fatal(err)
 	}
 	return src
+}
+
+// tokenFile is a file with a token.
+func (n *network) tokenFile(token string) string {
+	n.t.Helper()
+	file := filepath.Join(n.t.TempDir(), "token")
+	if err := os.WriteFile(file, []byte(token), 0o600); err != nil {
+		n.t.Fatal(err)
+	}
+	return file
 }
 
 // follow has a source bring news until the test ends.

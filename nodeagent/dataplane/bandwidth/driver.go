@@ -42,6 +42,9 @@ type Driver struct {
 	resync  atomic.Bool
 	// have is what is in the kernel, by workload interface; nil when it is not known.
 	have map[string]limits
+	// refused are interfaces that the kernel takes no limits for: they are tried again when something of them changes, or everything is
+	// compared.
+	refused map[string]error
 }
 
 // limits are those of an interface in the kernel.
@@ -63,7 +66,7 @@ func New(options Options) (*Driver, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening traffic control: %w", err)
 	}
-	d := &Driver{options: options, handle: handle}
+	d := &Driver{options: options, handle: handle, refused: map[string]error{}}
 	if d.monitor, err = startMonitor(options.Log); err != nil {
 		handle.Close()
 		return nil, fmt.Errorf("opening traffic control: %w", err)
@@ -108,7 +111,6 @@ func (d *Driver) Apply(ctx context.Context, desired *tables.Bandwidth) error {
 		}
 	}
 	d.monitor.want(desired)
-	var problems []error
 	for _, name := range slices.Sorted(maps.Keys(look)) {
 		if err := ctx.Err(); err != nil {
 			d.have = nil
@@ -116,9 +118,14 @@ func (d *Driver) Apply(ctx context.Context, desired *tables.Bandwidth) error {
 		}
 		wish, _ := desired.Get(name)
 		if err := d.apply(name, wish); err != nil {
-			d.resync.Store(true)
-			problems = append(problems, &tables.ItemError{Kind: tables.KindBandwidth, Name: name, Err: err})
+			d.refused[name] = err
+		} else {
+			delete(d.refused, name)
 		}
+	}
+	problems := make([]error, 0, len(d.refused))
+	for _, name := range slices.Sorted(maps.Keys(d.refused)) {
+		problems = append(problems, &tables.ItemError{Kind: tables.KindBandwidth, Name: name, Err: d.refused[name]})
 	}
 	desired.Clean()
 	return errors.Join(problems...)
@@ -127,6 +134,7 @@ func (d *Driver) Apply(ctx context.Context, desired *tables.Bandwidth) error {
 // list finds what has to be looked at when everything is compared: what is desired, and what bears the driver's marks.
 func (d *Driver) list(desired *tables.Bandwidth, look map[string]bool) error {
 	d.have = map[string]limits{}
+	clear(d.refused)
 	for name := range desired.All() {
 		look[name] = true
 	}

@@ -303,4 +303,16 @@ func TestOthersAreLeftAlone(t *testing.T) {
 	if got := n.limits(); !strings.Contains(got, "mnlqweb") {
 		t.Errorf("the other endpoint's limits are not in force:\n%s", got)
 	}
+
+	// It is told of while others change, which has nothing compared.
+	desired.Delete("caliweb")
+	n.Do(func() { err = n.d.Apply(t.Context(), desired) })
+	if item, ok := errors.AsType[*tables.ItemError](err); !ok || item.Name != "calidb" {
+		t.Errorf("another endpoint's limits go: got %v, want the failure of calidb still", err)
+	}
+	if n.d.resync.Load() {
+		t.Error("the next change would have everything compared")
+	}
+	desired.Delete("calidb")
+	n.apply(desired)
 }

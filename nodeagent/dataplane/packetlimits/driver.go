@@ -104,7 +104,6 @@ func (d *Driver) Apply(ctx context.Context, desired *tables.PacketLimitsTable) e
 			continue
 		}
 		if err := d.change(name, wish); err != nil {
-			d.resync.Store(true)
 			problems = append(problems, &tables.ItemError{Kind: tables.KindPacketLimits, Name: name, Err: err})
 		}
 	}

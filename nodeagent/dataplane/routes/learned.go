@@ -113,7 +113,7 @@ func (l *Learned) InForce(p netip.Prefix) bool {
 // links or of others' routes, or Resync, compares everything with the kernel. A route without a next hop in reach waits and
 // is no failure. What can't be put into force alone is reported as tables.ItemErrors, joined.
 func (l *Learned) Apply(ctx context.Context, desired *tables.LearnedRoutes) error {
-	full := l.resync.Swap(false) || l.watch.take() || l.have == nil || desired.SettingsDirty || len(l.waiting) > 0
+	full := l.resync.Swap(false) || l.watch.take() || l.have == nil || desired.SettingsDirty
 	if full {
 		if err := l.list(); err != nil {
 			l.have = nil

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -42,6 +43,10 @@ type Driver struct {
 	// known: the kernel was compared with the tables, and links are the devices.
 	known bool
 	links map[tables.TunnelKind]int
+	// failed is why all of a kind was not in force at the last comparison. refused are peers whose entries the kernel refused: they are
+	// tried again when they change, or everything is compared.
+	failed  map[tables.TunnelKind]error
+	refused map[tables.TunnelPeer]error
 	// leaving are the kinds whose devices Sweep removes.
 	leaving map[tables.TunnelKind]bool
 }
@@ -58,7 +63,10 @@ func New(options Options) (*Driver, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening tunnels: %w", err)
 	}
-	d := &Driver{options: options, handle: handle, links: map[tables.TunnelKind]int{}, leaving: map[tables.TunnelKind]bool{}}
+	d := &Driver{
+		options: options, handle: handle, links: map[tables.TunnelKind]int{}, failed: map[tables.TunnelKind]error{},
+		refused: map[tables.TunnelPeer]error{}, leaving: map[tables.TunnelKind]bool{},
+	}
 	socket, err := nl.Subscribe(unix.NETLINK_ROUTE)
 	if err == nil {
 		d.socket = &nl.SocketHandle{Socket: socket}
@@ -100,9 +108,8 @@ func (d *Driver) Disturbances() int64 { return d.disturbances.Load() }
 // are in force. Unless another error is returned, desired is clean afterwards.
 func (d *Driver) Apply(ctx context.Context, desired *tables.Tunnels) error {
 	news, foreign := d.monitor.take()
-	problems := map[tables.TunnelKind]error{}
 	if d.resync.Swap(false) || news || !d.known || desired.Devices.HasDirty() {
-		if err := d.compare(ctx, desired, problems); err != nil {
+		if err := d.compare(ctx, desired); err != nil {
 			d.known = false
 			return fmt.Errorf("applying tunnels: %w", err)
 		}
@@ -116,7 +123,7 @@ func (d *Driver) Apply(ctx context.Context, desired *tables.Tunnels) error {
 			if !ok {
 				continue // the kind failed, or there is none
 			}
-			problems[key.Kind] = errors.Join(problems[key.Kind], d.makePeer(desired, key, index))
+			d.notePeer(key, d.makePeer(desired, key, index))
 		}
 	}
 	desired.Clean()
@@ -124,40 +131,72 @@ func (d *Driver) Apply(ctx context.Context, desired *tables.Tunnels) error {
 		d.disturbances.Add(1)
 		d.options.Log.Warn("somebody else changed tunnels of this agent; they are what they should be again")
 	}
+	return d.problems()
+}
+
+// notePeer notes whether the kernel refused a peer's entries.
+func (d *Driver) notePeer(key tables.TunnelPeer, err error) {
+	if err != nil {
+		d.refused[key] = err
+	} else {
+		delete(d.refused, key)
+	}
+}
+
+// maxNamed is how many refused peers of a kind are named.
+const maxNamed = 3
+
+// problems are the kinds of which something is not in force, each with the reasons.
+func (d *Driver) problems() error {
+	peers := map[tables.TunnelKind][]tables.TunnelPeer{}
+	for key := range d.refused {
+		peers[key.Kind] = append(peers[key.Kind], key)
+	}
 	var errs []error
 	for _, kind := range tables.TunnelKinds() {
-		if err := problems[kind]; err != nil {
+		reasons := []error{d.failed[kind]}
+		refused := peers[kind]
+		slices.SortFunc(refused, func(a, b tables.TunnelPeer) int { return a.Node.Compare(b.Node) })
+		for _, key := range refused[:min(len(refused), maxNamed)] {
+			reasons = append(reasons, d.refused[key])
+		}
+		if more := len(refused) - maxNamed; more > 0 {
+			reasons = append(reasons, fmt.Errorf("and the ways to %d more nodes", more))
+		}
+		if err := errors.Join(reasons...); err != nil {
 			errs = append(errs, &tables.ItemError{Kind: tables.KindTunnel, Name: kind.String(), Err: err})
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// Sweep removes the devices that the last Apply did not want. One that can't be removed is reported as a tables.ItemError; the next Apply
-// has it removed again.
+// Sweep removes the devices that the last Apply did not want. One that can't be removed is reported as a tables.ItemError; the next
+// Sweep tries it again.
 func (d *Driver) Sweep() error {
 	if len(d.leaving) == 0 {
 		return nil
 	}
 	var errs []error
 	for kind := range d.leaving {
-		err := d.removeDevice(kind)
-		if err != nil {
+		if err := d.removeDevice(kind); err != nil {
 			errs = append(errs, &tables.ItemError{Kind: tables.KindTunnel, Name: kind.String(), Err: err})
+			continue
 		}
+		delete(d.leaving, kind)
 	}
-	clear(d.leaving)
 	return errors.Join(errs...)
 }
 
 // compare makes all devices and peers what they should be.
-func (d *Driver) compare(ctx context.Context, desired *tables.Tunnels, problems map[tables.TunnelKind]error) error {
+func (d *Driver) compare(ctx context.Context, desired *tables.Tunnels) error {
 	all, err := d.list()
 	if err != nil {
 		return err
 	}
 	first := !d.known
 	clear(d.links)
+	clear(d.failed)
+	clear(d.refused)
 	for _, kind := range tables.TunnelKinds() {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -175,7 +214,9 @@ func (d *Driver) compare(ctx context.Context, desired *tables.Tunnels, problems 
 			d.monitor.expect(kind, index)
 			err = d.comparePeers(desired, kind, index)
 		}
-		problems[kind] = err
+		if err != nil {
+			d.failed[kind] = err
+		}
 	}
 	d.known = true
 	return nil

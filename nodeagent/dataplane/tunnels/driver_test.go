@@ -369,6 +369,40 @@ func TestMTU(t *testing.T) {
 	}
 }
 
+// A peer that the kernel refuses is told of until it is another or gone, and the others follow the tables without a comparison of all.
+func TestPeerThatIsRefused(t *testing.T) {
+	n := newNode(t)
+	desired := both()
+	n.apply(desired)
+	strange := tables.TunnelPeer{Kind: tables.VXLAN, Node: netip.MustParseAddr("2001:db8::9")} // of the other family
+	desired.Peers.Set(strange, tables.Neighbor{NextHop: netip.MustParseAddr("10.48.9.0"), MAC: mac(9)})
+	refused := func(what string) {
+		t.Helper()
+		err := n.driver.Apply(t.Context(), desired)
+		var item *tables.ItemError
+		if !errors.As(err, &item) || item.Kind != tables.KindTunnel || item.Name != "VXLAN" || !strings.Contains(err.Error(), "2001:db8::9") {
+			t.Errorf("%s: error %v, want an item VXLAN that names the node", what, err)
+		}
+	}
+	refused("it comes")
+	refused("nothing changes")
+	peer(desired, "192.0.2.3", 3)
+	refused("another peer comes")
+	if got := strings.Join(n.seen(), "\n"); !strings.Contains(got, "forwarding 192.0.2.3") {
+		t.Errorf("the other peer is not in force:\n%s", got)
+	}
+	if n.driver.resync.Load() || !n.driver.known {
+		t.Error("the next change would have everything compared")
+	}
+	n.driver.Resync()
+	refused("everything is compared")
+	desired.Peers.Delete(strange)
+	n.apply(desired)
+	if got := strings.Join(n.seen(), "\n"); strings.Contains(got, "10.48.9.0") {
+		t.Errorf("something of the refused peer is left:\n%s", got)
+	}
+}
+
 // A kind that can't be made is an item, and the others are in force.
 func TestKindThatCantBeMade(t *testing.T) {
 	for name, test := range map[string]struct {
@@ -397,6 +431,10 @@ func TestKindThatCantBeMade(t *testing.T) {
 			}
 			if got := n.seen(); !slices.ContainsFunc(got, func(line string) bool { return strings.HasPrefix(line, "vxlan-v6.manul") }) {
 				t.Errorf("the other kind is not in force: %v", got)
+			}
+			peer(desired, "2001:db8::3", 3)
+			if err := n.driver.Apply(t.Context(), desired); err == nil || !strings.Contains(err.Error(), test.says) {
+				t.Errorf("another kind's peer comes: error %v, want one that says %q still", err, test.says)
 			}
 		})
 	}

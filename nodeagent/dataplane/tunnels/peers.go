@@ -37,7 +37,10 @@ func (d *Driver) makePeer(desired *tables.Tunnels, key tables.TunnelPeer, index 
 	var errs []error
 	for e, to := range d.monitor.entriesOf(index, key.Node) {
 		if _, stays := next[e]; !stays {
-			errs = append(errs, d.removeEntry(index, e, to))
+			if err := d.removeEntry(index, e, to); err != nil {
+				errs = append(errs, err)
+				d.monitor.expectEntry(index, e, to, key.Node) // so that it is tried again
+			}
 		}
 	}
 	for e, to := range next {
@@ -76,7 +79,10 @@ func (d *Driver) comparePeers(desired *tables.Tunnels, kind tables.TunnelKind, i
 			d.monitor.expectEntry(index, e, to, nodes[e])
 			continue
 		}
-		errs = append(errs, d.setEntry(index, e, to, nodes[e]))
+		if err := d.setEntry(index, e, to, nodes[e]); err != nil {
+			key := tables.TunnelPeer{Kind: kind, Node: nodes[e]}
+			d.refused[key] = errors.Join(d.refused[key], err)
+		}
 	}
 	return errors.Join(errs...)
 }
