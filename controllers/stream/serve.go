@@ -52,6 +52,7 @@ type Server struct {
 
 	load    load
 	joining joining
+	turns   turns
 }
 
 // follow serves one agent until either side ends the call.
@@ -165,7 +166,7 @@ func (s *Server) listen(node string, sub *board.Subscription, up *wire.Up) error
 	if s.Relay != nil && !s.isElected() {
 		s.Relay.tell(node, up.Report)
 	}
-	return s.World.Report(node, up.Report)
+	return s.hear(node, up.Report)
 }
 
 // over tells how a stream ended, and counts what was not in order.
