@@ -7,17 +7,20 @@ import (
 )
 
 const (
-	// onTime: news that goes out within that is not late.
-	onTime = 2 * time.Millisecond
-	// gatherFactor: news of a node is gathered for so many times as long as news has been late of late, longestGathering at most.
+	// onTime: news that goes out within that is not late. A change that concerns some hundred nodes takes that long for the last of them, even
+	// if there is nothing else to do.
+	onTime = 20 * time.Millisecond
+	// gatherFactor: news of a node is gathered for so many times as long as news is later than that, longestGathering at most.
 	gatherFactor     = 8
 	longestGathering = 2 * time.Second
-	// weight of one piece of news in the mean, and the time after which what is known of the load has lost two thirds of its weight.
-	weight, forgetIn = 1.0 / 16, 250 * time.Millisecond
+	// weight of one piece of news in the mean: it is of several changes, for those to many nodes that one change concerns are all late but the
+	// first. After forgetIn what is known of the load has lost two thirds of its weight.
+	weight, forgetIn = 1.0 / 256, time.Second
 )
 
 // load tells how late news goes out for want of a processor: the time from when it could have gone out. As long as it is on time nobody
-// waits; when it is late, what several changes bring to one node is gathered, so that there are fewer messages.
+// waits; when more comes than can go out, it is later and later, and what several changes bring to one node is gathered, so that there are
+// fewer messages.
 type load struct {
 	mu   sync.Mutex
 	late float64 // seconds, a mean that fades
@@ -41,7 +44,7 @@ func (l *load) spacing(now time.Time) time.Duration {
 	if late < onTime {
 		return 0
 	}
-	return min(gatherFactor*late, longestGathering)
+	return min(gatherFactor*(late-onTime), longestGathering)
 }
 
 // lateness is how long news waited for nothing but a processor until it was taken: since is when it came, sent when the one before had

@@ -23,12 +23,19 @@ func TestNewsIsGatheredOnlyWhileItIsLate(t *testing.T) {
 	spacing("at first", 0, 0)
 	late(1000, time.Millisecond, time.Millisecond)
 	spacing("all news is on time", 0, 0)
-	late(1, time.Millisecond, 20*time.Millisecond)
-	spacing("one piece of news was late", 0, gatherFactor*5*time.Millisecond)
-	late(1000, time.Millisecond, 20*time.Millisecond)
-	spacing("all news is late by 20 ms", gatherFactor*15*time.Millisecond, gatherFactor*20*time.Millisecond)
+	for i := range 100 {
+		late(1, 100*time.Microsecond, time.Duration(i)*time.Millisecond/2)
+	}
+	spacing("one change concerned a hundred nodes, of which the last was told after 50 ms", 0, 0)
+	late(2000, time.Millisecond, onTime)
+	spacing("all news is just on time", 0, 0)
+	late(2000, time.Millisecond, onTime+20*time.Millisecond)
+	spacing("all news is late by 20 ms more", gatherFactor*10*time.Millisecond, gatherFactor*20*time.Millisecond)
 	late(1000, time.Millisecond, time.Minute)
 	spacing("news is late by a minute", longestGathering, longestGathering)
+	late(2000, time.Millisecond, time.Millisecond)
+	spacing("news has been on time for two seconds", 0, 0)
+	late(1000, time.Millisecond, time.Second)
 	now = now.Add(20 * forgetIn)
 	spacing("nothing has happened since, for some seconds", 0, 0)
 }

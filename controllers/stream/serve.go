@@ -52,6 +52,7 @@ type Server struct {
 
 	load    load
 	joining joining
+	turns   turns
 }
 
 // follow serves one agent until either side ends the call.
@@ -159,7 +160,7 @@ func (s *Server) listen(ctx context.Context, node string, sub *board.Subscriptio
 				if s.Relay != nil && !s.isElected() {
 					s.Relay.tell(node, up.Report)
 				}
-				if err := s.World.Report(node, up.Report); err != nil {
+				if err := s.hear(node, up.Report); err != nil {
 					return err
 				}
 			}

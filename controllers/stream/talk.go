@@ -124,7 +124,7 @@ func (s *Server) quiet() time.Duration {
 func (t *talk) send() error {
 	now := time.Now()
 	defer t.joined()
-	batch, current := t.sub.Take(t.attachment, board.Also{Versions: t.versions || t.first, Leisurely: !now.Before(t.restsUntil)})
+	batch, current := t.turns.take(t.sub, t.attachment, board.Also{Versions: t.versions || t.first, Leisurely: !now.Before(t.restsUntil)})
 	if !current {
 		return errCalledAgain
 	}

@@ -10,7 +10,6 @@ import (
 	"os"
 	"runtime"
 	"runtime/pprof"
-	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -201,52 +200,6 @@ func (a *api) keep(key render.Key) error {
 	}
 	if err := a.cluster.Set(o); err != nil {
 		return fmt.Errorf("observing %s %s: %w", key.Kind, key.Name, err)
-	}
-	return nil
-}
-
-// changes prints how long single changes take, and how many objects each makes anew.
-func changes(c *clusters.Cluster, server *api, n int) error {
-	cluster := server.cluster
-	for _, change := range []struct {
-		name string
-		of   func(i int) k8sruntime.Object
-	}{
-		{"a pod's label changes", func(i int) k8sruntime.Object {
-			p := c.Random.IntN(c.Pods)
-			return c.Pod(p, (c.App(p)+1)%clusters.AppsOfNamespace)
-		}},
-		{"a policy of a namespace changes", func(i int) k8sruntime.Object {
-			for {
-				if p := c.Random.IntN(c.Policies); !clusters.IsGlobal(p) {
-					return c.Policy(p, i+1)
-				}
-			}
-		}},
-		{"a global policy changes", func(i int) k8sruntime.Object { return c.Policy(c.Random.IntN(c.Policies/100)*100+99, i+1) }},
-		{"a pod comes", func(i int) k8sruntime.Object { p := c.Pod(c.Pods+i, i%clusters.AppsOfNamespace); return p }},
-	} {
-		took := make([]time.Duration, 0, n)
-		written := 0
-		for i := range n {
-			o := change.of(i)
-			start := time.Now()
-			if err := cluster.Set(o); err != nil {
-				return fmt.Errorf("compiling: %w", err)
-			}
-			keys := cluster.Dirty()
-			for _, key := range keys {
-				cluster.Desired(key)
-			}
-			took = append(took, time.Since(start))
-			written += len(keys)
-			if err := server.write(keys); err != nil { // not measured: what the API and nodes answer
-				return err
-			}
-		}
-		slices.Sort(took)
-		fmt.Printf("| %s: compiled and rendered (%.1f objects) | %d | %.3f ms | %.3f ms |\n", change.name, float64(written)/float64(n), n,
-			milliseconds(took[n/2]), milliseconds(took[n*99/100]))
 	}
 	return nil
 }

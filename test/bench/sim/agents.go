@@ -34,7 +34,7 @@ import (
 const namespace = "manul-system"
 
 const (
-	// leisure is how long agents wait before they write to the API what the operator has heard already.
+	// leisure is how long an agent waits before it writes to the API what the operator has heard already, as in nodeagent/source.
 	leisure = 300 * time.Millisecond
 	// beginning: so many agents begin at a time at most.
 	beginning = 64
@@ -47,6 +47,7 @@ type agents struct {
 	parent *rpc.Client
 	fleet  *hollow.Fleet
 	probes probes
+	words  *words
 	slots  chan struct{}
 
 	mu       sync.Mutex
@@ -54,8 +55,6 @@ type agents struct {
 	running  map[string]*running
 	sampled  map[string]*hollow.Mirror
 	trusted  *x509.CertPool
-	// unwritten are statuses that the API is to have soon.
-	unwritten map[string]*v1alpha1.NodeStateStatus
 }
 
 // running is an agent at work.
@@ -68,7 +67,7 @@ func newAgents(parent *rpc.Client) *agents {
 	klog.SetLogger(logr.Discard()) // of vain attempts to fall back to the API's objects
 	return &agents{
 		parent: parent, running: map[string]*running{}, sampled: map[string]*hollow.Mirror{}, slots: make(chan struct{}, beginning),
-		unwritten: map[string]*v1alpha1.NodeStateStatus{}, probes: probes{open: map[string]*probe{}},
+		probes: probes{open: map[string]*probe{}}, words: newWords(),
 	}
 }
 
@@ -94,7 +93,9 @@ func (a *agents) Begin(n Nodes, _ *None) error {
 		Token:     func(node string) string { return node },
 		AddressOf: addressOf,
 		Told:      a.probes.told,
-		Said:      a.said,
+		Said: func(node string, status *v1alpha1.NodeStateStatus) {
+			a.words.put(node, status, time.Now().Add(leisure))
+		},
 	}
 	for _, node := range n.Sample {
 		if err := a.beginSampled(node); err != nil {
@@ -108,7 +109,7 @@ func (a *agents) Begin(n Nodes, _ *None) error {
 			}
 		}
 	}()
-	go a.write()
+	go a.words.write(a.parent)
 	return nil
 }
 
@@ -207,44 +208,9 @@ func (a *agents) status(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "there is no API server", http.StatusServiceUnavailable)
 		return
 	}
-	a.said(name, &patch[0].Value)
+	a.words.put(name, &patch[0].Value, time.Now()) // its own source has waited
 	w.Header().Set("Content-Type", "application/json")
 	_, _ = w.Write([]byte(`{"kind":"NodeState","apiVersion":"manul.dev/v1alpha1"}`))
-}
-
-func (a *agents) said(node string, status *v1alpha1.NodeStateStatus) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.unwritten[node] = status
-}
-
-// Status is what a node says, on its way to the API.
-type Status struct {
-	Node string
-	JSON []byte
-}
-
-// write writes to the API what agents have said.
-func (a *agents) write() {
-	for {
-		<-time.After(leisure)
-		a.mu.Lock()
-		unwritten := a.unwritten
-		a.unwritten = map[string]*v1alpha1.NodeStateStatus{}
-		a.mu.Unlock()
-		all := make([]Status, 0, len(unwritten))
-		for node, status := range unwritten {
-			text, err := json.Marshal(status)
-			if err != nil {
-				fmt.Fprintln(os.Stderr, "agents:", err)
-				continue
-			}
-			all = append(all, Status{node, text})
-		}
-		if err := a.parent.Call("parent.Status", all, &None{}); err != nil {
-			return // the parent has ended
-		}
-	}
 }
 
 // Counted is what the agents have counted.

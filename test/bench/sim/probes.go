@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/manul-net/manul/internal/render"
+	"github.com/manul-net/manul/internal/wire"
 	"github.com/manul-net/manul/test/hollow"
 )
 
@@ -24,6 +25,8 @@ type probe struct {
 	own   []int64          // when it came to the pod's own node
 	other map[string]int64 // when it came to each other node that it concerns
 	bytes int              // of its items, in all messages
+	// otherwise are nodes that learned of the pod for another reason.
+	otherwise map[string]struct{}
 }
 
 // probes find changes in what agents are told.
@@ -48,7 +51,7 @@ func (a *agents) Watch(w Probe, _ *None) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.close(w.Pod)
-	p.open[w.Pod] = &probe{what: w.What, other: map[string]int64{}}
+	p.open[w.Pod] = &probe{what: w.What, other: map[string]int64{}, otherwise: map[string]struct{}{}}
 	for pod, x := range p.open {
 		if !x.ended.IsZero() && time.Now().After(x.ended) {
 			p.close(pod)
@@ -78,11 +81,8 @@ func (a *agents) Begun(b Begun, _ *None) error {
 
 // told looks for changes in a message.
 func (p *probes) told(node string, m *hollow.Message) {
-	if m.Reset {
-		return // everything: no news
-	}
 	// A node whose own pods change learns of pods that other nodes have known for long, and of those that just changed among them: that is
-	// what that change costs, not theirs.
+	// what that change costs, not theirs. So does one that begins anew.
 	own := ""
 	for i := range m.Changes {
 		if c := &m.Changes[i]; c.Kind == string(render.KindNodeState) && c.ID != "" {
@@ -91,7 +91,7 @@ func (p *probes) told(node string, m *hollow.Message) {
 	}
 	for i := range m.Changes {
 		c := &m.Changes[i]
-		if c.ID == "" || c.Kind == string(render.KindSetCatalog) || c.Kind == string(render.KindNodeEndpoints) && own != "" && own != c.ID {
+		if c.ID == "" || c.Kind == string(render.KindSetCatalog) {
 			continue
 		}
 		p.mu.RLock()
@@ -101,16 +101,35 @@ func (p *probes) told(node string, m *hollow.Message) {
 			continue
 		}
 		p.mu.Lock()
-		x.bytes += len(c.Item) + len(c.Kind) + len(c.Name) + len(c.ID)
-		switch _, known := x.other[node]; {
+		switch {
 		case c.Kind == string(render.KindNodeState):
-			x.own = append(x.own, m.At.UnixNano())
-		case !known:
-			x.other[node] = m.At.UnixNano()
+			if !m.Reset {
+				x.own = append(x.own, m.At.UnixNano())
+				x.bytes += sizeOf(c)
+			}
+		case m.Reset, own != "" && own != c.ID:
+			x.otherwise[node] = struct{}{}
+		default:
+			x.toldOf(node, c, m.At)
 		}
 		p.mu.Unlock()
 	}
 }
+
+// toldOf notes that a node was told of the change. One that first learned of the pod for another reason is not concerned: what it is told later,
+// when the pod's former identity is dropped, is no late news.
+func (x *probe) toldOf(node string, c *wire.Change, at time.Time) {
+	_, known := x.other[node]
+	if _, otherwise := x.otherwise[node]; otherwise && !known {
+		return
+	}
+	x.bytes += sizeOf(c)
+	if !known {
+		x.other[node] = at.UnixNano()
+	}
+}
+
+func sizeOf(c *wire.Change) int { return len(c.Item) + len(c.Kind) + len(c.Name) + len(c.ID) }
 
 // close takes the results of a probe. The lock is held.
 func (p *probes) close(pod string) {
