@@ -89,7 +89,7 @@ bench: kubernetes image samples ## print the figures, and keep them in docs/meas
 	{ go run ./test/bench/sim -curve 500,1000,2000 -duration 1m; \
 	  go run ./test/bench/sim -curve 5000 -duration 10m; } | tee $(MEASURED)/sim.md
 	go run ./test/bench/cni | tee $(MEASURED)/cni.md
-	go -C test/e2e run ./cmd/bench -project $(CURDIR) | tee $(MEASURED)/changes.md
+	go -C test/e2e run ./cmd/bench -project $(CURDIR) -n 30 | tee $(MEASURED)/changes.md
 
 bench-plots: ## draw the figures of docs/measured/ as SVG, in docs/pictures/
 	go -C hack/plots run . --from $(CURDIR)/$(MEASURED) --to $(CURDIR)/docs/pictures

@@ -113,12 +113,14 @@ func (f *flags) run(ctx context.Context) error {
 }
 
 // admission returns what adds the webhook to the operator; nil for none.
-func (f *flags) admission() func(manager.Manager, func() bool) error {
+func (f *flags) admission() func(manager.Manager, controllers.Compiled) error {
 	if f.webhook == "0" {
 		return nil
 	}
-	return func(mgr manager.Manager, known func() bool) error {
-		return webhooks.Setup(mgr, webhooks.Options{Address: f.webhook, Namespace: f.webhookNamespace, Ready: known})
+	return func(mgr manager.Manager, compiled controllers.Compiled) error {
+		return webhooks.Setup(mgr, webhooks.Options{
+			Address: f.webhook, Namespace: f.webhookNamespace, Ready: compiled.IsOpen, Pods: compiled.Pods,
+		})
 	}
 }
 

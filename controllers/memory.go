@@ -2,19 +2,21 @@ package controllers
 
 import (
 	"context"
+	"math"
 	"os"
 	"runtime/debug"
 	"runtime/metrics"
 	"time"
 )
 
-// What comes and goes may take as much memory as what stays before garbage is collected, as usual in Go, and up to twice as much where fewBytes
-// are enough for that: collecting less often leaves the processor to others. From smallHeap on it may take no more than smallHeap, or half of
-// what stays if that is more: collecting then takes a processor more, which matters less to a cluster of thousands of nodes than gibibytes.
+// What comes and goes may take as much memory as the square root of what stays, of which usual may take as much as it is: so what collecting
+// costs and what it saves stay in proportion (Kirisame, Shenoy and Panchekha, "Optimal heap limits for reducing browser memory use", 2022). Much
+// that stays costs much to look through, but gibibytes beside it matter more; beside little there is room for more than that.
 const (
-	mostPercent, usualPercent, leastPercent = 200, 100, 50
-	fewBytes, smallHeap                     = 256 << 20, 640 << 20
-	memoryEvery                             = 10 * time.Second
+	usual                     = 256 << 20
+	leastPercent, mostPercent = 25, 200
+	stepPercent, wholePercent = 10, 100
+	memoryEvery               = time.Second
 )
 
 // SaveMemory has the process collect garbage earlier when it holds much, until ctx ends. GOGC in its environment counts before that.
@@ -23,7 +25,7 @@ func SaveMemory(ctx context.Context) {
 		return
 	}
 	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
-	percent := usualPercent // until something is known: a large cluster is read in the first seconds
+	percent := wholePercent // as it is in Go
 	for tick := time.NewTicker(memoryEvery); ; {
 		select {
 		case <-ctx.Done():
@@ -39,11 +41,8 @@ func SaveMemory(ctx context.Context) {
 	}
 }
 
-// percentFor is how much garbage there may be beside what stays, in percent of that.
+// percentFor is how much garbage there may be beside what stays, in percent of that: in steps, for each change stops the process for a moment.
 func percentFor(live uint64) int {
-	live = max(live, 1)
-	if few := fewBytes * usualPercent / live; few > usualPercent {
-		return int(min(few, mostPercent))
-	}
-	return int(min(max(smallHeap*usualPercent/live, leastPercent), usualPercent))
+	percent := wholePercent * math.Sqrt(usual/float64(max(live, 1)))
+	return min(max(int(percent/stepPercent)*stepPercent, leastPercent), mostPercent)
 }

@@ -43,6 +43,7 @@ import (
 	"github.com/manul-net/manul/controllers/rendered"
 	"github.com/manul-net/manul/controllers/stream"
 	"github.com/manul-net/manul/internal/live"
+	"github.com/manul-net/manul/internal/policy"
 )
 
 // LeaderElectionID names the Lease that the writing replica holds.
@@ -75,10 +76,19 @@ type Options struct {
 	// Version of the operator, for people to read.
 	Version string
 	Log     logr.Logger
-	// Admission adds the check of what users write; nil for none. known tells whether the operator knows the cluster.
-	Admission func(mgr manager.Manager, known func() bool) error
+	// Admission adds the check of what users write; nil for none. compiled is the cluster as the operator knows it.
+	Admission func(mgr manager.Manager, compiled Compiled) error
 	// Stream serves the agents; the zero value for no stream: they go by the API's objects alone.
 	Stream Stream
+}
+
+// Compiled is the cluster as the operator knows it.
+type Compiled interface {
+	// IsOpen tells whether it knows the whole cluster.
+	IsOpen() bool
+	// Pods tells how selectors see the pods of a namespace that have a network of their own; of all namespaces with an empty one; and of
+	// so many at most.
+	Pods(namespace string, most int) []policy.EndpointLabels
 }
 
 // Stream says how agents are served.
@@ -179,7 +189,7 @@ func register(mgr manager.Manager, world *live.World, opts Options) error {
 		setups = append(setups, func() error { return serveStream(mgr, world, &opts.Stream) })
 	}
 	if opts.Admission != nil {
-		setups = append(setups, func() error { return opts.Admission(mgr, world.IsOpen) })
+		setups = append(setups, func() error { return opts.Admission(mgr, world) })
 	}
 	for _, setup := range setups {
 		if err := setup(); err != nil {

@@ -33,6 +33,7 @@ import (
 
 	"github.com/manul-net/manul/api/v1alpha1"
 	v3 "github.com/manul-net/manul/api/v3"
+	"github.com/manul-net/manul/internal/live"
 	"github.com/manul-net/manul/test/apischema"
 	"github.com/manul-net/manul/test/apiserver"
 	"github.com/manul-net/manul/test/manifests"
@@ -100,7 +101,8 @@ func admit(t *testing.T, server *apiserver.Server) *admitted {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := Setup(mgr, Options{Address: address, Namespace: namespace, Ready: func() bool { return true }}); err != nil {
+	// Pods of these tests have no node.
+	if err := Setup(mgr, Options{Address: address, Namespace: namespace, Ready: func() bool { return true }, Pods: live.New().Pods}); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())

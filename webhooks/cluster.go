@@ -39,6 +39,8 @@ const (
 	page, named = 500, 5
 	// maxPods is how many pods are looked at for one that a policy selects. Beyond that nobody is warned.
 	maxPods = 20_000
+	// fieldNode is the field by which the API server finds pods of a node.
+	fieldNode = "spec.nodeName"
 )
 
 // Reader is the Cluster as the API server tells it.
@@ -47,6 +49,9 @@ type Reader struct {
 	Cached client.Reader
 	// Live asks the API server.
 	Live client.Reader
+	// Pods tells how selectors see the pods of a namespace that have a network of their own; of all namespaces with an empty one; and of
+	// so many at most.
+	Pods func(namespace string, most int) []policy.EndpointLabels
 }
 
 // Tier looks for a tier. One that was made just before the policy that names it may not be in the cache yet.
@@ -150,8 +155,25 @@ func (r *Reader) NodeStates(ctx context.Context) ([]v1alpha1.NodeState, error) {
 
 // Selects looks at pods until it finds one. Past maxPods it supposes that there is one.
 func (r *Reader) Selects(ctx context.Context, p *policy.Compiled, namespace string) (bool, error) {
+	pods := r.Pods(namespace, maxPods)
+	for i := range pods {
+		if p.Selector.Match(selectable(pods[i].Map())) {
+			return true, nil
+		}
+	}
+	if len(pods) >= maxPods {
+		return true, nil
+	}
+	if found, err := r.selectsUnbound(ctx, p, namespace); found || err != nil {
+		return found, err
+	}
+	return r.selectsHost(ctx, p)
+}
+
+// selectsUnbound looks at pods that have no node yet: the operator keeps nothing of these, and there are few.
+func (r *Reader) selectsUnbound(ctx context.Context, p *policy.Compiled, namespace string) (bool, error) {
 	pods := &corev1.PodList{}
-	if err := r.Cached.List(ctx, pods, client.InNamespace(namespace), client.Limit(maxPods)); err != nil {
+	if err := r.Live.List(ctx, pods, client.InNamespace(namespace), client.MatchingFields{fieldNode: ""}, client.Limit(page)); err != nil {
 		return false, fmt.Errorf("looking for pods that the policy selects: %w", err)
 	}
 	labels := labelReader{ctx: ctx, from: r.Cached, known: map[types.NamespacedName]map[string]string{}}
@@ -170,13 +192,7 @@ func (r *Reader) Selects(ctx context.Context, p *policy.Compiled, namespace stri
 			return true, nil
 		}
 	}
-	if labels.err != nil {
-		return false, labels.err
-	}
-	if len(pods.Items) >= maxPods {
-		return true, nil
-	}
-	return r.selectsHost(ctx, p)
+	return pods.Continue != "", labels.err
 }
 
 // selectsHost looks for a host endpoint. Only global policies are for those.

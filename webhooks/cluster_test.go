@@ -1,6 +1,7 @@
 package webhooks
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -12,6 +13,7 @@ import (
 
 	"github.com/manul-net/manul/api/v1alpha1"
 	v3 "github.com/manul-net/manul/api/v3"
+	"github.com/manul-net/manul/internal/live"
 	"github.com/manul-net/manul/internal/policy"
 )
 
@@ -23,7 +25,8 @@ func holding(t *testing.T, objs ...client.Object) client.Client {
 			t.Fatal(err)
 		}
 	}
-	return fake.NewClientBuilder().WithScheme(scheme).WithObjects(objs...).Build()
+	return fake.NewClientBuilder().WithScheme(scheme).WithObjects(objs...).
+		WithIndex(&corev1.Pod{}, fieldNode, func(o client.Object) []string { return []string{o.(*corev1.Pod).Spec.NodeName} }).Build()
 }
 
 func pod(namespace, name string, change func(*corev1.Pod)) *corev1.Pod {
@@ -37,39 +40,50 @@ func pod(namespace, name string, change func(*corev1.Pod)) *corev1.Pod {
 	return p
 }
 
+// TestSelects: a policy selects a pod, whether that has a node or none yet.
 func TestSelects(t *testing.T) {
-	c := holding(
-		t,
+	known := []client.Object{
 		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "bank", Labels: map[string]string{"zone": "inner"}}},
 		&corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: "bank", Name: "teller", Labels: map[string]string{"rank": "low"}}},
-		pod("bank", "web", nil), pod("shop", "till", nil),
-		pod("bank", "host", func(p *corev1.Pod) { p.Spec.HostNetwork = true }),
-		pod("bank", "done", func(p *corev1.Pod) { p.Status.Phase = corev1.PodSucceeded }),
-	)
-	r := &Reader{Cached: c, Live: c}
-	for _, tc := range []struct {
-		spec v3.GlobalNetworkPolicySpec
-		want bool
-	}{
-		{v3.GlobalNetworkPolicySpec{}, true},
-		{v3.GlobalNetworkPolicySpec{Selector: "app == 'web'"}, true},
-		{v3.GlobalNetworkPolicySpec{Selector: "app == 'gone'"}, false},
-		{v3.GlobalNetworkPolicySpec{Selector: "app == 'host'"}, false},
-		{v3.GlobalNetworkPolicySpec{Selector: "app == 'done'"}, false},
-		{v3.GlobalNetworkPolicySpec{NamespaceSelector: "zone == 'inner'"}, true},
-		{v3.GlobalNetworkPolicySpec{NamespaceSelector: "zone == 'inner'", Selector: "app == 'till'"}, false},
-		{v3.GlobalNetworkPolicySpec{ServiceAccountSelector: "rank == 'low'"}, true},
-		{v3.GlobalNetworkPolicySpec{ServiceAccountSelector: "rank == 'high'"}, false},
-	} {
-		got, err := r.Selects(t.Context(), policy.GlobalNetworkPolicy(&v3.GlobalNetworkPolicy{Spec: tc.spec}), "")
-		if err != nil || got != tc.want {
-			t.Errorf("%+v: got %v, %v, want %v", tc.spec, got, err, tc.want)
-		}
 	}
-	for namespace, want := range map[string]bool{"shop": true, "bank": false} {
-		p := &v3.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: namespace}, Spec: v3.NetworkPolicySpec{Selector: "app == 'till'"}}
-		if got, err := r.Selects(t.Context(), policy.NetworkPolicy(p), namespace); err != nil || got != want {
-			t.Errorf("in %s: got %v, %v, want %v", namespace, got, err, want)
+	for name, node := range map[string]string{"bound": "n1", "unbound": ""} {
+		at := func(p *corev1.Pod) { p.Spec.NodeName = node }
+		pods := []client.Object{
+			pod("bank", "web", at), pod("shop", "till", at),
+			pod("bank", "host", func(p *corev1.Pod) { at(p); p.Spec.HostNetwork = true }),
+			pod("bank", "done", func(p *corev1.Pod) { at(p); p.Status.Phase = corev1.PodSucceeded }),
+		}
+		world := live.New()
+		for _, o := range slices.Concat(known, pods) {
+			if err := world.Set(o); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r := &Reader{Cached: holding(t, known...), Live: holding(t, slices.Concat(known, pods)...), Pods: world.Pods}
+		for _, tc := range []struct {
+			spec v3.GlobalNetworkPolicySpec
+			want bool
+		}{
+			{v3.GlobalNetworkPolicySpec{}, true},
+			{v3.GlobalNetworkPolicySpec{Selector: "app == 'web'"}, true},
+			{v3.GlobalNetworkPolicySpec{Selector: "app == 'gone'"}, false},
+			{v3.GlobalNetworkPolicySpec{Selector: "app == 'host'"}, false},
+			{v3.GlobalNetworkPolicySpec{Selector: "app == 'done'"}, false},
+			{v3.GlobalNetworkPolicySpec{NamespaceSelector: "zone == 'inner'"}, true},
+			{v3.GlobalNetworkPolicySpec{NamespaceSelector: "zone == 'inner'", Selector: "app == 'till'"}, false},
+			{v3.GlobalNetworkPolicySpec{ServiceAccountSelector: "rank == 'low'"}, true},
+			{v3.GlobalNetworkPolicySpec{ServiceAccountSelector: "rank == 'high'"}, false},
+		} {
+			got, err := r.Selects(t.Context(), policy.GlobalNetworkPolicy(&v3.GlobalNetworkPolicy{Spec: tc.spec}), "")
+			if err != nil || got != tc.want {
+				t.Errorf("%s, %+v: got %v, %v, want %v", name, tc.spec, got, err, tc.want)
+			}
+		}
+		for namespace, want := range map[string]bool{"shop": true, "bank": false} {
+			p := &v3.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: namespace}, Spec: v3.NetworkPolicySpec{Selector: "app == 'till'"}}
+			if got, err := r.Selects(t.Context(), policy.NetworkPolicy(p), namespace); err != nil || got != want {
+				t.Errorf("%s, in %s: got %v, %v, want %v", name, namespace, got, err, want)
+			}
 		}
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/webhook"
 
+	"github.com/manul-net/manul/internal/policy"
 	"github.com/manul-net/manul/webhooks/certs"
 )
 
@@ -41,6 +42,8 @@ type Options struct {
 	Namespace string
 	// Ready says whether the operator knows the cluster.
 	Ready func() bool
+	// Pods is for [Reader].
+	Pods func(namespace string, most int) []policy.EndpointLabels
 }
 
 // Setup adds the webhook to a manager: on every replica, whether it leads or not.
@@ -62,7 +65,7 @@ func Setup(mgr manager.Manager, opts Options) error {
 		c.GetCertificate = keeper.GetCertificate
 	}}})
 	handler := &Handler{
-		Cluster: &Reader{Cached: mgr.GetClient(), Live: mgr.GetAPIReader()},
+		Cluster: &Reader{Cached: mgr.GetClient(), Live: mgr.GetAPIReader(), Pods: opts.Pods},
 		Ready:   opts.Ready,
 		Log:     mgr.GetLogger().WithName("admission"),
 	}

@@ -7,8 +7,7 @@ import (
 	"sync"
 	"unique"
 
-	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
+	"github.com/manul-net/manul/api/v1alpha1"
 )
 
 // alike finds what an object has in common with others that came before it, so that the replicas of a workload, and the pods of a
@@ -19,8 +18,8 @@ type alike struct {
 	mu sync.Mutex
 	// A place each, by a sum of the content, that keeps what had that sum last: lists bring replicas one after the other, so few are missed,
 	// and what is kept is bounded.
-	labels     [places]map[string]string
-	containers [places][]corev1.Container
+	labels [places]map[string]string
+	ports  [places][]v1alpha1.NamedPort
 }
 
 const places = 4096
@@ -52,24 +51,24 @@ func (a *alike) labelsAs(in map[string]string) map[string]string {
 	return out
 }
 
-func (a *alike) containersAs(in []corev1.Container) []corev1.Container {
+func (a *alike) portsAs(in []v1alpha1.NamedPort) []v1alpha1.NamedPort {
 	if len(in) == 0 {
-		return in
+		return nil
 	}
 	var sum uint64
 	for i := range in {
-		sum = sum*31 + maphash.String(a.seed, in[i].Name) //nolint:mnd // some odd number
-		for j := range in[i].Ports {
-			p := &in[i].Ports[j]
-			sum = sum*31 + maphash.String(a.seed, p.Name) + uint64(p.ContainerPort) //nolint:mnd // some odd number
-		}
+		sum = sum*31 + maphash.String(a.seed, in[i].Name) + uint64(in[i].Port) //nolint:mnd // some odd number
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	place := &a.containers[sum%places]
-	if slices.EqualFunc(*place, in, func(x, y corev1.Container) bool { return equality.Semantic.DeepEqual(&x, &y) }) {
+	place := &a.ports[sum%places]
+	if slices.Equal(*place, in) {
 		return *place
 	}
-	*place = in
-	return in
+	out := slices.Clone(in) // without what its making left over
+	for i := range out {
+		out[i].Name = text(out[i].Name)
+	}
+	*place = out
+	return out
 }

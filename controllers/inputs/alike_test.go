@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/manul-net/manul/internal/render"
 )
 
 // decoded is a pod as a watch brings it: nothing of it is shared with another.
@@ -24,13 +26,13 @@ func decoded(tb testing.TB, number, deployment int) *corev1.Pod {
 	return p
 }
 
-func trimmed(tb testing.TB, trim func(any) (any, error), p *corev1.Pod) *corev1.Pod {
+func trimmed(tb testing.TB, trim func(any) (any, error), p *corev1.Pod) *render.Pod {
 	tb.Helper()
 	got, err := trim(p)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	out, ok := got.(*corev1.Pod)
+	out, ok := got.(*render.Pod)
 	if !ok {
 		tb.Fatalf("got %T", got)
 	}
@@ -60,7 +62,7 @@ func BenchmarkTrimmedPods(b *testing.B) {
 		runtime.GC()
 		runtime.ReadMemStats(&before)
 		trim := NewTrim()
-		kept := make([]*corev1.Pod, 0, pods)
+		kept := make([]*render.Pod, 0, pods)
 		for i := range pods {
 			kept = append(kept, trimmed(b, trim, decoded(b, i, i/10)))
 		}

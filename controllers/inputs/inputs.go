@@ -21,6 +21,7 @@ import (
 	"github.com/manul-net/manul/api/v1alpha1"
 	v3 "github.com/manul-net/manul/api/v3"
 	"github.com/manul-net/manul/internal/live"
+	"github.com/manul-net/manul/internal/render"
 )
 
 // Kinds lists one object of every kind that the compiler wants to know of.
@@ -139,9 +140,9 @@ func (f *Feeder) report(err error, obj runtime.Object) {
 // trimming nothing is left of that but the resource version.
 func unchanged(old, obj any) bool {
 	switch before := old.(type) {
-	case *corev1.Pod:
-		after, ok := obj.(*corev1.Pod)
-		return ok && samePod(before, after)
+	case *render.Pod:
+		after, ok := obj.(*render.Pod)
+		return ok && before.Same(after)
 	case *corev1.Node:
 		after, ok := obj.(*corev1.Node)
 		return ok && sameNode(before, after)
@@ -153,12 +154,6 @@ func unchanged(old, obj any) bool {
 		return ok && before.UID == after.UID && before.Generation == after.Generation
 	}
 	return false
-}
-
-func samePod(a, b *corev1.Pod) bool {
-	x, y := *a, *b
-	x.ResourceVersion, y.ResourceVersion = "", ""
-	return equality.Semantic.DeepEqual(&x, &y)
 }
 
 func sameNode(a, b *corev1.Node) bool {

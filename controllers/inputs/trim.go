@@ -8,10 +8,12 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/manul-net/manul/internal/render"
 )
 
 // NewTrim makes a function that removes from an object, before it enters the cache, what no part of the operator reads, and has
-// it share what it has in common with others. A pod shrinks to about a tenth. It never fails; the signature is that of a cache transform.
+// it share what it has in common with others. Of a pod it makes a [render.Pod]. It never fails; the signature is that of a cache transform.
 func NewTrim() func(any) (any, error) {
 	a := newAlike()
 	return func(in any) (any, error) { return a.trim(in) }
@@ -42,38 +44,11 @@ func (a *alike) trim(in any) (any, error) {
 }
 
 // trimPod keeps who the pod is, where it runs, and its named ports.
-func (a *alike) trimPod(in *corev1.Pod) *corev1.Pod {
-	out := &corev1.Pod{
-		TypeMeta:   in.TypeMeta,
-		ObjectMeta: trimMeta(&in.ObjectMeta),
-		Spec: corev1.PodSpec{
-			NodeName:           text(in.Spec.NodeName),
-			ServiceAccountName: text(in.Spec.ServiceAccountName),
-			HostNetwork:        in.Spec.HostNetwork,
-			InitContainers:     a.containersAs(trimContainers(in.Spec.InitContainers)),
-			Containers:         a.containersAs(trimContainers(in.Spec.Containers)),
-		},
-		Status: corev1.PodStatus{Phase: corev1.PodPhase(text(string(in.Status.Phase)))},
-	}
-	out.Kind, out.APIVersion, out.Namespace = text(in.Kind), text(in.APIVersion), text(in.Namespace)
-	out.Labels = a.labelsAs(in.Labels)
-	return out
-}
-
-// trimContainers keeps the containers that have named ports. Of init containers only sidecars serve ports for longer.
-func trimContainers(in []corev1.Container) []corev1.Container {
-	var out []corev1.Container
-	for i := range in {
-		var ports []corev1.ContainerPort
-		for _, port := range in[i].Ports {
-			if port.Name != "" {
-				ports = append(ports, port)
-			}
-		}
-		if len(ports) > 0 {
-			out = append(out, corev1.Container{Name: in[i].Name, Ports: ports, RestartPolicy: in[i].RestartPolicy})
-		}
-	}
+func (a *alike) trimPod(in *corev1.Pod) *render.Pod {
+	out := render.PodOf(in)
+	out.Annotations = ownAnnotations(in.Annotations)
+	out.Node, out.Account = text(out.Node), text(out.Account)
+	out.Labels, out.Ports = a.labelsAs(out.Labels), a.portsAs(out.Ports)
 	return out
 }
 

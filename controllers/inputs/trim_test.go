@@ -9,7 +9,9 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/manul-net/manul/api/v1alpha1"
 	v3 "github.com/manul-net/manul/api/v3"
+	"github.com/manul-net/manul/internal/render"
 )
 
 func fullMeta() metav1.ObjectMeta {
@@ -43,18 +45,30 @@ func TestTrim(t *testing.T) {
 				ObjectMeta: fullMeta(),
 				Spec: corev1.PodSpec{
 					NodeName: "n", ServiceAccountName: "s", HostNetwork: true, Volumes: []corev1.Volume{{Name: "v"}},
-					Containers: []corev1.Container{{Name: "c", Image: "i", Ports: ports}, {Name: "none"}},
+					Containers: []corev1.Container{{Name: "c", Image: "i"}},
 				},
 				Status: corev1.PodStatus{Phase: corev1.PodRunning, PodIP: "10.48.0.1", Conditions: []corev1.PodCondition{{}}},
 			},
-			&corev1.Pod{
-				ObjectMeta: trimmedMeta(),
-				Spec: corev1.PodSpec{
-					NodeName: "n", ServiceAccountName: "s", HostNetwork: true,
-					Containers: []corev1.Container{{Name: "c", Ports: ports[:1]}},
-				},
-				Status: corev1.PodStatus{Phase: corev1.PodRunning},
+			&render.Pod{
+				ID: "b/a", UID: "u", ResourceVersion: "7", Node: "n", Account: "s", Labels: map[string]string{"app": "x"},
+				Annotations: trimmedMeta().Annotations,
 			},
+		},
+		"pod with a network of its own": {
+			&corev1.Pod{
+				ObjectMeta: fullMeta(),
+				Spec:       corev1.PodSpec{NodeName: "n", Containers: []corev1.Container{{Name: "c", Image: "i", Ports: ports}, {Name: "none"}}},
+			},
+			&render.Pod{
+				ID: "b/a", UID: "u", ResourceVersion: "7", Node: "n", Networked: true, Labels: map[string]string{"app": "x"},
+				Annotations: trimmedMeta().Annotations, Ports: []v1alpha1.NamedPort{{Name: "http", Protocol: 6, Port: 80}},
+			},
+		},
+		"static pod: the runtime asks by the UID that the kubelet gave it": {
+			&corev1.Pod{ObjectMeta: metav1.ObjectMeta{
+				Namespace: "b", Name: "a", UID: "u", Annotations: map[string]string{corev1.MirrorPodAnnotationKey: "0a1b2c"},
+			}},
+			&render.Pod{ID: "b/a", UID: "0a1b2c"},
 		},
 		"endpoint slice": {
 			&discoveryv1.EndpointSlice{
@@ -127,8 +141,8 @@ func TestTrim(t *testing.T) {
 }
 
 func TestUnchanged(t *testing.T) {
-	pod := func(change func(*corev1.Pod)) *corev1.Pod {
-		p := &corev1.Pod{ObjectMeta: trimmedMeta()}
+	pod := func(change func(*render.Pod)) *render.Pod {
+		p := render.PodOf(&corev1.Pod{ObjectMeta: trimmedMeta(), Spec: corev1.PodSpec{NodeName: "n"}})
 		if change != nil {
 			change(p)
 		}
@@ -141,10 +155,14 @@ func TestUnchanged(t *testing.T) {
 		old, now any
 		want     bool
 	}{
-		"a kubelet's heartbeat":    {pod(nil), pod(func(p *corev1.Pod) { p.ResourceVersion = "8" }), true},
-		"another label":            {pod(nil), pod(func(p *corev1.Pod) { p.Labels = map[string]string{"app": "y"} }), false},
-		"bound":                    {pod(nil), pod(func(p *corev1.Pod) { p.Spec.NodeName = "n" }), false},
-		"finished":                 {pod(nil), pod(func(p *corev1.Pod) { p.Status.Phase = corev1.PodSucceeded }), false},
+		"a kubelet's heartbeat":    {pod(nil), pod(func(p *render.Pod) { p.ResourceVersion = "8" }), true},
+		"another label":            {pod(nil), pod(func(p *render.Pod) { p.Labels = map[string]string{"app": "y"} }), false},
+		"another annotation":       {pod(nil), pod(func(p *render.Pod) { p.Annotations = nil }), false},
+		"another of its name":      {pod(nil), pod(func(p *render.Pod) { p.UID = "v" }), false},
+		"another account":          {pod(nil), pod(func(p *render.Pod) { p.Account = "t" }), false},
+		"another port":             {pod(nil), pod(func(p *render.Pod) { p.Ports = []v1alpha1.NamedPort{{Name: "http"}} }), false},
+		"bound":                    {pod(nil), pod(func(p *render.Pod) { p.Node = "m" }), false},
+		"finished":                 {pod(nil), pod(func(p *render.Pod) { p.Networked = false }), false},
 		"node, the same":           {node("10.0.0.1"), node("10.0.0.1"), true},
 		"node, another address":    {node("10.0.0.1"), node("10.0.0.2"), false},
 		"other kinds always count": {&v3.Tier{}, &v3.Tier{}, false},
@@ -160,7 +178,7 @@ func TestUnchanged(t *testing.T) {
 // TestReplicasShareWhatTheyHaveInCommon: what is the same in pods is kept once, and what is not is left as it is.
 func TestReplicasShareWhatTheyHaveInCommon(t *testing.T) {
 	trim := NewTrim()
-	trimmed := func(name, app, port string) *corev1.Pod {
+	trimmed := func(name, app, port string) *render.Pod {
 		out, err := trim(&corev1.Pod{
 			ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "b", Labels: map[string]string{"app": app}},
 			Spec:       corev1.PodSpec{NodeName: "n", Containers: []corev1.Container{{Name: "c", Ports: []corev1.ContainerPort{{Name: port, ContainerPort: 80}}}}},
@@ -168,17 +186,17 @@ func TestReplicasShareWhatTheyHaveInCommon(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		pod, ok := out.(*corev1.Pod)
+		pod, ok := out.(*render.Pod)
 		if !ok {
 			t.Fatalf("trimmed to a %T", out)
 		}
 		return pod
 	}
 	a, b, other := trimmed("a", "x", "http"), trimmed("b", "x", "http"), trimmed("c", "y", "grpc")
-	if &a.Spec.Containers[0] != &b.Spec.Containers[0] || reflect.ValueOf(a.Labels).Pointer() != reflect.ValueOf(b.Labels).Pointer() {
+	if &a.Ports[0] != &b.Ports[0] || reflect.ValueOf(a.Labels).Pointer() != reflect.ValueOf(b.Labels).Pointer() {
 		t.Error("two replicas do not share labels and ports")
 	}
-	if other.Labels["app"] != "y" || other.Spec.Containers[0].Ports[0].Name != "grpc" || a.Labels["app"] != "x" || a.Spec.Containers[0].Ports[0].Name != "http" {
+	if other.Labels["app"] != "y" || other.Ports[0].Name != "grpc" || a.Labels["app"] != "x" || a.Ports[0].Name != "http" {
 		t.Errorf("pods of two workloads have each other's labels or ports: %v %v", a, other)
 	}
 }

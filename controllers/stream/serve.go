@@ -74,13 +74,11 @@ func (s *Server) follow(stream grpc.ServerStream) error {
 		return status.Error(codes.Unavailable, "the token could not be looked at")
 	}
 	log = log.WithValues("node", node)
-	received := make(chan *wire.Up)
-	ended := make(chan error, 1)
-	go func() { ended <- s.receive(stream, received) }()
+	heard, known, ended := make(chan *wire.Hello, 1), make(chan *board.Subscription, 1), make(chan error, 1)
+	go func() { ended <- s.receive(stream, node, heard, known) }()
 	var hello *wire.Hello
 	select {
-	case up := <-received:
-		hello = up.Hello
+	case hello = <-heard:
 	case err := <-ended:
 		return s.over(log, err)
 	case <-time.After(helloWithin):
@@ -117,16 +115,20 @@ func (s *Server) follow(stream grpc.ServerStream) error {
 	s.Metrics.begin(resumed)
 	defer s.Metrics.end()
 	log.V(1).Info("An agent follows", "resumed", resumed, "agent", hello.Version)
-	listened := make(chan error, 1)
-	go func() { listened <- s.listen(ctx, node, sub, received) }()
+	known <- sub
 	t := &talk{Server: s, stream: stream, sub: sub, attachment: attachment, first: true, joins: joins}
-	return t.talk(ctx, log, ended, listened)
+	return t.talk(ctx, log, ended)
 }
 
-// receive hands on what the agent says until the stream ends.
-func (s *Server) receive(stream grpc.ServerStream, to chan<- *wire.Up) error {
+// wrongError is of an agent that says what it must not.
+type wrongError struct{ error }
+
+// receive takes what the agent says until the stream ends: who it is, and once its subscription is known its acknowledgements and reports. One
+// goroutine does both, for there are thousands of these.
+func (s *Server) receive(stream grpc.ServerStream, node string, heard chan<- *wire.Hello, known <-chan *board.Subscription) error {
 	limit := rate.NewLimiter(reportRate, reportBurst)
-	for {
+	var sub *board.Subscription
+	for first := true; ; first = false {
 		up := &wire.Up{}
 		if err := stream.RecvMsg(up); err != nil {
 			return err
@@ -134,38 +136,37 @@ func (s *Server) receive(stream grpc.ServerStream, to chan<- *wire.Up) error {
 		if err := limit.Wait(stream.Context()); err != nil {
 			return err
 		}
-		select {
-		case to <- up:
-		case <-stream.Context().Done():
-			return stream.Context().Err()
+		if first {
+			heard <- up.Hello
+			select {
+			case sub = <-known:
+			case <-stream.Context().Done():
+				return stream.Context().Err()
+			}
+			continue
+		}
+		if err := s.listen(node, sub, up); err != nil {
+			return wrongError{err}
 		}
 	}
 }
 
-// listen takes the agent's acknowledgements and reports.
-func (s *Server) listen(ctx context.Context, node string, sub *board.Subscription, from <-chan *wire.Up) error {
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case up := <-from:
-			if up.Hello != nil {
-				return errors.New("an agent says once who it is")
-			}
-			if up.Received > 0 {
-				sub.Acknowledge(up.Received)
-			}
-			if up.Report != nil {
-				s.Metrics.reports.Inc()
-				if s.Relay != nil && !s.isElected() {
-					s.Relay.tell(node, up.Report)
-				}
-				if err := s.hear(node, up.Report); err != nil {
-					return err
-				}
-			}
-		}
+// listen takes an acknowledgement or report.
+func (s *Server) listen(node string, sub *board.Subscription, up *wire.Up) error {
+	if up.Hello != nil {
+		return errors.New("an agent says once who it is")
 	}
+	if up.Received > 0 {
+		sub.Acknowledge(up.Received)
+	}
+	if up.Report == nil {
+		return nil
+	}
+	s.Metrics.reports.Inc()
+	if s.Relay != nil && !s.isElected() {
+		s.Relay.tell(node, up.Report)
+	}
+	return s.hear(node, up.Report)
 }
 
 // over tells how a stream ended, and counts what was not in order.
@@ -173,6 +174,8 @@ func (s *Server) over(log logr.Logger, err error) error {
 	switch {
 	case errors.Is(err, io.EOF):
 		return nil
+	case errors.As(err, new(wrongError)):
+		return s.refuse(log, codes.Internal, reasonMalformed, err.Error())
 	case status.Code(err) == codes.ResourceExhausted:
 		return s.refuse(log, codes.ResourceExhausted, reasonOversized, err.Error())
 	case status.Code(err) == codes.Internal, status.Code(err) == codes.InvalidArgument:

@@ -32,8 +32,8 @@ const (
 	pingAfter, pingTimeout = 20 * time.Second, 10 * time.Second
 	// fastestPing that agents may send.
 	fastestPing = 5 * time.Second
-	// Buffers of a connection, bytes: there are thousands of them, and they say little.
-	readBuffer, writeBuffer = 4 << 10, 16 << 10
+	// Buffers of a connection, bytes: there are thousands of them, and they say little. What is read is in a buffer of crypto/tls already.
+	readBuffer, writeBuffer = 0, 16 << 10
 	// listenAgain is how soon an address that another program has is tried again.
 	listenAgain = time.Second
 )

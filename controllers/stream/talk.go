@@ -51,7 +51,7 @@ func (t *talk) end() {
 }
 
 // talk tells the node what there is to tell until ctx or the stream ends.
-func (t *talk) talk(ctx context.Context, log logr.Logger, ended, listened <-chan error) error {
+func (t *talk) talk(ctx context.Context, log logr.Logger, ended <-chan error) error {
 	t.begin()
 	defer t.end()
 	elected := t.Elected
@@ -68,11 +68,6 @@ func (t *talk) talk(ctx context.Context, log logr.Logger, ended, listened <-chan
 			return t.over(log, <-ended) // gRPC ends a stream by itself when a message is not in order, and then tells
 		case err := <-ended:
 			return t.over(log, err)
-		case err := <-listened:
-			if err == nil { // ctx ended
-				return t.over(log, <-ended)
-			}
-			return t.refuse(log, codes.Internal, reasonMalformed, err.Error())
 		case <-wake:
 			if t.gathers() {
 				wake = nil

@@ -80,6 +80,44 @@ func (s *Subscription) concern(programs map[string]struct{}) {
 	}
 }
 
+// all gives all that concerns the node, but the networks of nodes.
+func (s *Subscription) all() []*Item {
+	b := s.board
+	var out []*Item
+	items := func(kind render.Kind, name string) {
+		if o := b.objects[render.Key{Kind: kind, Name: name}]; o != nil {
+			for _, item := range o.items {
+				out = append(out, item)
+			}
+		}
+	}
+	items(render.KindNodeState, s.node)
+	for name := range s.programs {
+		items(render.KindPolicyProgram, name)
+	}
+	endpoints := map[*Item]struct{}{}
+	learn := func(of map[*Item]struct{}) {
+		for item := range of {
+			if _, known := endpoints[item]; !known {
+				endpoints[item] = struct{}{}
+				out = append(out, item)
+			}
+		}
+	}
+	for id := range s.sets {
+		if set := b.sets[id]; set != nil {
+			out = append(out, set)
+			for _, identity := range set.members() {
+				learn(b.holders[identity])
+			}
+		}
+	}
+	for port := range s.ports {
+		learn(b.portHolders[port])
+	}
+	return out
+}
+
 // exchange replaces what a program names.
 func (s *Subscription) exchange(before, after refs) {
 	for id := range after.sets {

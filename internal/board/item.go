@@ -28,8 +28,11 @@ type Item struct {
 	err    error
 }
 
-// Raw is the item in CBOR. It is encoded once, for all nodes.
+// Raw is the item in CBOR. It is encoded once, for all nodes; what one node alone is told is not kept.
 func (i *Item) Raw() (cbor.RawMessage, error) {
+	if i.Kind == render.KindNodeState {
+		return cbor.Marshal(i.value)
+	}
 	i.encode.Do(func() { i.raw, i.err = cbor.Marshal(i.value) })
 	return i.raw, i.err
 }

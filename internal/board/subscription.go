@@ -181,15 +181,15 @@ func (s *Subscription) everything() {
 	s.sent, s.sentItems = nil, 0
 	s.state = b.written.metaOf(s.node)
 	if o := b.objects[render.Key{Kind: render.KindNodeState, Name: s.node}]; o != nil {
-		for _, item := range o.items {
-			s.mark(item.ItemKey)
-		}
 		s.concern(programsOf(o.items))
 	}
 }
 
 // mark notes that the node may lack the newest form of an item.
 func (s *Subscription) mark(key ItemKey) {
+	if s.reset {
+		return // it lacks all
+	}
 	if s.pending == nil {
 		s.pending = map[ItemKey]struct{}{}
 	}
@@ -324,12 +324,7 @@ func (s *Subscription) Take(attachment uint64, also Also) (batch Batch, current 
 // began with begins anew, so of that nothing need be remembered. The lock is held.
 func (s *Subscription) takePending(batch *Batch) {
 	if s.reset {
-		batch.Items = make([]*Item, 0, len(s.pending))
-		for key := range s.pending {
-			if item := s.board.find(key); item != nil && s.concerns(item) {
-				batch.Items = append(batch.Items, item)
-			}
-		}
+		batch.Items = s.all()
 		s.sent = append(s.sent, sent{cursor: batch.Cursor, reset: true})
 		return
 	}

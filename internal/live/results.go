@@ -104,3 +104,11 @@ func rank(kind render.Kind) int {
 		render.KindSetCatalog, render.KindPolicyProgram, render.KindNodeEndpoints, render.KindNodeNetwork, render.KindNodeState,
 	}, kind)
 }
+
+// Pods tells how selectors see the pods of a namespace that have a network of their own; of all namespaces with an empty one; and of so many
+// at most.
+func (w *World) Pods(namespace string, most int) []policy.EndpointLabels {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.cluster.Pods(namespace, most)
+}

@@ -162,7 +162,7 @@ func (w *World) publish() {
 // object stands for all of them.
 func (w *World) tellDemand(obj runtime.Object) {
 	switch obj.(type) {
-	case nil, *corev1.Node, *corev1.Pod:
+	case nil, *corev1.Node, *corev1.Pod, *render.Pod:
 	default:
 		return
 	}

@@ -108,9 +108,8 @@ func typeMeta(key Key) metav1.TypeMeta {
 
 func (n *node) renderEndpoints() v1alpha1.NodeEndpointsSpec {
 	var spec v1alpha1.NodeEndpointsSpec
-	all := maps.Clone(n.endpoints)
-	maps.Copy(all, n.hosts)
-	for _, e := range sortedEndpoints(all) {
+	spec.Endpoints = slices.Grow(spec.Endpoints, len(n.endpoints)+len(n.hosts)) // and not by doubling: it stays
+	for _, e := range sortedEndpoints(n.endpoints, n.hosts) {
 		addresses := n.addressesOf(e)
 		if len(addresses) == 0 {
 			continue
@@ -161,6 +160,7 @@ func (c *Cluster) renderState(n *node) v1alpha1.NodeStateSpec {
 	for _, e := range sortedEndpoints(n.hosts) {
 		spec.HostEndpoints = append(spec.HostEndpoints, c.renderHost(e))
 	}
+	spec.Endpoints = slices.Grow(spec.Endpoints, len(n.endpoints))
 	for _, e := range sortedEndpoints(n.endpoints) {
 		c.list(e)
 		out := v1alpha1.Endpoint{

@@ -102,44 +102,30 @@ func prefixesOf(text string) []string {
 	return out
 }
 
-// isEndpoint tells whether a pod has a network of its own now.
-func isEndpoint(p *corev1.Pod) bool {
-	return p.Spec.NodeName != "" && !p.Spec.HostNetwork &&
-		p.Status.Phase != corev1.PodSucceeded && p.Status.Phase != corev1.PodFailed
-}
-
-// sandboxUID is the UID by which the runtime asks for a pod's network. The API server's object of a static pod is a mirror
-// with a UID of its own; the kubelet starts the pod under the one that the annotation names.
-func sandboxUID(p *corev1.Pod) types.UID {
-	if uid := p.Annotations[corev1.MirrorPodAnnotationKey]; uid != "" {
-		return types.UID(uid)
-	}
-	return p.UID
-}
-
-func (c *Cluster) setPod(p *corev1.Pod) {
-	id := p.Namespace + "/" + p.Name
-	if !isEndpoint(p) {
-		c.deletePod(id)
+func (c *Cluster) setPod(p *Pod) {
+	if !p.Networked {
+		c.deletePod(p.ID)
 		return
 	}
-	e := c.endpoints[id]
-	uid := sandboxUID(p)
-	if e != nil && (e.uid != uid || e.node.name != p.Spec.NodeName || e.account != c.accounts[objectName{p.Namespace, p.Spec.ServiceAccountName}]) {
-		c.deletePod(id) // another pod of the same name
+	namespace, _ := p.Namespace()
+	account := objectName{namespace, p.Account}
+	e := c.endpoints[p.ID]
+	if e != nil && (e.uid != p.UID || e.node.name != p.Node || e.account != c.accounts[account]) {
+		c.deletePod(p.ID) // another pod of the same name
 		e = nil
 	}
-	ports, asked := namedPorts(&p.Spec), asksOf(p.Annotations)
+	asked := asksOf(p.Annotations)
 	if e == nil {
 		e = &endpoint{
-			id: id, uid: uid, labels: p.Labels, ports: ports, asks: asked,
+			id: p.ID, uid: p.UID, labels: p.Labels, ports: p.Ports, asks: asked,
+			node: c.node(p.Node), namespace: c.namespace(namespace), account: c.account(account),
 			policies: map[*policyState]struct{}{},
 		}
-		c.addEndpoint(e, p)
+		c.addEndpoint(e)
 		return
 	}
-	if !slices.Equal(e.ports, ports) {
-		e.ports = ports
+	if !slices.Equal(e.ports, p.Ports) {
+		e.ports = p.Ports
 		c.touchEndpoint(e)
 	}
 	if before := e.asks; *before != *asked {
@@ -158,10 +144,7 @@ func (c *Cluster) setPod(p *corev1.Pod) {
 	}
 }
 
-func (c *Cluster) addEndpoint(e *endpoint, p *corev1.Pod) {
-	e.node = c.node(p.Spec.NodeName)
-	e.namespace = c.namespace(p.Namespace)
-	e.account = c.account(objectName{p.Namespace, p.Spec.ServiceAccountName})
+func (c *Cluster) addEndpoint(e *endpoint) {
 	c.endpoints[e.id] = e
 	e.node.endpoints[e.id] = e
 	c.routes.PodsChanged(e.node.name)

@@ -192,6 +192,15 @@ func (c *Cluster) hostLists(p *policyState, written *v1alpha1.HostEndpoint) bool
 }
 
 // sortedEndpoints are endpoints in order of their IDs.
-func sortedEndpoints(of map[string]*endpoint) []*endpoint {
-	return slices.SortedFunc(maps.Values(of), func(a, b *endpoint) int { return strings.Compare(a.id, b.id) })
+func sortedEndpoints(of ...map[string]*endpoint) []*endpoint {
+	count := 0
+	for _, endpoints := range of {
+		count += len(endpoints)
+	}
+	out := make([]*endpoint, 0, count)
+	for _, endpoints := range of {
+		out = slices.AppendSeq(out, maps.Values(endpoints))
+	}
+	slices.SortFunc(out, func(a, b *endpoint) int { return strings.Compare(a.id, b.id) })
+	return out
 }

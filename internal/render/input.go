@@ -40,14 +40,16 @@ func (c *Cluster) SetPrepared(p Prepared) error {
 
 // Set takes in an object as it is now. The object is kept and must not be changed afterwards.
 //
-// Of the users' objects it takes Pod, Namespace, ServiceAccount, Node, Service, EndpointSlice, NetworkPolicy and the cluster-wide kinds of policies of Kubernetes and, of
+// Of the users' objects it takes Pod (or what [PodOf] makes of it), Namespace, ServiceAccount, Node, Service, EndpointSlice, NetworkPolicy and the cluster-wide kinds of policies of Kubernetes and, of
 // projectcalico.org, NetworkPolicy, GlobalNetworkPolicy, the three staged kinds, Tier, IPPool, IPReservation, IPAMConfiguration, NetworkSet,
 // GlobalNetworkSet, HostEndpoint, IPAMBlock, FelixConfiguration, BGPConfiguration, BGPPeer,
 // BGPFilter and CalicoNodeStatus; also the rendered objects as they are in the API. Any other type is an error.
 func (c *Cluster) Set(obj runtime.Object) error {
 	switch o := obj.(type) {
-	case *corev1.Pod:
+	case *Pod:
 		c.setPod(o)
+	case *corev1.Pod:
+		c.setPod(PodOf(o))
 	case *corev1.Namespace:
 		c.setNamespace(o.Name, &namespaceContent{labels: o.Labels, annotations: o.Annotations})
 	case *corev1.ServiceAccount:
@@ -107,6 +109,8 @@ func (c *Cluster) setOther(obj runtime.Object) error {
 // Delete takes note that an object is gone. Only its type, namespace and name are looked at.
 func (c *Cluster) Delete(obj runtime.Object) error {
 	switch o := obj.(type) {
+	case *Pod:
+		c.deletePod(o.ID)
 	case *corev1.Pod:
 		c.deletePod(o.Namespace + "/" + o.Name)
 	case *corev1.Namespace:

@@ -8,7 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/manul-net/manul/api/v1alpha1"
@@ -75,8 +75,8 @@ func (o Object) decode() (runtime.Object, error) {
 
 // nameOf tells an object from all others.
 func nameOf(o runtime.Object) string {
-	m, ok := o.(metav1.Object)
-	if !ok {
+	m, err := meta.Accessor(o)
+	if err != nil {
 		return typeOf(o)
 	}
 	return typeOf(o) + " " + m.GetNamespace() + "/" + m.GetName()

@@ -65,6 +65,21 @@ func edits(n int) map[string]func(p *tables.Policy, again bool) {
 			e.Ingress = []tables.Tier{tier}
 			p.Endpoints.Set(device, e)
 		},
+		"a-denying-policy": func(p *tables.Policy, again bool) { // before all others
+			e, _ := p.Endpoints.Get(device)
+			tier := e.Ingress[0]
+			if again {
+				tier.Programs = tier.Programs[1:]
+				p.Programs.Delete(policyName(n))
+			} else {
+				tier.Programs = append([]string{policyName(n)}, tier.Programs...)
+				deny := allow(middle, 8080)
+				deny.Ingress[0].Action = tables.Deny
+				p.Programs.Set(policyName(n), deny)
+			}
+			e.Ingress = []tables.Tier{tier}
+			p.Endpoints.Set(device, e)
+		},
 	}
 }
 

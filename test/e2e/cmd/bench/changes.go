@@ -55,28 +55,41 @@ func (b *bench) changes(ctx context.Context, t *table, benchmark, deny, allow st
 		return err
 	}
 	slices.SortFunc(attempts, func(a, b attempt) int { return int(a.Start - b.Start) })
-	refused, accepted := effects(attempts, moments)
+	took, err := lengths(events)
+	if err != nil {
+		return err
+	}
+	moments = slices.DeleteFunc(moments, func(m moment) bool { return m.At == 0 }) // the lengths
+	refused, accepted, untried := effects(attempts, moments)
 	t.row(deny, refused)
 	t.row(allow, accepted)
+	// What of that is the measurement's own, and the machine's.
+	t.row("of that: the client did not try", untried)
+	if watched := took["watched"]; len(watched) > 0 {
+		t.row("the API server's answer -> another client's watch", watched)
+	}
 	return nil
 }
 
 // effects finds, for each change, how long after the API server's answer the first connection began that saw it. A
-// change that was seen before the answer arrived counts as 0.
-func effects(attempts []attempt, moments []moment) (refused, accepted []time.Duration) {
+// change that was seen before the answer arrived counts as 0. untried is for how long there had been no connection by which it could have been seen earlier.
+func effects(attempts []attempt, moments []moment) (refused, accepted, untried []time.Duration) {
 	for i, m := range moments {
 		end := int64(1<<63 - 1)
 		if i+1 < len(moments) {
 			end = moments[i+1].At
 		}
 		first, _ := slices.BinarySearchFunc(attempts, m.At, func(a attempt, at int64) int { return int(a.Start - at) })
+		last := m.At
 		for _, a := range attempts[first:] {
 			if a.Start >= end {
 				break
 			}
 			if a.OK != (m.Name == "allow") {
+				last = a.Start
 				continue
 			}
+			untried = append(untried, time.Duration(a.Start-last))
 			took := time.Duration(a.Start - m.At)
 			if m.Name == "allow" {
 				accepted = append(accepted, took)
@@ -86,7 +99,7 @@ func effects(attempts []attempt, moments []moment) (refused, accepted []time.Dur
 			break
 		}
 	}
-	return refused, accepted
+	return refused, accepted, untried
 }
 
 // lengths reads the lines of test/bench that say how long something took, by name.
