@@ -49,7 +49,7 @@ func TestCertificatesAreRenewedUnderLiveStreams(t *testing.T) {
 			t.Errorf("n2 was told everything anew when certificate %d came", i+2)
 		}
 	}
-	n.mute.Store(true) // from now on the leader hears n2 by way of a connection that was made with the last certificate
+	n.silence() // from now on the leader hears n2 by way of a connection that was made with the last certificate
 	two.stop()
 	n.start(two)
 	one.stop()

@@ -41,7 +41,7 @@ func TestTheWriterHearsWhatOthersHear(t *testing.T) {
 	one, two, three := n.replicas[0], n.replicas[1], n.replicas[2]
 	agents := []*hollow.Mirror{n.agent("n1", nil, two, three), n.agent("n2", nil, three, two)}
 	n.agree(agents...)
-	n.mute.Store(true)
+	n.silence()
 	n.set(letIn("p", `colour == "red"`, `colour == "blue"`))
 	n.enforced(one, "p", 2)
 	two.stop()

@@ -28,10 +28,12 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 
+	"github.com/manul-net/manul/api/v1alpha1"
 	v3 "github.com/manul-net/manul/api/v3"
 	"github.com/manul-net/manul/controllers/stream"
 	"github.com/manul-net/manul/internal/board"
 	"github.com/manul-net/manul/internal/live"
+	"github.com/manul-net/manul/internal/render"
 	"github.com/manul-net/manul/internal/wire"
 	"github.com/manul-net/manul/nodeagent/source"
 	"github.com/manul-net/manul/test/hollow"
@@ -274,6 +276,21 @@ func (n *network) apiServer() http.Handler {
 		}
 		http.Error(w, "there is no API server", http.StatusServiceUnavailable)
 	})
+}
+
+// silence has agents write nothing to the API any more. By then it has the addresses of their pods: those of agents that follow another replica
+// one knows by the API alone, and until then what the leader writes of them is strange to it.
+func (n *network) silence() {
+	n.t.Helper()
+	n.eventually("the API has the addresses of all pods", func() error {
+		for _, o := range n.api.All()[render.KindNodeState] {
+			if s, ok := o.(*v1alpha1.NodeState); ok && len(s.Status.Endpoints) < len(s.Spec.Endpoints) {
+				return fmt.Errorf("those of %s are missing", s.Name)
+			}
+		}
+		return nil
+	})
+	n.mute.Store(true)
 }
 
 // agent starts an agent that follows some of the replicas.
