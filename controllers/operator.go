@@ -20,6 +20,7 @@ import (
 	"k8s.io/client-go/rest"
 	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 	"sigs.k8s.io/controller-runtime/pkg/config"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
@@ -115,6 +116,8 @@ func Run(ctx context.Context, cfg *rest.Config, opts Options) error {
 		Scheme:                        scheme,
 		Logger:                        opts.Log,
 		Cache:                         cache.Options{DefaultTransform: arriving(world), DefaultUnsafeDisableDeepCopy: new(true)},
+		// The cache has no pods, but what the compiler goes by of them: who wants a whole one asks the API server.
+		Client:                        client.Options{Cache: &client.CacheOptions{DisableFor: []client.Object{&corev1.Pod{}}}},
 		Metrics:                       metricsserver.Options{BindAddress: opts.MetricsAddress},
 		HealthProbeBindAddress:        opts.HealthAddress,
 		LeaderElection:                opts.LeaderElect,

@@ -157,8 +157,8 @@ func (l *Lessor) gather(ctx context.Context) (*state, error) {
 		nodeStates: nodeStates.Items, settings: settings.Spec, demand: l.World.Demand(),
 		now: l.Now(), idle: l.idle, lost: l.lost,
 	}
-	if err := l.findPods(ctx, s); err != nil {
-		return nil, err
+	if gone := s.gone(); len(gone) > 0 {
+		s.bound = l.World.Bound(gone)
 	}
 	for name, lease := range l.made {
 		if l.Now().Sub(lease.at) > unseen {
@@ -168,25 +168,6 @@ func (l *Lessor) gather(ctx context.Context) (*state, error) {
 		s.made = append(s.made, lease.Lease)
 	}
 	return s, nil
-}
-
-// findPods looks for pods that are bound to nodes that are gone but still have blocks. That is rare, and so is this search.
-func (l *Lessor) findPods(ctx context.Context, s *state) error {
-	gone := s.gone()
-	if len(gone) == 0 {
-		return nil
-	}
-	var pods corev1.PodList
-	if err := l.Client.List(ctx, &pods); err != nil {
-		return fmt.Errorf("listing pods: %w", err)
-	}
-	s.bound = make(map[string]bool)
-	for i := range pods.Items {
-		if pod := &pods.Items[i]; gone[pod.Spec.NodeName] && !pod.Spec.HostNetwork {
-			s.bound[pod.Spec.NodeName] = true
-		}
-	}
-	return nil
 }
 
 // writers is how many leases are written at a time: a cluster of thousands of nodes is not to wait for one write after the other.

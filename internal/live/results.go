@@ -33,6 +33,13 @@ func (w *World) Demand() map[string]int {
 	return maps.Clone(w.cluster.Demand())
 }
 
+// Bound tells to which of some nodes, whether they exist or not, pods are bound that have a network of their own and have not ended.
+func (w *World) Bound(nodes map[string]bool) map[string]bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.cluster.Bound(nodes)
+}
+
 // forget drops what has ceased to be from the lists that newcomers get (OnKeys, OnPolicies), lest they grow for ever in
 // an operator that does not write.
 func (w *World) forget(gone runtime.Object) {

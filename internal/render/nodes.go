@@ -355,6 +355,17 @@ func (c *Cluster) Demand() map[string]int {
 	return out
 }
 
+// Bound tells to which of some nodes, whether they exist or not, pods are bound that have a network of their own and have not ended.
+func (c *Cluster) Bound(nodes map[string]bool) map[string]bool {
+	out := map[string]bool{}
+	for name := range nodes {
+		if n := c.nodes[name]; n != nil && len(n.endpoints) > 0 {
+			out[name] = true
+		}
+	}
+	return out
+}
+
 // DemandChanged tells whether what Demand returns may have changed since it was last called.
 func (c *Cluster) DemandChanged() bool { return c.demandChanged }
 
