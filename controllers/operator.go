@@ -113,9 +113,9 @@ func Run(ctx context.Context, cfg *rest.Config, opts Options) error {
 	}
 	world := live.New()
 	mgr, err := manager.New(cfg, manager.Options{
-		Scheme:                        scheme,
-		Logger:                        opts.Log,
-		Cache:                         cache.Options{DefaultTransform: arriving(world), DefaultUnsafeDisableDeepCopy: new(true)},
+		Scheme: scheme,
+		Logger: opts.Log,
+		Cache:  cache.Options{DefaultTransform: arriving(world), DefaultUnsafeDisableDeepCopy: new(true)},
 		// The cache has no pods, but what the compiler goes by of them: who wants a whole one asks the API server.
 		Client:                        client.Options{Cache: &client.CacheOptions{DisableFor: []client.Object{&corev1.Pod{}}}},
 		Metrics:                       metricsserver.Options{BindAddress: opts.MetricsAddress},
