@@ -164,14 +164,14 @@ func RefusedProgram(t *testing.T, subject Subject, wrong tables.Rule, prepare fu
 	n.WantItems(n.TryApply(p), compared...)
 	verdicts()
 	p.Pools.Set(netip.MustParsePrefix("10.50.0.0/16"), tables.Pool{})
-	n.WantItems(n.TryApply(p), "PolicyProgram p", "PolicyProgram q") // an unrelated change
+	n.WantItems(n.TryApply(p), compared...) // an unrelated change
 	verdicts()
 	n.Reopen() // a restart
 	n.WantItems(n.TryApply(p), compared...)
 	verdicts()
 	p.Programs.Set("p", good)
 	p.Programs.Set("q", good)
-	n.Apply(p)
+	n.WantItems(n.TryApply(p), also...)
 	n.Verify(TCP(IPv4, ServerPod, ClientPod, 80, true))
 	n.SameAsFresh(p)
 }

@@ -58,6 +58,9 @@ type Driver struct {
 	alone bool
 	// refused programs are not tried again before they change or everything is compared.
 	refused map[item]refusedItem
+	// unsettled: there are problems with items beside those that are remembered as refused. Only who looks at all of them knows when they
+	// are over.
+	unsettled bool
 }
 
 // refusedItem is an item that the kernel refused, in the form that has the digest.
@@ -170,12 +173,13 @@ func (d *Driver) Disturbances() int64 { return d.disturbances.Load() }
 const maxAttempts = 6
 
 // Apply makes the kernel equal to desired. The first call, and the next one after an error, a foreign change or
-// Resync, compares everything with the kernel; others cost in proportion to what changed in desired. What can't be put into force alone
+// Resync, or while an item is unfit, compares everything with the kernel; others cost in proportion to what changed in desired. What can't be put into force alone
 // is reported as tables.ItemErrors, joined, while all else is in force: a refused program's previous form stays in
 // force, and where there is none, endpoints drop what reaches the program. Such a program is tried again when it
 // changes or everything is compared. Unless another error is returned, desired is clean afterwards.
 func (d *Driver) Apply(ctx context.Context, desired *tables.Policy) error {
-	compare := d.resync.Load() || d.state == nil
+	unsettled := d.unsettled
+	compare := d.resync.Load() || d.state == nil || unsettled
 	look := d.watch.due.Swap(false)
 	known := d.state != nil
 	// What changed in desired is in force before everything is compared, and so what a comparison finds is others' doing.
@@ -195,7 +199,7 @@ func (d *Driver) Apply(ctx context.Context, desired *tables.Policy) error {
 	}
 	began := time.Now()
 	if compare {
-		known = known && len(d.refused) == 0 // or what is tried again would be taken for others' doing
+		known = known && len(d.refused) == 0 && !unsettled // or what is tried again would be taken for others' doing
 		d.refused = map[item]refusedItem{}
 	}
 	var err error
@@ -264,6 +268,7 @@ func (d *Driver) attempt(ctx context.Context, desired *tables.Policy, kernel *fo
 		return nil, false, err
 	}
 	d.state = tx.state
+	d.unsettled = tx.isUnsettled()
 	for it, r := range d.refused {
 		tx.problem(it, r.err)
 	}

@@ -109,6 +109,16 @@ func (tx *transaction) changes() bool {
 // problem remembers that an item is not in force.
 func (tx *transaction) problem(it item, err error) { tx.failed[it] = err }
 
+// isUnsettled tells whether there are problems that are not remembered as refused.
+func (tx *transaction) isUnsettled() bool {
+	for it := range tx.failed {
+		if _, remembered := tx.d.refused[it]; !remembered {
+			return true
+		}
+	}
+	return false
+}
+
 // problems joins what was remembered, in order of kind and name.
 func (tx *transaction) problems() error {
 	items := slices.SortedFunc(maps.Keys(tx.failed), func(a, b item) int {

@@ -280,7 +280,14 @@ func testBadItems(t *testing.T, variant Variant) {
 	p.Pools.Set(netip.MustParsePrefix("10.48.0.1/16"), tables.Pool{})
 	p.Programs.Set("odd", tables.Program{Ingress: []tables.Rule{{}}})
 	p.Programs.Set("type", tables.Program{Ingress: []tables.Rule{{Action: tables.Allow, IPVersion: 4, ICMP: &tables.ICMP{Type: 255, Code: -1}}}})
-	n.WantItems(n.TryApply(p), "Endpoint cali a", "Endpoint cali-with-a-long-name", "Endpoint calic+", "Endpoint eth0", "PolicyProgram odd", "PolicyProgram type", "Pool 10.48.0.1/16", "Set s", "Set zero")
+	bad := []string{"Endpoint cali a", "Endpoint cali-with-a-long-name", "Endpoint calic+", "Endpoint eth0", "PolicyProgram odd", "PolicyProgram type", "Pool 10.48.0.1/16", "Set s", "Set zero"}
+	n.WantItems(n.TryApply(p), bad...)
+	// They are told of until they are good, whatever else changes.
+	p.Members.Set(packets.Member("s", "10.48.0.9/32"), struct{}{})
+	n.WantItems(n.TryApply(p), bad...)
+	p.Endpoints.Delete("eth0")
+	p.Members.Delete(packets.Member("s", "10.0.0.0/8"))
+	n.WantItems(n.TryApply(p), slices.DeleteFunc(bad, func(item string) bool { return item == "Endpoint eth0" || item == "Set s" })...)
 	n.Verify(packets.TCP(packets.IPv4, packets.ClientPod, packets.ServerPod, 80, true))
 	if !slices.Contains(dump(t, n.NS, variant), "ipset add "+setName("zero", tables.Addresses, ipv4)+" 10.48.0.7") {
 		t.Error("the good member is missing")

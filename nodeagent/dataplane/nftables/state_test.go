@@ -119,6 +119,13 @@ func TestBadItems(t *testing.T) {
 	p.Members.Set(packets.Member("s", "10.0.0.0/8"), struct{}{})
 	p.Pools.Set(netip.MustParsePrefix("10.48.0.1/16"), tables.Pool{})
 	p.Programs.Set("odd", tables.Program{Ingress: []tables.Rule{{}}})
-	n.WantItems(n.TryApply(p), "Endpoint cali-with-a-long-name", "Endpoint eth0", "PolicyProgram odd", "Pool 10.48.0.1/16", "Set s")
+	bad := []string{"Endpoint cali-with-a-long-name", "Endpoint eth0", "PolicyProgram odd", "Pool 10.48.0.1/16", "Set s"}
+	n.WantItems(n.TryApply(p), bad...)
+	// They are told of until they are good, whatever else changes.
+	p.Members.Set(packets.Member("s", "10.48.0.9/32"), struct{}{})
+	n.WantItems(n.TryApply(p), bad...)
+	p.Endpoints.Delete("eth0")
+	p.Members.Delete(packets.Member("s", "10.0.0.0/8"))
+	n.WantItems(n.TryApply(p), slices.DeleteFunc(bad, func(item string) bool { return item == "Endpoint eth0" || item == "Set s" })...)
 	n.Verify(packets.TCP(packets.IPv4, packets.ClientPod, packets.ServerPod, 80, true))
 }
