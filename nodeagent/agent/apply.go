@@ -77,6 +77,7 @@ func (a *Agent) applyTables(ctx context.Context, both bool) bool {
 	bgpItems := a.applyBGP(ctx, both)
 	if a.endBridged() { // what BGP has come to route
 		a.Metrics.timed("routes", func() { routeItems, routesErr = split(a.Routes.Apply(ctx, a.state.Routes())) })
+		a.items = slices.Concat(slices.DeleteFunc(slices.Clone(a.items), isSession), bgpItems) // those that stand
 		bgpItems = a.applyBGP(ctx, false)
 	}
 	besideItems = append(besideItems, a.applyLoops(ctx, both)...)

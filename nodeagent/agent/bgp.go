@@ -119,13 +119,22 @@ func (a *Agent) applyBGP(ctx context.Context, due bool) []*tables.ItemError {
 		a.speaking.news = true
 		a.takeLearned(ctx)
 	} else {
-		items = append(items, a.itemsOf(isSession)...)
+		items = append(items, a.itemsOf(func(e *tables.ItemError) bool { return isSession(e) && !isLearned(e) })...)
 	}
 	if due || a.state.Learned().HasDirty() {
-		apply("learned", func() error { return a.Learned.Apply(ctx, a.state.Learned()) })
+		apply(learned, func() error { return a.Learned.Apply(ctx, a.state.Learned()) })
 		a.speaking.news = true // how many were received
+	} else {
+		items = append(items, a.itemsOf(isLearned)...)
 	}
 	return items
+}
+
+// learned names all learned routes where they fail as a whole.
+const learned = "learned"
+
+func isLearned(e *tables.ItemError) bool {
+	return e.Kind == tables.KindLearnedRoute || e.Kind == tables.KindBGPSession && e.Name == learned
 }
 
 func isSession(e *tables.ItemError) bool {

@@ -114,3 +114,40 @@ func TestWithoutBGPTheNodeIsReady(t *testing.T) {
 		l.stop()
 	})
 }
+
+// holdingBGP learns one route more each time that it is asked.
+type holdingBGP struct {
+	talkingBGP
+
+	routes *byte
+}
+
+func (holdingBGP) Holding(context.Context) bool { return true }
+
+func (b holdingBGP) Learned(each func(netip.Prefix, tables.BGPPaths)) {
+	*b.routes++
+	each(netip.PrefixFrom(netip.AddrFrom4([4]byte{10, *b.routes, 0, 0}), 16), tables.BGPPaths{NextHops: []netip.Addr{netip.MustParseAddr("192.0.2.1")}})
+}
+
+// refusedLearned are learned routes of which the kernel refuses one.
+type refusedLearned struct{ noLearned }
+
+func (refusedLearned) Apply(_ context.Context, desired *tables.LearnedRoutes) error {
+	desired.Clean()
+	return &tables.ItemError{Kind: tables.KindLearnedRoute, Name: "10.0.0.0/8", Err: errors.New("there is one that is not BGP's")}
+}
+
+// A learned route that the kernel refuses stands in the status once, whatever is learned beside it.
+func TestRefusedLearnedRouteIsToldOfOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t, newFakeCheckpoint(), newFakeAddresses(), func(o *Options) {
+			o.BGP, o.Learned = holdingBGP{routes: new(byte)}, refusedLearned{}
+		})
+		l.sync(l.state(1, nil, "web"))
+		pause(time.Minute)
+		if f := l.source.last(t).Status.Failures; len(f) != 1 || f[0].Name != "10.0.0.0/8" {
+			t.Errorf("%d failures: %v", len(f), f)
+		}
+		l.stop()
+	})
+}
