@@ -178,8 +178,7 @@ const maxAttempts = 6
 // force, and where there is none, endpoints drop what reaches the program. Such a program is tried again when it
 // changes or everything is compared. Unless another error is returned, desired is clean afterwards.
 func (d *Driver) Apply(ctx context.Context, desired *tables.Policy) error {
-	unsettled := d.unsettled
-	compare := d.resync.Load() || d.state == nil || unsettled
+	compare := d.mustCompare()
 	look := d.watch.due.Swap(false)
 	known := d.state != nil
 	// What changed in desired is in force before everything is compared, and so what a comparison finds is others' doing.
@@ -199,7 +198,7 @@ func (d *Driver) Apply(ctx context.Context, desired *tables.Policy) error {
 	}
 	began := time.Now()
 	if compare {
-		known = known && len(d.refused) == 0 && !unsettled // or what is tried again would be taken for others' doing
+		known = known && d.isSettled() // or what is tried again would be taken for others' doing
 		d.refused = map[item]refusedItem{}
 	}
 	var err error
@@ -236,6 +235,12 @@ func (d *Driver) Apply(ctx context.Context, desired *tables.Policy) error {
 	return fmt.Errorf("applying policy to iptables: %w", err)
 }
 
+// mustCompare tells whether the next Apply has to look at everything.
+func (d *Driver) mustCompare() bool { return d.resync.Load() || d.state == nil || d.unsettled }
+
+// isSettled tells whether all items are in force, as far as the driver knows.
+func (d *Driver) isSettled() bool { return len(d.refused) == 0 && !d.unsettled }
+
 // removeOtherVariants takes away what an earlier process left of another variant, once the chosen one is in force: its
 // rules would be in force too, and never change again.
 func (d *Driver) removeOtherVariants(ctx context.Context) {
@@ -268,7 +273,7 @@ func (d *Driver) attempt(ctx context.Context, desired *tables.Policy, kernel *fo
 		return nil, false, err
 	}
 	d.state = tx.state
-	d.unsettled = tx.isUnsettled()
+	d.unsettled = tx.isUnsettled() || d.unsettled && !tx.full()
 	for it, r := range d.refused {
 		tx.problem(it, r.err)
 	}
