@@ -80,7 +80,7 @@ MEASURED := docs/measured
 bench: kubernetes image samples ## print the figures, and keep them in docs/measured/
 	mkdir -p $(MEASURED)
 	go run ./test/bench/compile | tee $(MEASURED)/compiler.md
-	{ go test -timeout 30m -run xxx -bench 'Connections|Throughput' -benchtime 50x ./test/bench/traffic; \
+	{ go test -timeout 30m -run xxx -bench 'Connections|Throughput' -benchtime 10x -count 3 ./test/bench/traffic; \
 	  go test -timeout 1h -run xxx -bench Edits ./test/bench/traffic; } | tee $(MEASURED)/traffic.txt
 	{ go test -run xxx -bench ChangeToRouter -benchtime 200x ./test/bench/bgp; \
 	  go test -run xxx -bench 'Tables|Mesh|Reflector' -benchtime 1x ./test/bench/bgp; } | tee $(MEASURED)/bgp.txt

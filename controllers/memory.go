@@ -13,7 +13,7 @@ import (
 // costs and what it saves stay in proportion (Kirisame, Shenoy and Panchekha, "Optimal heap limits for reducing browser memory use", 2022). Much
 // that stays costs much to look through, but gibibytes beside it matter more; beside little there is room for more than that.
 const (
-	usual                     = 256 << 20
+	usual                     = 192 << 20
 	leastPercent, mostPercent = 25, 200
 	stepPercent, wholePercent = 10, 100
 	memoryEvery               = time.Second

@@ -4,6 +4,7 @@
 package flow
 
 import (
+	"math/rand/v2"
 	"slices"
 	"testing"
 	"time"
@@ -43,8 +44,8 @@ type Meter interface {
 	Turn(b testing.TB, length time.Duration) Reading
 }
 
-// Compare measures ways in turns of some length and returns the readings of each. An iteration has two turns of each, forwards and then
-// backwards. The first turn does not count, in which the window of a connection opens.
+// Compare measures ways in turns of some length and returns the readings of each. An iteration has two turns of each, each time in another
+// order, for it matters whose turn was before. The first turn does not count, in which the window of a connection opens.
 func Compare(b *testing.B, turn time.Duration, meters ...Meter) [][]Reading {
 	b.Helper()
 	out := make([][]Reading, len(meters))
@@ -53,11 +54,13 @@ func Compare(b *testing.B, turn time.Duration, meters ...Meter) [][]Reading {
 	}
 	for b.Loop() {
 		both := make([]Reading, len(meters))
-		for i, m := range meters {
-			both[i] = m.Turn(b, turn)
+		for range 2 {
+			for _, i := range rand.Perm(len(meters)) {
+				both[i] = both[i].And(meters[i].Turn(b, turn))
+			}
 		}
-		for i := len(meters) - 1; i >= 0; i-- {
-			out[i] = append(out[i], both[i].And(meters[i].Turn(b, turn)))
+		for i, r := range both {
+			out[i] = append(out[i], r)
 		}
 	}
 	return out

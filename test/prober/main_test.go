@@ -5,13 +5,16 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -140,5 +143,27 @@ func TestProbeEndsWith(t *testing.T) {
 			t.Errorf("until %s: it did not end by itself", until)
 		}
 		cancel()
+	}
+}
+
+// TestProbeKeepsNoPorts: of connections that were made no port stays in use, neither here nor in TIME-WAIT.
+func TestProbeKeepsNoPorts(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	if err := probe(t.Context(), []string{listener.Addr().String()}, time.Millisecond, time.Second, accepted); err != nil {
+		t.Fatal(err)
+	}
+	listened := listener.Addr().(*net.TCPAddr).Port
+	sockets, err := os.ReadFile("/proc/self/net/tcp")
+	if err != nil {
+		t.Skipf("kernel test: reading the sockets: %v", err)
+	}
+	for line := range strings.Lines(string(sockets)) {
+		if fields := strings.Fields(line); len(fields) > 3 && strings.HasSuffix(fields[2], fmt.Sprintf(":%04X", listened)) {
+			t.Errorf("a connection to port %d is still there: %s", listened, line)
+		}
 	}
 }

@@ -46,7 +46,7 @@ func probe(ctx context.Context, addresses []string, every, timeout time.Duration
 				// Not the limited context: a probe that began in time gets its own time to end.
 				conn, err := dialer.DialContext(context.WithoutCancel(ctx), "tcp", to)
 				if err == nil {
-					conn.Close()
+					hangUp(conn)
 				}
 				mu.Lock()
 				defer mu.Unlock()
@@ -65,4 +65,13 @@ func probe(ctx context.Context, addresses []string, every, timeout time.Duration
 	}
 	wg.Wait()
 	return nil
+}
+
+// hangUp ends a connection with a reset: at some thousand connections a second those that wait for late packets (TIME-WAIT, RFC 9293) would
+// soon have all ports.
+func hangUp(conn net.Conn) {
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
+	}
+	_ = conn.Close()
 }

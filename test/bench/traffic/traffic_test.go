@@ -2,7 +2,7 @@
 // node on which a driver has put policies into force, against the same node without. All of it happens in network namespaces
 // that the benchmarks make. Run as root:
 //
-//	go test -run xxx -bench 'Connections|Throughput' -benchtime 50x ./test/bench/traffic
+//	go test -run xxx -bench 'Connections|Throughput' -benchtime 10x -count 3 ./test/bench/traffic
 package traffic
 
 import (
