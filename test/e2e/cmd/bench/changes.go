@@ -22,7 +22,7 @@ type moment struct {
 	At   int64  `json:"at"`
 }
 
-// changes lets the client connect to the server twice a millisecond while test/bench makes changes, and finds for each
+// changes lets the client connect to the server every millisecond, which leaves the processors to others, while test/bench makes changes, and finds for each
 // change the first connection that saw it.
 func (b *bench) changes(ctx context.Context, t *table, benchmark, deny, allow string) error {
 	server, err := b.Kubectl(ctx, "get", "pod", "-n", "bench", "server", "-o", "jsonpath={.status.podIP}")
@@ -33,7 +33,7 @@ func (b *bench) changes(ctx context.Context, t *table, benchmark, deny, allow st
 	defer stop()
 	// A little longer than the changes take: 2 pauses of 150 ms each, and the API server's time.
 	length := time.Duration(b.n) * 700 * time.Millisecond
-	probe := b.InPod(probing, "worker2", "client", "probe", "-every", "500us", "-timeout", "100ms", "-for", length.String(), server+":8080")
+	probe := b.InPod(probing, "worker2", "client", "probe", "-every", "1ms", "-timeout", "100ms", "-for", length.String(), server+":8080")
 	var out strings.Builder
 	probe.Stdout = &out
 	if err := probe.Start(); err != nil {
