@@ -48,7 +48,7 @@ func (l *load) spacing(now time.Time) time.Duration {
 }
 
 // lateness is how long news waited for nothing but a processor until its stream went to take it: since is when it came, sent when the one before had
-// been sent, and notBefore when it was to go out at the soonest. The wait for a turn at the board does not count: it is short for whoever has a processor. How long an agent takes to read what it is sent does not count: the
+// been sent, and notBefore when it was to go out at the soonest. The wait for a turn at the board is not in it. How long an agent takes to read what it is sent does not count: the
 // others are not to wait for a slow one.
 func lateness(taken, since, sent, notBefore time.Time) time.Duration {
 	ready := since
