@@ -99,7 +99,7 @@ func itemsOf(t interface {
 // WantChange waits until the driver notices a foreign change.
 func (n *Node) WantChange() {
 	n.t.Helper()
-	const wait = 5 * time.Second
+	const wait = time.Minute
 	select {
 	case <-n.Driver.Changed():
 	case <-time.After(wait):
