@@ -209,7 +209,7 @@ func patience() time.Duration {
 	if os.Getenv("MANUL_MACHINE") != "" {
 		return 3 * time.Minute
 	}
-	return 20 * time.Second
+	return time.Minute
 }
 
 // eventually waits for a state: problem says what is missing; "" when nothing is.
