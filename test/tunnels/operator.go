@@ -207,7 +207,7 @@ func (c *carrier) Report(r source.Report) {
 // patience bounds the wait for a state that must come about. An emulated processor is many times slower.
 func patience() time.Duration {
 	if os.Getenv("MANUL_MACHINE") != "" {
-		return 3 * time.Minute
+		return 6 * time.Minute // what it runs takes its part of the cores of this one, and is emulated
 	}
 	return time.Minute
 }
