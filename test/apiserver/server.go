@@ -24,8 +24,8 @@ import (
 )
 
 const (
-	// startTimeout bounds the start of a server; two cores under load need some 15 s.
-	startTimeout = 2 * time.Minute
+	// startTimeout bounds the start of a server; two cores under load need some 15 s, and much longer when many others want them.
+	startTimeout = 5 * time.Minute
 	// startAttempts bounds how often a start is tried anew: another program may take a free port first.
 	startAttempts = 3
 )
