@@ -1,170 +1,94 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/netip"
 	"os"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 )
 
-// mostKnocks bounds what a knocker remembers until its end, at 16 bytes each.
+// mostKnocks bounds what is remembered until the end, at 16 bytes each.
 const mostKnocks = 10_000_000
 
-// A knocker begins a TCP connection at every tick and breaks it off with a reset as soon as it has come about: a handshake and no more. It is one
-// thread that waits for nothing but the tick, and between its first and last knock makes no garbage and writes nothing, so that what it costs is the
-// kernel's work on the packets. It never runs for more than half of the time, and makes up for no tick that it missed.
-type knocker struct {
-	to             unix.Sockaddr
-	family         int
-	address        string
-	every, timeout time.Duration
-	// done are all that have begun, in the order of beginning; waiting are those of them, oldest first, that had no answer at once.
-	done    []knocked
-	waiting []waiting
+// knocks are TCP connections that are begun at every tick, and broken off with a reset as soon as they have come about: handshakes and no more.
+type knocks struct {
+	address                string
+	every, length, timeout time.Duration
+	// realtime lets those who knock come before all threads that have no real-time priority (sched(7)).
+	realtime bool
 }
 
-// knocked is what came of a connection.
+// knocked is what came of one.
 type knocked struct {
 	start int64 // nanoseconds since 1970
 	ok    bool
 }
 
-// waiting is a connection that is looked at again when its time is up.
-type waiting struct {
-	socket, index int
-}
-
-// knock knocks and then prints.
-func knock(ctx context.Context, address string, every, length, timeout time.Duration, realtime bool) error {
-	k, err := newKnocker(address, every, length, timeout)
+// run knocks until the time is up or the context ends, and then prints an Attempt for each, in order of beginning. Each processor has a thread that knocks in its turn,
+// so that one that is long in the kernel does not keep the others from knocking.
+func (k knocks) run(ctx context.Context) error {
+	to, err := netip.ParseAddrPort(k.address)
 	if err != nil {
+		return fmt.Errorf("knock: %w: want an IP address and a port, as in 192.0.2.1:80 or [2001:db8::1]:80", err)
+	}
+	if k.every <= 0 || k.timeout <= 0 || k.length <= 0 || k.length/k.every >= mostKnocks {
+		return fmt.Errorf("knock: every %s for %s, with %s for an answer: want lengths above 0, and at most %d ticks", k.every, k.length, k.timeout, mostKnocks)
+	}
+	var processors unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &processors); err != nil {
+		return fmt.Errorf("knock: asking for processors: %w", err)
+	}
+	var knockers []*knocker
+	turns, began := time.Duration(processors.Count()), monotonic()
+	for processor := 0; len(knockers) < int(turns); processor++ {
+		if processors.IsSet(processor) {
+			knockers = append(knockers, newKnocker(to, processor, began+time.Duration(len(knockers))*k.every, k.every*turns, k.timeout, int(k.length/k.every/turns)+1))
+		}
+	}
+	if err := k.all(ctx, knockers); err != nil {
 		return err
 	}
-	denied, err := k.run(ctx, realtime)
-	if denied != nil {
-		fmt.Fprintln(os.Stderr, "prober: knocking without", denied)
+	var done []knocked
+	for _, one := range knockers {
+		done = append(done, one.done...)
 	}
-	return errors.Join(err, k.print(os.Stdout))
-}
-
-// newKnocker gets ready to knock for so long.
-func newKnocker(address string, every, length, timeout time.Duration) (*knocker, error) {
-	to, err := netip.ParseAddrPort(address)
-	if err != nil {
-		return nil, fmt.Errorf("knock: %w: want an IP address and a port, as in 192.0.2.1:80 or [2001:db8::1]:80", err)
-	}
-	if every <= 0 || timeout <= 0 || length <= 0 || length/every >= mostKnocks {
-		return nil, fmt.Errorf("knock: every %s for %s, with %s for an answer: want lengths above 0, and at most %d ticks", every, length, timeout, mostKnocks)
-	}
-	k := &knocker{address: address, every: every, timeout: timeout, done: make([]knocked, 0, length/every+1)}
-	if k.family = unix.AF_INET6; to.Addr().Is4() {
-		k.family, k.to = unix.AF_INET, &unix.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().As4()}
-	} else {
-		k.to = &unix.SockaddrInet6{Port: int(to.Port()), Addr: to.Addr().As16()}
-	}
-	return k, nil
-}
-
-// run knocks until the context ends or there is no room for more. With realtime the thread comes before all others that have no real-time priority (sched(7)); when
-// the kernel refuses that, or it is not asked for, it waits for a processor as others do.
-func (k *knocker) run(ctx context.Context, realtime bool) (denied, err error) {
-	runtime.LockOSThread() // and the thread ends with its goroutine
-	if realtime {
-		if err := unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 1, Flags: unix.SCHED_FLAG_RESET_ON_FORK}, 0); err != nil {
-			denied = fmt.Errorf("real-time priority: %w", err)
-		}
-	}
-	defer debug.SetGCPercent(debug.SetGCPercent(-1))
-	next := monotonic()
-	for ctx.Err() == nil && len(k.done) < cap(k.done) {
-		began := monotonic()
-		k.settle(time.Now().UnixNano() - int64(k.timeout))
-		if err := k.knock(); err != nil {
-			return denied, err
-		}
-		ended := monotonic()
-		// As long a pause as it was busy, at least.
-		for next += k.every; next < 2*ended-began; next += k.every {
-		}
-		until := unix.NsecToTimespec(int64(next))
-		for errors.Is(unix.ClockNanosleep(unix.CLOCK_MONOTONIC, unix.TIMER_ABSTIME, &until, nil), unix.EINTR) {
-		}
-	}
-	// The last ones get their time too.
-	until := unix.NsecToTimespec(int64(monotonic() + k.timeout))
-	for len(k.waiting) > 0 && errors.Is(unix.ClockNanosleep(unix.CLOCK_MONOTONIC, unix.TIMER_ABSTIME, &until, nil), unix.EINTR) {
-	}
-	k.settle(time.Now().UnixNano())
-	return denied, nil
-}
-
-// knock begins a connection. On one machine the answer is most often there when the call that began it returns, for the kernel handles packets
-// between its own network namespaces where they are sent; the second call takes note of it.
-func (k *knocker) knock() error {
-	socket, err := unix.Socket(k.family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("opening a socket: %w", err)
-	}
-	k.done = append(k.done, knocked{start: time.Now().UnixNano()})
-	index := len(k.done) - 1
-	err = unix.Connect(socket, k.to)
-	if errors.Is(err, unix.EINPROGRESS) {
-		err = unix.Connect(socket, k.to)
-	}
-	switch err { //nolint:errorlint // A system call's.
-	case nil, unix.EISCONN:
-		k.hangUp(socket, index)
-	case unix.EALREADY:
-		k.waiting = append(k.waiting, waiting{socket, index})
-	case unix.ECONNREFUSED, unix.EHOSTUNREACH, unix.ENETUNREACH, unix.EACCES, unix.EPERM: // an answer too
-		_ = unix.Close(socket)
-	default:
-		return errors.Join(fmt.Errorf("connecting to %s: %w", k.address, err), unix.Close(socket))
-	}
-	return nil
-}
-
-// hangUp ends a connection that came about with a reset, which leaves no port in TIME-WAIT (RFC 9293).
-func (k *knocker) hangUp(socket, index int) {
-	k.done[index].ok = true
-	_ = unix.SetsockoptLinger(socket, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
-	_ = unix.Close(socket)
-}
-
-// settle looks at what began at a time or before. Whoever has no answer by then counts as refused.
-func (k *knocker) settle(before int64) {
-	n := 0
-	for _, w := range k.waiting {
-		if k.done[w.index].start > before {
-			break
-		}
-		if err := unix.Connect(w.socket, k.to); err == nil || errors.Is(err, unix.EISCONN) {
-			k.hangUp(w.socket, w.index)
-		} else {
-			_ = unix.Close(w.socket)
-		}
-		n++
-	}
-	k.waiting = k.waiting[:copy(k.waiting, k.waiting[n:])]
-}
-
-// print writes an Attempt for each knock, a line each.
-func (k *knocker) print(to io.Writer) error {
-	out := json.NewEncoder(to)
-	for _, a := range k.done {
+	slices.SortFunc(done, func(a, b knocked) int { return cmp.Compare(a.start, b.start) })
+	out := json.NewEncoder(os.Stdout)
+	for _, a := range done {
 		if err := out.Encode(Attempt{Start: a.start, To: k.address, OK: a.ok}); err != nil {
 			return fmt.Errorf("writing: %w", err)
 		}
 	}
 	return nil
+}
+
+// all lets all knock, each in a thread of its own, without collections of garbage, for there is none.
+func (k knocks) all(ctx context.Context, knockers []*knocker) error {
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	denied := make([]error, len(knockers))
+	group, ctx := errgroup.WithContext(ctx)
+	for i, one := range knockers {
+		group.Go(func() error {
+			runtime.LockOSThread() // and the thread ends with its goroutine
+			denied[i] = one.place(k.realtime)
+			return one.run(ctx)
+		})
+	}
+	err := group.Wait()
+	if denied := errors.Join(denied...); denied != nil {
+		fmt.Fprintln(os.Stderr, "prober: who knocks waits for a processor as others do:", denied)
+	}
+	return err
 }
 
 // monotonic is the time by the clock that sleeps are told in.

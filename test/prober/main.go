@@ -4,7 +4,7 @@
 //	prober serve [flags] ADDRESS...        accept TCP connections, echo what comes; answer UDP and SCTP, and questions
 //	prober probe [flags] ADDRESS...        a new TCP connection to each address at every tick; one JSON line for each; with
 //	                                       -until accepted or -until refused the first of that kind is the last
-//	prober knock [flags] ADDRESS           a TCP handshake at every tick, up to thousands a second, by one thread that can have real-time
+//	prober knock [flags] ADDRESS           a TCP handshake at every tick, up to thousands a second, by threads that can have real-time
 //	                                       priority; one JSON line for each, at the end
 //	prober stream [flags] ADDRESS          one lasting TCP connection with an echo at every tick; one JSON line at the end
 //	prober stream -udp [flags] ADDRESS     a datagram at every tick; one JSON line at the end says how many were not echoed
@@ -69,7 +69,7 @@ func run(ctx context.Context, args []string) error {
 	case args[0] == "probe" && !*udp:
 		return probe(limited, flags.Args(), *every, *timeout, *until)
 	case args[0] == "knock" && !*udp && flags.NArg() == 1:
-		return knock(limited, flags.Arg(0), *every, *length, *timeout, *realtime)
+		return knocks{flags.Arg(0), *every, *length, *timeout, *realtime}.run(limited)
 	case args[0] == "stream" && *udp:
 		return datagrams(limited, flags.Arg(0), *every, *timeout)
 	case args[0] == "stream":

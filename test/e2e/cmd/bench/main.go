@@ -33,7 +33,7 @@ func main() {
 	policies := flag.String("policies", "1000,5000,10000", "how many policies load makes, in turn")
 	every := flag.Duration("every", 200*time.Microsecond, "time between two connections by which changes are seen")
 	realtime := flag.Bool("realtime", true, "whoever makes them has real-time priority")
-	standing := flag.Bool("standing", false, "the cluster is there, has Manul, and is left as it is")
+	stands := flag.Bool("standing", false, "the cluster is there, has Manul, and is left as it is")
 	flag.Parse()
 	var sizes []int
 	for text := range strings.SplitSeq(*policies, ",") {
@@ -47,7 +47,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	b := &bench{
 		Cluster: &lab.Cluster{Project: *project, Name: *name, Log: os.Stderr}, n: *n, parts: strings.Split(*parts, ","), sizes: sizes,
-		every: *every, realtime: *realtime, standing: *standing,
+		every: *every, realtime: *realtime, standing: *stands,
 	}
 	err := b.run(ctx)
 	stop()
