@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -75,20 +76,47 @@ func (k knocks) run(ctx context.Context) error {
 // all lets all knock, each in a thread of its own, without collections of garbage, for there is none.
 func (k knocks) all(ctx context.Context, knockers []*knocker) error {
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
-	denied := make([]error, len(knockers))
+	if k.realtime {
+		if err := prioritize(unix.SCHED_FIFO, 1); err != nil {
+			fmt.Fprintln(os.Stderr, "prober: who knocks waits for a processor as others do:", err)
+		}
+	}
 	group, ctx := errgroup.WithContext(ctx)
-	for i, one := range knockers {
+	for _, one := range knockers {
 		group.Go(func() error {
 			runtime.LockOSThread() // and the thread ends with its goroutine
-			denied[i] = one.place(k.realtime)
-			return one.run(ctx)
+			return errors.Join(one.place(), one.run(ctx))
 		})
 	}
 	err := group.Wait()
-	if denied := errors.Join(denied...); denied != nil {
-		fmt.Fprintln(os.Stderr, "prober: who knocks waits for a processor as others do:", denied)
+	if k.realtime {
+		err = errors.Join(err, prioritize(unix.SCHED_NORMAL, 0))
 	}
 	return err
+}
+
+// prioritize gives all threads of this process a policy of scheduling and a priority (sched(7)), those that they will begin included. A
+// knocker waits at times for what another thread of the Go runtime holds, so that its own priority alone would be of no use.
+func prioritize(policy, priority uint32) error {
+	done := map[int]bool{}
+	for more := true; more; {
+		more = false
+		threads, err := os.ReadDir("/proc/self/task")
+		if err != nil {
+			return fmt.Errorf("listing threads: %w", err)
+		}
+		for _, thread := range threads {
+			id, err := strconv.Atoi(thread.Name())
+			if err != nil || done[id] {
+				continue
+			}
+			done[id], more = true, true
+			if err := unix.SchedSetAttr(id, &unix.SchedAttr{Policy: policy, Priority: priority}, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+				return fmt.Errorf("setting the priority of thread %d: %w", id, err)
+			}
+		}
+	}
+	return nil
 }
 
 // monotonic is the time by the clock that sleeps are told in.

@@ -38,18 +38,12 @@ func newKnocker(to netip.AddrPort, processor int, first, every, timeout time.Dur
 	return k
 }
 
-// place takes the thread to its processor and gives it its priority.
-func (k *knocker) place(realtime bool) error {
+// place takes the thread to its processor.
+func (k *knocker) place() error {
 	var only unix.CPUSet
 	only.Set(k.processor)
 	if err := unix.SchedSetaffinity(0, &only); err != nil {
 		return fmt.Errorf("going to processor %d: %w", k.processor, err)
-	}
-	if !realtime {
-		return nil
-	}
-	if err := unix.SchedSetAttr(0, &unix.SchedAttr{Policy: unix.SCHED_FIFO, Priority: 1, Flags: unix.SCHED_FLAG_RESET_ON_FORK}, 0); err != nil {
-		return fmt.Errorf("real-time priority: %w", err)
 	}
 	return nil
 }
