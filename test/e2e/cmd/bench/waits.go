@@ -17,7 +17,7 @@ import (
 )
 
 // onTheWay are the programs through whose hands a change goes from the API server's answer to the kernel, by the names of their threads.
-var onTheWay = []string{"kube-apiserver", "manul-operator", "manul-node"}
+func onTheWay() []string { return []string{"kube-apiserver", "manul-operator", "manul-node"} }
 
 // scheduler records when threads of the programs on the way of a change wait for a processor: events of the kernel's scheduler in an instance of
 // tracefs of its own, of these programs alone. https://docs.kernel.org/trace/events.html
@@ -43,16 +43,20 @@ func record(name string) (s *scheduler, err error) {
 	}
 	anyOf := func(format string) string {
 		var all []string
-		for _, name := range onTheWay {
+		for _, name := range onTheWay() {
 			all = append(all, strings.ReplaceAll(format, "NAME", strconv.Quote(name)))
 		}
 		return strings.Join(all, " || ")
 	}
 	for _, write := range []struct{ file, text string }{
-		{"trace", ""}, {"trace_clock", "mono"}, {"buffer_size_kb", strconv.Itoa(bufferKiB)},
+		{"trace", ""},
+		{"trace_clock", "mono"},
+		{"buffer_size_kb", strconv.Itoa(bufferKiB)},
 		{"events/sched/sched_wakeup/filter", anyOf("comm == NAME")},
 		{"events/sched/sched_switch/filter", anyOf("prev_comm == NAME || next_comm == NAME")},
-		{"events/sched/sched_wakeup/enable", "1"}, {"events/sched/sched_switch/enable", "1"}, {"tracing_on", "1"},
+		{"events/sched/sched_wakeup/enable", "1"},
+		{"events/sched/sched_switch/enable", "1"},
+		{"tracing_on", "1"},
 	} {
 		if err := os.WriteFile(filepath.Join(s.instance, write.file), []byte(write.text), 0o600); err != nil {
 			return nil, fmt.Errorf("recording the scheduler: %w", errors.Join(err, s.stop()))
@@ -195,7 +199,7 @@ func threads(networks []string) (map[int]bool, error) {
 		// Some end meanwhile.
 		name, _ := os.ReadFile(filepath.Join(process, "comm"))
 		network, _ := os.Readlink(filepath.Join(process, "ns", "net"))
-		if !slices.Contains(onTheWay, strings.TrimSpace(string(name))) || !slices.Contains(networks, network) {
+		if !slices.Contains(onTheWay(), strings.TrimSpace(string(name))) || !slices.Contains(networks, network) {
 			continue
 		}
 		tasks, _ := os.ReadDir(filepath.Join(process, "task"))
