@@ -61,10 +61,10 @@ func main() {
 type bench struct {
 	*lab.Cluster
 	images []string
-	// program and prober are test/bench and test/prober, built for this machine.
-	program, prober string
-	n               int
-	parts           []string
+	// program and prober are test/bench and test/prober, built for this machine, in the folder programs.
+	program, prober, programs string
+	n                         int
+	parts                     []string
 	// sizes are how many policies there are in turn, for load.
 	sizes []int
 	// every is the time between two connections by which changes are seen; realtime is the priority of whoever makes them.
@@ -82,6 +82,11 @@ func (b *bench) run(ctx context.Context) (err error) {
 	if b.images, err = lab.Images(b.Project); err != nil {
 		return err
 	}
+	// A folder of their own: hosts of a cluster that stands may go on seeing a file that was there as it was.
+	if b.programs, err = os.MkdirTemp(filepath.Join(b.Project, "out"), "bench-"); err != nil {
+		return fmt.Errorf("making a folder for programs: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(b.programs)) }()
 	if b.program, err = b.build(ctx, "bench"); err != nil {
 		return err
 	}
@@ -94,7 +99,7 @@ func (b *bench) run(ctx context.Context) (err error) {
 
 // build builds a program of the folder test.
 func (b *bench) build(ctx context.Context, name string) (string, error) {
-	program := filepath.Join(b.Project, "out", name)
+	program := filepath.Join(b.programs, name)
 	build := exec.CommandContext(ctx, "go", "build", "-o", program, "./test/"+name)
 	build.Dir, build.Stderr = b.Project, os.Stderr
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
