@@ -119,9 +119,12 @@ func TestSettingsOfSessions(t *testing.T) {
 					}
 					WantRoutes(t, node, w.outside+" "+w.loops, want...)
 					WantRoutes(t, tor, w.pool, w.block+" via "+p.Node)
-					if got := router.Hold(&p); got != tc.hold {
-						t.Errorf("the hold time is %d s, want %d", got, tc.hold)
-					}
+					Eventually(t, func() string {
+						if got := router.Hold(&p); got != tc.hold {
+							return fmt.Sprintf("the hold time is %d s, want %d", got, tc.hold)
+						}
+						return ""
+					})
 				})
 			})
 		}
