@@ -36,7 +36,7 @@ func sent(t testing.TB, s *v1alpha1.NodeState) []byte {
 	t.Helper()
 	s = s.DeepCopy()
 	s.TypeMeta = metav1.TypeMeta{APIVersion: "manul.dev/v1alpha1", Kind: "NodeState"}
-	s.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "agent", FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:status":{}}`)}}}
+	s.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "agent", FieldsV1: metav1.NewFieldsV1(`{"f:status":{}}`)}}
 	text, err := json.Marshal(s)
 	if err != nil {
 		t.Fatal(err)

@@ -35,8 +35,8 @@ func fill(t *testing.T, v reflect.Value) {
 		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
 		fill(t, v.Index(0))
 	case reflect.Struct:
-		for i := range v.NumField() {
-			fill(t, v.Field(i))
+		for _, field := range v.Fields() {
+			fill(t, field)
 		}
 	default:
 		t.Fatalf("specs have a %s: say here what other values it has", v.Type())
@@ -70,6 +70,7 @@ func others(path string, v reflect.Value, look func(path string)) {
 		for i := range v.NumField() {
 			others(path+"."+v.Type().Field(i).Name, v.Field(i), look)
 		}
+	default: // fill has failed
 	}
 }
 
