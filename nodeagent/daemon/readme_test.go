@@ -26,6 +26,7 @@ func TestReadmeTakesAwayWhatAgentsLeave(t *testing.T) {
 		t.Fatalf("README's commands on each node end otherwise: %q", files)
 	}
 	node := netns.New(t)
+	node.Sysctl("ipv6/conf/default/addr_gen_mode", "1") // no link-local addresses, which the kernel takes into use in its own time
 	node.Veth("d0", node, "d1")
 	node.Address("d0", "10.0.0.1/24", "fd00::1/64")
 	node.Up("d0")
