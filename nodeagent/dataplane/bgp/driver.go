@@ -142,11 +142,10 @@ func (d *Driver) Apply(ctx context.Context, desired *tables.BGP) error {
 	}
 	d.speaker = desired.Speaker
 	look := d.gather(desired, all)
-	for _, name := range look {
-		if _, ok := desired.Sessions.Get(name); !ok {
-			d.note(name, d.removeSession(ctx, name))
-		}
-	}
+	d.removeSessions(ctx, slices.DeleteFunc(slices.Clone(look), func(name string) bool {
+		_, wanted := desired.Sessions.Get(name)
+		return wanted
+	}))
 	if err := d.applyPolicy(ctx, desired); err != nil {
 		d.Resync()
 		return err
@@ -270,6 +269,7 @@ func (d *Driver) end(ctx context.Context) {
 	}
 	d.stop()
 	d.running.Store(nil)
+	d.closeConnections(ctx, slices.Collect(maps.Values(d.sessions))...)
 	if err := d.server.StopBgp(ctx, &api.StopBgpRequest{}); err != nil {
 		d.options.Log.Warn("BGP did not end well", "error", err)
 	}

@@ -28,6 +28,8 @@ const (
 	// not depend on theirs; a route reflector's do, and it waits for the restart time.
 	deferral = 5
 	maxTTL   = 255
+	// patience is how long a peer is waited for that takes in nothing, not even that its session ends.
+	patience = time.Second
 	// maxPassword is the longest that the kernel takes, bytes (TCP_MD5SIG_MAXKEYLEN).
 	maxPassword = 80
 )
@@ -61,6 +63,7 @@ func (d *Driver) applySession(ctx context.Context, name string, want *tables.BGP
 		next.peer = d.peer(want, password)
 	}
 	if have != nil && have.peer != nil && (next.peer == nil || have.key() != next.key()) {
+		d.closeConnections(ctx, have)
 		if err := d.removePeer(ctx, have); err != nil {
 			return err
 		}
@@ -84,6 +87,7 @@ func (d *Driver) applySession(ctx context.Context, name string, want *tables.BGP
 		return nil
 	}
 	d.options.Log.Info("BGP session changes", "session", name)
+	d.closeConnections(ctx, have)
 	if err := d.removePeer(ctx, have); err != nil {
 		return err
 	}
@@ -101,7 +105,8 @@ func (d *Driver) addPeer(ctx context.Context, s *session) error {
 	return nil
 }
 
-// removePeer ends a session. Its password would stay with the listener if the speaker were not told to drop it.
+// removePeer has the speaker forget a peer whose connection is closed. The password would stay with the listener if the speaker were not told
+// to drop it.
 func (d *Driver) removePeer(ctx context.Context, s *session) error {
 	if s.peer.Conf.AuthPassword != "" {
 		without, _ := proto.Clone(s.peer).(*api.Peer)
@@ -118,6 +123,19 @@ func (d *Driver) removePeer(ctx context.Context, s *session) error {
 	return nil
 }
 
+// removeSessions ends sessions.
+func (d *Driver) removeSessions(ctx context.Context, names []string) {
+	gone := make([]*session, 0, len(names))
+	for _, name := range names {
+		gone = append(gone, d.sessions[name])
+	}
+	d.closeConnections(ctx, gone...)
+	for _, name := range names {
+		d.note(name, d.removeSession(ctx, name))
+	}
+}
+
+// removeSession ends a session whose connection is closed.
 func (d *Driver) removeSession(ctx context.Context, name string) error {
 	s := d.sessions[name]
 	if s == nil {
@@ -134,6 +152,34 @@ func (d *Driver) removeSession(ctx context.Context, name string) error {
 		return err
 	}
 	return nil
+}
+
+// closeConnections ends the connections of sessions and waits for that, but not for a peer that takes in nothing. The speaker forgets a peer
+// that is deleted while its session passes from one state into the next, but not its connection: the peer would keep that for its hold time,
+// and refuse every other for it.
+func (d *Driver) closeConnections(ctx context.Context, sessions ...*session) {
+	open := slices.DeleteFunc(sessions, func(s *session) bool {
+		return s == nil || s.peer == nil || d.server.DisablePeer(ctx, &api.DisablePeerRequest{Address: s.key()}) != nil // unknown to the speaker
+	})
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	look := time.NewTicker(time.Millisecond)
+	defer look.Stop()
+	for _, s := range open {
+		for !d.isClosed(ctx, s) {
+			select {
+			case <-ctx.Done():
+				return
+			case <-look.C:
+			}
+		}
+	}
+}
+
+// isClosed tells whether the connection of a session that was to be closed is.
+func (d *Driver) isClosed(ctx context.Context, s *session) bool {
+	p, err := d.look(ctx, s, false)
+	return err != nil || p.State.AdminState == api.PeerState_DOWN && p.State.SessionState == api.PeerState_IDLE
 }
 
 // peer is the speaker's configuration of a session.
