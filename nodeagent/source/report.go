@@ -20,7 +20,7 @@ const (
 	// leisure is how long a report waits that the operator has heard already, and ample how long if it says only how far the node has come:
 	// those who do not hear it, and go by the API, need the rest.
 	leisure       = 300 * time.Millisecond
-	ample         = time.Second
+	ample         = 2 * time.Second
 	writeTimeout  = 10 * time.Second
 	retryAtFirst  = 250 * time.Millisecond
 	retryAtLength = 5 * time.Second
