@@ -25,7 +25,7 @@ func absentOperator(t *testing.T, server *apiserver.Server) {
 	if err := c.Create(t.Context(), stored); err != nil {
 		t.Fatal(err)
 	}
-	installWebhook(t, c, freeAddress(t)) // nobody listens there
+	installWebhook(t, c, apiserver.FreeAddress(t)) // nobody listens there
 	a := &admitted{client: c, warnings: &warned{}, server: server}
 	meta := metav1.ObjectMeta{Name: "default", Namespace: "default"}
 	everywhere := metav1.ObjectMeta{Name: "default"}

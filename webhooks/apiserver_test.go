@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -92,7 +91,7 @@ func admit(t *testing.T, server *apiserver.Server) *admitted {
 	if err != nil {
 		t.Fatal(err)
 	}
-	address := freeAddress(t)
+	address := apiserver.FreeAddress(t)
 	installWebhook(t, c, address)
 	mgr, err := manager.New(server.Config, manager.Options{
 		Scheme: scheme, Logger: testr.NewWithOptions(t, testr.Options{}), Metrics: metricsserver.Options{BindAddress: "0"},
@@ -126,16 +125,6 @@ func admit(t *testing.T, server *apiserver.Server) *admitted {
 	})
 	w.take()
 	return a
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
 }
 
 // installWebhook makes what config/webhook makes, with a URL in place of the Service, to which no proxy leads here. The name in
@@ -182,7 +171,7 @@ func configuration(t *testing.T) *admissionregistrationv1.ValidatingWebhookConfi
 
 func (a *admitted) eventually(t *testing.T, what string, holds func() error) {
 	t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(90 * time.Second)
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	var err error

@@ -127,6 +127,9 @@ func TestTrafficFlows(t *testing.T) {
 	}
 }
 
+// transferWait bounds each step of a transfer.
+const transferWait = 30 * time.Second
+
 // transfer opens a TCP connection between two namespaces and has what goes in come back.
 func transfer(from, to ns.NetNS, addr string) error {
 	var l net.Listener
@@ -150,12 +153,12 @@ func transfer(from, to ns.NetNS, addr string) error {
 		}
 	}()
 	return from.Do(func(ns.NetNS) error {
-		conn, err := net.DialTimeout("tcp", l.Addr().String(), 3*time.Second)
+		conn, err := net.DialTimeout("tcp", l.Addr().String(), transferWait)
 		if err != nil {
 			return err
 		}
 		defer conn.Close() // the transfer decides
-		_ = conn.SetDeadline(time.Now().Add(3 * time.Second))
+		_ = conn.SetDeadline(time.Now().Add(transferWait))
 		if _, err := conn.Write([]byte("ping")); err != nil {
 			return err
 		}

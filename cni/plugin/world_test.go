@@ -138,12 +138,12 @@ func (w *world) eventually(what string, cond func() bool) {
 	w.Helper()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(time.Minute)
 	for !cond() {
 		select {
 		case <-tick.C:
 		case <-deadline:
-			w.Fatalf("not within 10 s: %s", what)
+			w.Fatalf("not within a minute: %s", what)
 		}
 	}
 }

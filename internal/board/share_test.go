@@ -105,7 +105,7 @@ func TestWhatStaysKeepsNoFormerList(t *testing.T) {
 		c.put(state)
 		c.board.Written(state, false)
 	}
-	for deadline := time.Now().Add(10 * time.Second); collected.Load() < lists-1; {
+	for deadline := time.Now().Add(time.Minute); collected.Load() < lists-1; {
 		goruntime.GC()
 		if time.Now().After(deadline) {
 			t.Fatalf("%d lists of %d are kept", lists-collected.Load(), lists)

@@ -41,7 +41,7 @@ import (
 
 const (
 	nodeName = "worker1"
-	patience = 30 * time.Second
+	patience = 90 * time.Second
 )
 
 // testNode is a node whose kernel is a network namespace and whose API server is real.

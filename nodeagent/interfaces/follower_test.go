@@ -17,7 +17,7 @@ import (
 	"github.com/manul-net/manul/test/netns"
 )
 
-const patience = 10 * time.Second
+const patience = time.Minute
 
 func follow(t *testing.T, ns *netns.NS) *Follower {
 	t.Helper()

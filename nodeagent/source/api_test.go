@@ -71,7 +71,7 @@ func (r *recorder) next(t *testing.T) event {
 	select {
 	case e := <-r.events:
 		return e
-	case <-time.After(30 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("no news")
 		return event{}
 	}

@@ -24,7 +24,7 @@ import (
 )
 
 // crdTimeout bounds the wait for the API server to serve the kinds of one InstallCRDs.
-const crdTimeout = time.Minute
+const crdTimeout = 5 * time.Minute
 
 // InstallCRDs creates or updates the CustomResourceDefinitions in the YAML files of a folder, and returns when
 // their kinds are served.

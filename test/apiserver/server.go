@@ -10,12 +10,10 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -26,8 +24,8 @@ import (
 )
 
 const (
-	// startTimeout bounds the start of a server; two cores under load need some 15 s.
-	startTimeout = 2 * time.Minute
+	// startTimeout bounds the start of a server; two cores under load need some 15 s, and much longer when many others want them.
+	startTimeout = 5 * time.Minute
 	// startAttempts bounds how often a start is tried anew: another program may take a free port first.
 	startAttempts = 3
 )
@@ -178,20 +176,6 @@ func (in *instance) close() error {
 		return fmt.Errorf("removing the API server's folder: %w", err)
 	}
 	return nil
-}
-
-// freePorts returns n ports of the loopback address that nobody listens on right now.
-func freePorts(n int) ([]string, error) {
-	ports := make([]string, 0, n)
-	for range n {
-		l, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
-		if err != nil {
-			return nil, fmt.Errorf("looking for a free port: %w", err)
-		}
-		defer func() { _ = l.Close() }() // held until all are found, so that they differ
-		ports = append(ports, strconv.Itoa(l.Addr().(*net.TCPAddr).Port))
-	}
-	return ports, nil
 }
 
 func getOK(ctx context.Context, url string) error {

@@ -190,6 +190,7 @@ func TestRoutesOfTheOtherFamily(t *testing.T) {
 	const outside6, nowhere6 = "2001:db8:f::/48", "2001:db8:e::/48"
 	ns := Bridged(t, []string{"192.0.2.1/24", "2001:db8::1/64"}, []string{"192.0.2.100/24", "2001:db8::100/64"}, []string{"192.0.2.101/24"})
 	ns[0].Route("::/0", "2001:db8::100", "eth0")
+	ns[2].Sysctl("ipv6/conf/eth0/disable_ipv6", "1") // by its link-local address it could be reached, and FRR sends that once it has seen it
 	NewBIRD(t, ns[1], "192.0.2.100", birdPeer("node", "2001:db8::100", "2001:db8::1", rack, nodes, "",
 		"ipv6 { import all; export all; }; ipv4 { import all; export all; next hop address 192.0.2.100; };")+staticRoute(outside)+staticRoute(outside6))
 	(&Setup{ID: "192.0.2.101", Peerings: []Peering{{Router: "192.0.2.101", Node: "192.0.2.1", RouterAS: rack, NodeAS: nodes, Both: true}}, Offers: offers(outside, outside6, nowhere6)}).Start(t, ns[2], FRR)

@@ -26,8 +26,9 @@ import (
 	"github.com/manul-net/manul/test/netns"
 )
 
-// patience bounds the wait for a state that must come about. Sessions are tried every few seconds.
-const patience = 40 * time.Second
+// patience bounds the wait for a state that must come about. Sessions are tried every few seconds; no timer that a test must not wait for is as
+// short as this.
+const patience = 80 * time.Second
 
 // Eventually waits for a state: problem says what is missing; "" when nothing is.
 func Eventually(t testing.TB, problem func() string) {

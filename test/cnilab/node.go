@@ -170,7 +170,7 @@ func (n *Node) open(o *agent.Options, closers *[]func() error) error {
 	return nil
 }
 
-const startWait = 20 * time.Second
+const startWait = time.Minute
 
 // listening waits until the agent listens.
 func (n *Node) listening(ctx context.Context) error {

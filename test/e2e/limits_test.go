@@ -58,12 +58,15 @@ func limits(t *testing.T, c *lab.Cluster) {
 		at[pod] = net.JoinHostPort(strings.TrimSpace(ip), "8080")
 	}
 	t.Run("Bandwidth", func(t *testing.T) {
-		unlimited, err := echoPace(ctx, c, at["free"])
-		if err != nil {
+		// A machine that does much else may need several attempts.
+		var unlimited float64
+		if err := lab.Eventually(ctx, limitedPatience, func(ctx context.Context) (err error) {
+			if unlimited, err = echoPace(ctx, c, at["free"]); err == nil && unlimited < 4*limitedEgress {
+				err = fmt.Errorf("without a limit %.0f bit/s pass: too few to tell whether one of %d is in force", unlimited, limitedEgress)
+			}
+			return err
+		}); err != nil {
 			t.Fatal(err)
-		}
-		if unlimited < 4*limitedEgress {
-			t.Fatalf("without a limit %.0f bit/s pass: too few to tell whether one of %d is in force", unlimited, limitedEgress)
 		}
 		// The limits come with the interface, a moment after the pod.
 		if err := lab.Eventually(ctx, limitedPatience, func(ctx context.Context) error {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -130,8 +131,9 @@ func lostNode(t *testing.T, c *lab.Cluster) {
 
 // routeEvents are the changes of worker1's routes to worker2, with the time at which the kernel had them: asking takes longer than they do.
 type routeEvents struct {
-	mu    sync.Mutex
-	lines []string
+	mu      sync.Mutex
+	watches bool // the first event was seen
+	lines   []string
 }
 
 func watchRoutes(t *testing.T, c *lab.Cluster) *routeEvents {
@@ -151,11 +153,12 @@ func watchRoutes(t *testing.T, c *lab.Cluster) *routeEvents {
 	go func() {
 		defer close(done)
 		for lines := bufio.NewScanner(out); lines.Scan(); {
+			r.mu.Lock()
+			r.watches = true
 			if strings.Contains(lines.Text(), "via 10.0.0.12 ") {
-				r.mu.Lock()
 				r.lines = append(r.lines, lines.Text())
-				r.mu.Unlock()
 			}
+			r.mu.Unlock()
 		}
 	}()
 	t.Cleanup(func() {
@@ -163,28 +166,51 @@ func watchRoutes(t *testing.T, c *lab.Cluster) *routeEvents {
 		<-done
 		_ = cmd.Wait() // it was killed
 	})
+	eventually(t, "the kernel's routes are watched", func(ctx context.Context) error {
+		for _, change := range []string{"replace", "del"} {
+			if _, err := c.On(ctx, "worker1", "ip", "route", change, "blackhole", "192.0.2.77/32"); err != nil {
+				return err
+			}
+		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if !r.watches {
+			return errors.New("no change is seen")
+		}
+		return nil
+	})
 	return r
 }
 
-// within checks that the last event of a kind, "Deleted " or "" for those that came, was within a second of since.
+// within checks that the last event of a kind, "Deleted " or "" for those that came, was soon after since: sooner than anything that is looked at
+// again, and nothing waits for a lease.
 func (r *routeEvents) within(t *testing.T, since time.Time, kind, what string) {
 	t.Helper()
+	const soon = 5 * time.Second
+	stamp := ""
+	eventually(t, what, func(context.Context) (err error) { // what the kernel told is read a moment later
+		stamp, err = r.last(kind)
+		return err
+	})
+	at, err := time.Parse("2006-01-02T15:04:05.000000", stamp)
+	if took := at.Sub(since); err != nil || took > soon {
+		t.Errorf("%s after %v (%v), want less than %v", what, took, err, soon)
+	} else {
+		t.Logf("%s after %v", what, max(took, 0))
+	}
+}
+
+// last is when the last event of a kind was.
+func (r *routeEvents) last(kind string) (stamp string, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, line := range slices.Backward(r.lines) {
 		stamp, rest, _ := strings.Cut(strings.TrimPrefix(line, "["), "] ")
-		if strings.HasPrefix(rest, "Deleted ") != (kind != "") {
-			continue
+		if strings.HasPrefix(rest, "Deleted ") == (kind != "") {
+			return stamp, nil
 		}
-		at, err := time.Parse("2006-01-02T15:04:05.000000", stamp)
-		if took := at.Sub(since); err != nil || took > time.Second {
-			t.Errorf("%s after %v (%v), want less than a second", what, took, err)
-		} else {
-			t.Logf("%s after %v", what, max(took, 0))
-		}
-		return
 	}
-	t.Errorf("%s: no such event among %q", what, r.lines)
+	return "", fmt.Errorf("no such event among %q", r.lines)
 }
 
 // leads tells whether worker1 sends to an address by a device.

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// exchangeWait bounds each step of a connection.
-const exchangeWait = 3 * time.Second
+// exchangeWait bounds each step of a connection that must succeed. It takes a millisecond; a machine that does much else may need seconds.
+const exchangeWait = 30 * time.Second
 
 // Server sends back what it gets on one TCP connection at a time.
 type Server struct {
@@ -124,7 +124,7 @@ func (c *Connection) Port() uint16 {
 	return uint16(address.Port)
 }
 
-// stallWait is how long a connection that must be dead is listened to.
+// stallWait is how long a connection that must be dead is listened to, and how long an attempt to open one may take.
 const stallWait = 200 * time.Millisecond
 
 // Stalls sends text and expects nothing back.
@@ -141,7 +141,7 @@ func (c *Connection) Stalls(text string) {
 	}
 }
 
-// CanConnect tells whether a connection from the namespace can be opened.
+// CanConnect tells whether a connection from the namespace can be opened at once. Where it must be, Connect says so without hurry.
 func (n *NS) CanConnect(to netip.AddrPort) bool {
 	n.t.Helper()
 	connected := false

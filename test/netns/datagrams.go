@@ -44,7 +44,7 @@ func (n *NS) ConnectUDP(to netip.AddrPort) *Connection {
 }
 
 // aliveWait is how long an answer may take.
-const aliveWait = 100 * time.Millisecond
+const aliveWait = 500 * time.Millisecond
 
 // Alive tells whether something that is sent on the connection comes back. After it was false on one of TCP, what was sent may
 // still come back.

@@ -70,9 +70,6 @@ type Counter struct {
 	from map[netip.Addr]int64
 }
 
-// floodBuffer has room for what arrives while nobody reads.
-const floodBuffer = 16 << 20
-
 // CountUDP counts the packets that arrive at an address.
 func (n *NS) CountUDP(at netip.AddrPort) *Counter {
 	n.t.Helper()
@@ -82,7 +79,7 @@ func (n *NS) CountUDP(at netip.AddrPort) *Counter {
 		if c.socket, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(at)); err != nil {
 			return err
 		}
-		return forceReceiveBuffer(c.socket, floodBuffer)
+		return MakeRoom(c.socket)
 	})
 	go c.count()
 	return c
@@ -91,22 +88,49 @@ func (n *NS) CountUDP(at netip.AddrPort) *Counter {
 func (c *Counter) count() {
 	defer close(c.done)
 	buffer := make([]byte, 2048)
-	idle := false
 	for {
 		_, from, err := c.socket.ReadFromUDPAddrPort(buffer)
 		switch {
-		case errors.Is(err, os.ErrDeadlineExceeded) && !idle:
-			idle = true // there may be more to read: only a time without any packet is the end
-			_ = c.socket.SetReadDeadline(time.Now().Add(quiet))
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			c.drain(buffer)
+			return
 		case err != nil:
 			return
-		default:
-			idle = false
-			c.mu.Lock()
-			c.from[from.Addr().Unmap()]++
-			c.mu.Unlock()
 		}
+		c.add(from.Addr())
 	}
+}
+
+func (c *Counter) add(from netip.Addr) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.from[from.Unmap()]++
+}
+
+// drain reads what there is until no packet has arrived for a moment. It asks the kernel itself: a read whose deadline has passed looks at
+// nothing, and on a machine that does much else it passes before the read begins.
+func (c *Counter) drain(buffer []byte) {
+	raw, err := c.socket.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = raw.Control(func(fd uintptr) { // it fails once the socket is closed
+		for {
+			if ready, err := poll([]int{int(fd)}, quiet); err != nil || ready < 0 {
+				return
+			}
+			_, from, err := unix.Recvfrom(int(fd), buffer, unix.MSG_DONTWAIT)
+			if err != nil {
+				return
+			}
+			switch from := from.(type) {
+			case *unix.SockaddrInet4:
+				c.add(netip.AddrFrom4(from.Addr))
+			case *unix.SockaddrInet6:
+				c.add(netip.AddrFrom16(from.Addr))
+			}
+		}
+	})
 }
 
 // From ends the count, once no packet has arrived for a moment, and returns the number of packets from an address.
@@ -114,13 +138,31 @@ func (c *Counter) From(a netip.Addr) int64 {
 	_ = c.socket.SetReadDeadline(time.Now())
 	<-c.done
 	_ = c.socket.Close()
+	return c.soFar(a)
+}
+
+// All is From where all packets that were sent from the address must arrive: it waits for them as long as any may be on its way.
+func (c *Counter) All(a netip.Addr, sent int64) int64 {
+	arrived, last := c.soFar(a), time.Now()
+	for arrived < sent && time.Since(last) < arrivalWait {
+		<-time.After(time.Millisecond)
+		if now := c.soFar(a); now != arrived {
+			arrived, last = now, time.Now()
+		}
+	}
+	return c.From(a)
+}
+
+// soFar is how many packets from an address were counted until now.
+func (c *Counter) soFar(a netip.Addr) int64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.from[a]
 }
 
-// forceReceiveBuffer sets a receive buffer beyond the limit for ordinary users.
-func forceReceiveBuffer(socket *net.UDPConn, size int) error {
+// MakeRoom gives a socket a receive buffer, beyond the limit for ordinary users, for all that arrives while nobody reads.
+func MakeRoom(socket *net.UDPConn) error {
+	const size = 16 << 20
 	raw, err := socket.SyscallConn()
 	if err != nil {
 		return err

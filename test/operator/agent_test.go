@@ -3,6 +3,7 @@ package operator
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -219,13 +220,14 @@ func addresses(state *v1alpha1.NodeState) []v1alpha1.EndpointStatus {
 
 // tally counts the writes that change objects of the rendered kinds and of the user API, by kind/name.
 type tally struct {
+	k      *cluster
 	mu     sync.Mutex
 	writes []string
 }
 
 func (k *cluster) tally() *tally {
 	k.t.Helper()
-	c := &tally{}
+	c := &tally{k: k}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(k.t.Context()))
 	var wg sync.WaitGroup
 	for kind, list := range tallied() {
@@ -257,9 +259,22 @@ func (k *cluster) tally() *tally {
 	return c
 }
 
+// reaches waits until at least so many writes were made.
+func (c *tally) reaches(n int) {
+	c.k.t.Helper()
+	c.k.eventually("what must be written is", func() error {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if len(c.writes) < n {
+			return fmt.Errorf("%d writes of %d", len(c.writes), n)
+		}
+		return nil
+	})
+}
+
 // quiet returns what was written once nothing has been for a while.
 func (c *tally) quiet() []string {
-	const pause = 1500 * time.Millisecond // longer than the operator waits before it writes a change of nodes
+	const pause = 3 * time.Second // the operator waits a second at most before it writes a change of nodes
 	for n := -1; ; {
 		c.mu.Lock()
 		now := slices.Clone(c.writes)

@@ -39,7 +39,7 @@ func TestMain(m *testing.M) {
 }
 
 // patience is how long a test waits for what takes milliseconds, or, of blocks that go back, half a minute.
-const patience = 90 * time.Second
+const patience = 3 * time.Minute
 
 // cluster is an API server with the project's kinds and nothing in it.
 type cluster struct {

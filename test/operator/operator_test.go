@@ -247,13 +247,14 @@ func TestOnePodCostsAFewWrites(t *testing.T) {
 
 	k.create(pod("count", "new", nodeName(0), map[string]string{"app": "customer"}))
 	k.addressed(nodeName(0), "count/new")
-	got := writes.quiet()[before:]
-	slices.Sort(got)
 	// The spec, the agent's word on the address, the other nodes' copy, and the agents' acknowledgements of that.
 	want := []string{
 		"MODIFIED NodeEndpoints node0", "MODIFIED NodeState node0", "MODIFIED NodeState node0",
 		"MODIFIED NodeState node0", "MODIFIED NodeState node1", "MODIFIED NodeState node2",
 	}
+	writes.reaches(before + len(want))
+	got := writes.quiet()[before:]
+	slices.Sort(got)
 	if !slices.Equal(got, want) {
 		t.Errorf("one pod cost\n  %s\nwant\n  %s", strings.Join(got, "\n  "), strings.Join(want, "\n  "))
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -32,7 +31,7 @@ func TestProgram(t *testing.T) {
 		t.Errorf("the version is %q", version)
 	}
 
-	health, metrics := freeAddress(t), freeAddress(t)
+	health, metrics := apiserver.FreeAddress(t), apiserver.FreeAddress(t)
 	var log bytes.Buffer
 	cmd := exec.CommandContext(t.Context(), binary, "--kubeconfig", k.server.Kubeconfig, "--leader-elect",
 		"--health-probe-bind-address", health, "--metrics-bind-address", metrics, "--default-ipv4-pool", "10.48.0.0/16")
@@ -85,16 +84,6 @@ func TestProgramRefusesBadFlags(t *testing.T) {
 			t.Errorf("%v: %v, want an error that names %s:\n%s", args, err, want, out)
 		}
 	}
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }() // nothing was sent
-	return l.Addr().String()
 }
 
 func ask(t *testing.T, address, path string) (string, error) {

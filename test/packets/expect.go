@@ -99,7 +99,7 @@ func itemsOf(t interface {
 // WantChange waits until the driver notices a foreign change.
 func (n *Node) WantChange() {
 	n.t.Helper()
-	const wait = 5 * time.Second
+	const wait = time.Minute
 	select {
 	case <-n.Driver.Changed():
 	case <-time.After(wait):
@@ -107,10 +107,25 @@ func (n *Node) WantChange() {
 	}
 }
 
+// WantChanges is WantChange where several changes may be noticed one after the other: it takes them all.
+func (n *Node) WantChanges() {
+	n.t.Helper()
+	n.WantChange()
+	for {
+		select {
+		case <-n.Driver.Changed():
+		case <-time.After(moment):
+			return
+		}
+	}
+}
+
+// moment is how long nothing may come.
+const moment = 50 * time.Millisecond
+
 // WantNoChange checks that the driver has noticed none.
 func (n *Node) WantNoChange() {
 	n.t.Helper()
-	const moment = 20 * time.Millisecond
 	select {
 	case <-n.Driver.Changed():
 		n.t.Error("the driver notices a foreign change where there is none")

@@ -24,7 +24,7 @@ type Datagrams struct {
 }
 
 // straggler is how long an echo of the last datagrams is waited for.
-const straggler = 500 * time.Millisecond
+const straggler = 2 * time.Second
 
 // datagrams sends one at every tick, whether or not others were echoed.
 func datagrams(ctx context.Context, address string, every, timeout time.Duration) error {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -55,7 +56,7 @@ func TestQuestions(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got []bool
-	for deadline := time.Now().Add(30 * time.Second); ; {
+	for deadline := time.Now().Add(2 * time.Minute); ; {
 		// Either prober may still be starting.
 		if got, err = ask(a, body); err == nil && slices.Equal(want, got) {
 			break
@@ -100,7 +101,7 @@ func TestLossIsCounted(t *testing.T) {
 	}
 	stop := b.EchoUDP(netip.MustParseAddrPort("192.0.2.2:7"))
 	var stderr, stdout bytes.Buffer
-	cmd := exec.CommandContext(t.Context(), program, "stream", "-udp", "-every", "2ms", "-for", "2s", "192.0.2.2:7")
+	cmd := exec.CommandContext(t.Context(), program, "stream", "-udp", "-every", "2ms", "-for", "4s", "192.0.2.2:7")
 	pipe, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -121,7 +122,7 @@ func TestLossIsCounted(t *testing.T) {
 	if err := json.Unmarshal(stdout.Bytes(), &got); err != nil {
 		t.Fatal(err)
 	}
-	if gap := time.Duration(got.LongestGap); gap < 300*time.Millisecond || got.Lost < 50 || got.Lost >= got.Sent {
+	if gap := time.Duration(got.LongestGap); gap < 300*time.Millisecond || got.Lost < 30 || got.Lost >= got.Sent {
 		t.Errorf("%+v: cut off for 300 ms", got)
 	}
 }
@@ -148,7 +149,8 @@ func TestProbeEndsWith(t *testing.T) {
 
 // TestProbeKeepsNoPorts: of connections that were made no port stays in use, neither here nor in TIME-WAIT.
 func TestProbeKeepsNoPorts(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	const own = "127.77.0.1" // nobody else has connections to it, whatever the port
+	listener, err := net.Listen("tcp", own+":0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -156,14 +158,15 @@ func TestProbeKeepsNoPorts(t *testing.T) {
 	if err := probe(t.Context(), []string{listener.Addr().String()}, time.Millisecond, time.Second, accepted); err != nil {
 		t.Fatal(err)
 	}
-	listened := listener.Addr().(*net.TCPAddr).Port
+	address := netip.MustParseAddr(own).As4()
+	remote := fmt.Sprintf("%08X:%04X", binary.NativeEndian.Uint32(address[:]), listener.Addr().(*net.TCPAddr).Port)
 	sockets, err := os.ReadFile("/proc/self/net/tcp")
 	if err != nil {
 		t.Skipf("kernel test: reading the sockets: %v", err)
 	}
 	for line := range strings.Lines(string(sockets)) {
-		if fields := strings.Fields(line); len(fields) > 3 && strings.HasSuffix(fields[2], fmt.Sprintf(":%04X", listened)) {
-			t.Errorf("a connection to port %d is still there: %s", listened, line)
+		if fields := strings.Fields(line); len(fields) > 3 && fields[2] == remote {
+			t.Errorf("a connection to %s is still there: %s", listener.Addr(), line)
 		}
 	}
 }

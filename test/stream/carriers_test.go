@@ -72,8 +72,19 @@ func TestCarriersInTurn(t *testing.T) {
 		}
 		return took
 	}
-	if took := becomes("the node follows the other replica", one.stop); took > time.Second {
-		t.Errorf("the node followed the other replica after %s", took)
+	// It takes a second at most. A machine that does much else may need several attempts to show it.
+	const attempts = 5
+	for i := range attempts {
+		took := becomes("the node follows the other replica", one.stop)
+		if took <= time.Second {
+			break
+		}
+		if i == attempts-1 {
+			t.Errorf("the node followed the other replica after %s", took)
+			break
+		}
+		n.start(one)
+		one, other = other, one
 	}
 	n.set(pod(20, "n1", "red"))
 	n.knows(m, 20)

@@ -36,12 +36,13 @@ import (
 	"github.com/manul-net/manul/internal/render"
 	"github.com/manul-net/manul/internal/wire"
 	"github.com/manul-net/manul/nodeagent/source"
+	"github.com/manul-net/manul/test/apiserver"
 	"github.com/manul-net/manul/test/hollow"
 	"github.com/manul-net/manul/webhooks/certs"
 )
 
 // patience is how long a test waits for what takes milliseconds.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 const namespace = "manul-system"
 
@@ -183,7 +184,7 @@ func (n *network) start(r *replica) {
 	defer r.mu.Unlock()
 	address := r.address
 	if address == "" {
-		address = "127.0.0.1:0"
+		address = apiserver.FreeAddress(n.t) // nobody else gets it while the replica is down
 	}
 	var listener net.Listener
 	n.eventually("the replica listens", func() (err error) {

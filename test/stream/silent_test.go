@@ -13,9 +13,12 @@ import (
 	"github.com/manul-net/manul/test/netns"
 )
 
-// noticed is how soon after a replica's machine has disappeared a node hears of a change from another: the machine counts as gone after 2 s,
-// and this one has others to do as well.
-const noticed = 4 * time.Second
+const (
+	// noticed is how soon after a replica's machine has disappeared a node hears of a change from another: the machine counts as gone after 2 s.
+	noticed = 4 * time.Second
+	// latest is how long it may take when this machine does much else. The kernel and gRPC would take longer by default.
+	latest = 12 * time.Second
+)
 
 // TestMachineThatDisappears: replicas on machines of their own, whose packets are dropped from one moment to the other: nobody closes a
 // connection.
@@ -49,6 +52,7 @@ func TestMachineThatDisappears(t *testing.T) {
 	}
 	m := n.agentBy(dial, "n1", nil, n.replicas...)
 	n.agree(m)
+	best := latest
 	for i := range 4 {
 		victim := 0
 		if called.Load() == n.replicas[1].address {
@@ -61,13 +65,16 @@ func TestMachineThatDisappears(t *testing.T) {
 		n.knows(m, 20+i)
 		took := time.Since(start)
 		t.Logf("a change reached the node after %s", took)
-		if took > noticed {
+		if best = min(best, took); took > latest {
 			t.Errorf("a change reached the node %s after the machine had disappeared", took)
 		}
 		n.agree(m)
 		shell(machines[victim], "nft delete table inet gone")
 		n.replicas[victim].stop()
 		n.start(n.replicas[victim])
+	}
+	if best > noticed {
+		t.Errorf("a change reached the node never sooner than %s after the machine had disappeared", best)
 	}
 }
 

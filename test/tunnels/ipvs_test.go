@@ -222,7 +222,7 @@ func (n *Node) settles() {
 // dial connects to a service and has something sent back.
 func dial(t *testing.T, from *netns.NS, to string, want bool) (err error) {
 	t.Helper()
-	wait := 20 * time.Second
+	wait := time.Minute
 	if !want {
 		wait = 1500 * time.Millisecond
 	}

@@ -53,8 +53,8 @@ func onAMachine(t *testing.T, tests string, want int, files ...string) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("building the tests: %v\n%s", err, out)
 	}
-	machine := exec.CommandContext(t.Context(), "../../hack/machine.sh", program, "-test.v", "-test.timeout=570s", "-test.run="+tests)
-	machine.Env = append(os.Environ(), "MACHINE_TIMEOUT=600", "MACHINE_FILES="+strings.Join(files, " "))
+	machine := exec.CommandContext(t.Context(), "../../hack/machine.sh", program, "-test.v", "-test.timeout=1170s", "-test.run="+tests)
+	machine.Env = append(os.Environ(), "MACHINE_TIMEOUT=1200", "MACHINE_FILES="+strings.Join(files, " "))
 	out, err := machine.CombinedOutput()
 	passed := regexp.MustCompile(`(?m)^--- PASS: `).FindAll(out, -1)
 	if err != nil || len(passed) != want || regexp.MustCompile(`--- SKIP: `).Match(out) {

@@ -207,9 +207,9 @@ func (c *carrier) Report(r source.Report) {
 // patience bounds the wait for a state that must come about. An emulated processor is many times slower.
 func patience() time.Duration {
 	if os.Getenv("MANUL_MACHINE") != "" {
-		return 3 * time.Minute
+		return 6 * time.Minute // what it runs takes its part of the cores of this one, and is emulated
 	}
-	return 20 * time.Second
+	return time.Minute
 }
 
 // eventually waits for a state: problem says what is missing; "" when nothing is.

@@ -392,12 +392,16 @@ func newStream(t testing.TB, from *Pod, to *Pod) *stream {
 	return s
 }
 
-// wait gives the answers of the last datagrams a moment.
+// wait waits for the answers of the last datagrams, as long as any comes.
 func (s *stream) wait() {
-	const moment = 100 * time.Millisecond
-	for from := time.Now(); s.answered.Load() < s.sent && time.Since(from) < moment; {
+	const quiet = 2 * time.Second
+	answered, last := s.answered.Load(), time.Now()
+	for answered < s.sent && time.Since(last) < quiet {
 		wait := time.NewTimer(streamEvery)
 		<-wait.C
+		if now := s.answered.Load(); now != answered {
+			answered, last = now, time.Now()
+		}
 	}
 }
 

@@ -25,6 +25,9 @@ type node struct {
 	d   *Driver
 }
 
+// patience bounds the wait for what must come about.
+const patience = time.Minute
+
 const nodeAddr, podAddr = "10.48.0.1", "10.48.0.2"
 
 func newNode(t *testing.T) *node {
@@ -64,7 +67,8 @@ func (n *node) limits() string {
 	return strings.TrimSpace(string(out))
 }
 
-// pace is the rate at which bytes pass from one namespace to another, bits per second.
+// pace is the rate at which bytes pass from one namespace to another, bits per second, from before the connection is made: what has passed
+// before somebody looks is not counted as faster than it was.
 func (n *node) pace(from, to *netns.NS, at string, bytes int64) float64 {
 	n.t.Helper()
 	var listener net.Listener
@@ -73,20 +77,19 @@ func (n *node) pace(from, to *netns.NS, at string, bytes int64) float64 {
 		return err
 	})
 	defer listener.Close()
-	took := make(chan time.Duration, 1)
+	took, began := make(chan time.Duration, 1), time.Now()
 	go func() {
 		c, err := listener.Accept()
 		if err != nil {
 			return
 		}
 		defer c.Close()
-		began := time.Now()
 		if got, _ := io.Copy(io.Discard, c); got == bytes {
 			took <- time.Since(began)
 		}
 	}()
 	from.Must("sending", func() error {
-		c, err := net.DialTimeout("tcp", listener.Addr().String(), 5*time.Second)
+		c, err := net.DialTimeout("tcp", listener.Addr().String(), patience)
 		if err != nil {
 			return err
 		}
@@ -96,10 +99,23 @@ func (n *node) pace(from, to *netns.NS, at string, bytes int64) float64 {
 	select {
 	case d := <-took:
 		return float64(bytes) * 8 / d.Seconds()
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		n.t.Fatal("the bytes did not arrive")
 		return 0
 	}
+}
+
+// fast checks that bytes can pass at a rate. A machine that does much else may need several attempts.
+func (n *node) fast(from, to *netns.NS, at string, bytes int64, rate float64) {
+	n.t.Helper()
+	const attempts = 20
+	best := 0.0
+	for range attempts {
+		if best = max(best, n.pace(from, to, at, bytes)); best >= rate {
+			return
+		}
+	}
+	n.t.Errorf("to %s pass %.0f bit/s at best, want %.0f", at, best, rate)
 }
 
 func (n *node) apply(desired *tables.Bandwidth) {
@@ -149,9 +165,7 @@ func TestLimitsAreInForce(t *testing.T) {
 	desired.Delete("caliweb")
 	n.apply(desired)
 	n.expect("none", want(false, false))
-	if got := n.pace(n.pod, n.NS, nodeAddr, bytes); got < rate*2 {
-		t.Errorf("without a limit pass %.0f bit/s", got)
-	}
+	n.fast(n.pod, n.NS, nodeAddr, bytes, rate*2) // without a limit
 }
 
 // A burst passes no faster than the peak rate, in either direction. tc tells what the kernel has, and shows
@@ -182,8 +196,9 @@ func TestPeakRates(t *testing.T) {
 			from, to *netns.NS
 			at       string
 		}{{"to the pod", n.NS, n.pod, podAddr}, {"from the pod", n.pod, n.NS, nodeAddr}} {
-			got := n.pace(way.from, way.to, way.at, bytes)
-			if limited := test.ingress == peaked; limited && got > peak*most || !limited && got < 2*peak {
+			if test.ingress != peaked {
+				n.fast(way.from, way.to, way.at, bytes, 2*peak)
+			} else if got := n.pace(way.from, way.to, way.at, bytes); got > peak*most {
 				t.Errorf("%s: %s pass %.0f bit/s", test.name, way.name, got)
 			}
 		}
@@ -245,32 +260,29 @@ func TestLimitsWaitForTheInterface(t *testing.T) {
 	n.expect("no interface", want(false, false))
 	for range 2 { // the second time another sandbox of the same pod
 		n.start()
-		n.changed(desired)
-		n.expect("the interface came", want(true, true))
+		n.becomes(desired, "the interface came", want(true, true))
 		n.Must("removing the pod's interface", func() error {
 			link, err := netlink.LinkByName("caliweb")
 			return errors.Join(err, netlink.LinkDel(link))
 		})
-		n.changed(desired)
-		n.expect("the interface went", want(false, false))
+		n.becomes(desired, "the interface went", want(false, false))
 	}
 }
 
-// changed applies whenever the driver says so, until the kernel is quiet.
-func (n *node) changed(desired *tables.Bandwidth) {
+// becomes applies whenever the driver says so, until the kernel has what is wanted, and then until the driver says no more.
+func (n *node) becomes(desired *tables.Bandwidth, what, want string) {
 	n.t.Helper()
-	select {
-	case <-n.d.Changed():
-		n.apply(desired)
-	case <-time.After(5 * time.Second):
-		n.t.Fatal("the driver did not notice")
-	}
-	for {
+	const quiet = 200 * time.Millisecond
+	for wait := patience; ; {
 		select {
 		case <-n.d.Changed():
 			n.apply(desired)
-		case <-time.After(200 * time.Millisecond):
+		case <-time.After(wait):
+			n.expect(what, want)
 			return
+		}
+		if n.limits() == want {
+			wait = quiet
 		}
 	}
 }

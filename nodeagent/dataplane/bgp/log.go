@@ -139,6 +139,7 @@ func (e *events) refused(addr netip.Addr) {
 	known := p == nil || p.reason == tables.BGPASMismatch
 	e.mu.Unlock()
 	if !known {
-		e.failed(addr, tables.BGPRefused, "the peer closes the session while it is being opened: compare the AS numbers and addresses at both ends")
+		e.failed(addr, tables.BGPRefused, "the peer closes the session while it is being opened: compare the AS numbers and addresses at both ends; "+
+			"a peer that did not hear of the end of an earlier session refuses until its hold time is over")
 	}
 }

@@ -101,7 +101,7 @@ func testForeignChanges(t *testing.T, variant Variant) {
 			n := newNode(t, variant)
 			n.shell("iptables -N other; iptables -A other -p tcp --dport 9999 -j DROP; iptables -A FORWARD -j other; iptables -t nat -N KUBE-X; ipset create other hash:ip; ipset add other 10.0.0.1")
 			if variant == NFT {
-				n.WantChange() // of FORWARD
+				n.WantChanges() // of FORWARD
 			}
 			p := packets.ManyThings()
 			n.Apply(p)

@@ -155,9 +155,12 @@ func (n *node) listen(ns *netns.NS, at string) {
 	}()
 }
 
+// patience bounds the wait for what must come about.
+const patience = time.Minute
+
 func dial(from *netns.NS, at string) (c net.Conn, err error) {
 	from.Must("dialling", func() error {
-		c, err = net.DialTimeout("tcp", at+":9001", 700*time.Millisecond)
+		c, err = net.DialTimeout("tcp", at+":9001", patience) // one too many is refused, not left without an answer
 		return nil
 	})
 	return c, err
@@ -208,7 +211,7 @@ func TestConnections(t *testing.T) {
 			}
 			// One that ends makes room.
 			_ = open[0].Close()
-			deadline := time.Now().Add(10 * time.Second)
+			deadline := time.Now().Add(patience)
 			for {
 				c, err := dial(from, at)
 				if err == nil {

@@ -121,7 +121,7 @@ func TestWaysToNextHops(t *testing.T) {
 	}
 	until := func(expected ...string) {
 		t.Helper()
-		for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); {
+		for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
 			select {
 			case <-l.Changed():
 			case <-time.After(time.Second):

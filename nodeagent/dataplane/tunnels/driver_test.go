@@ -251,7 +251,7 @@ func (n *node) watch() func() []uint16 {
 // changed waits for the driver to say that another Apply is necessary, and applies until it says so no more.
 func (n *node) changed(desired *tables.Tunnels, right func() bool) {
 	n.t.Helper()
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(time.Minute)
 	for !right() {
 		select {
 		case <-n.driver.Changed():

@@ -67,7 +67,7 @@ func status(t *testing.T, c *Client, name string) Status {
 // eventually waits until a component is as wanted.
 func eventually(t *testing.T, c *Client, name, what string, wanted func(Status) bool) Status {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		s := status(t, c, name)
 		if wanted(s) {
