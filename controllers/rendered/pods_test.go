@@ -30,7 +30,7 @@ func TestForWhichPodsNobodyWaits(t *testing.T) {
 		for _, id := range ids {
 			s.Spec.Endpoints = append(s.Spec.Endpoints, v1alpha1.RemoteEndpoint{ID: id, Identities: []string{"i"}, Addresses: []string{"10.0.0.1"}})
 		}
-		s.Spec.Count = int32(len(ids)) //nolint:gosec // a handful
+		s.Spec.Count = int32(len(ids))
 		if edit != nil {
 			edit(s)
 		}

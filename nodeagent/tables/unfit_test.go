@@ -10,7 +10,7 @@ import (
 
 func TestUnfit(t *testing.T) {
 	u := &tables.Unfit{}
-	bad := func(why string) error { return errors.New(why) }
+	bad := errors.New
 	for _, step := range []struct {
 		what string
 		do   func()
