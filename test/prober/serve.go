@@ -8,8 +8,10 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 )
 
 // server answers on TCP, UDP and SCTP, and takes questions.
@@ -17,6 +19,7 @@ type server struct {
 	tcp       []string // addresses
 	udp, sctp []uint16
 	control   string // address; "": no questions
+	knocks    string // address for those who knock; "": none
 }
 
 // ports is a list of ports as a flag.
@@ -36,12 +39,15 @@ func (p *ports) Set(text string) error {
 }
 
 func (s server) run(ctx context.Context) error {
-	if len(s.tcp)+len(s.udp)+len(s.sctp) == 0 && s.control == "" {
+	if len(s.tcp)+len(s.udp)+len(s.sctp) == 0 && s.control+s.knocks == "" {
 		return errUsage
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	for _, address := range s.tcp {
-		group.Go(func() error { return echoTCP(ctx, address) })
+		group.Go(func() error { return echoTCP(ctx, net.ListenConfig{}, address) })
+	}
+	if s.knocks != "" {
+		group.Go(func() error { return echoTCP(ctx, net.ListenConfig{Control: deferred}, s.knocks) })
 	}
 	for _, port := range s.udp {
 		group.Go(func() error { return echoUDP(ctx, port) })
@@ -60,8 +66,16 @@ func (s server) run(ctx context.Context) error {
 	return group.Wait()
 }
 
-func echoTCP(ctx context.Context, address string) error {
-	var config net.ListenConfig
+// deferred leaves handshakes to the kernel: a connection is this program's only when data comes, or after a second. Whoever shakes hands and hangs
+// up thousands of times a second does not wake it.
+func deferred(_, _ string, socket syscall.RawConn) error {
+	const seconds = 1
+	var err error
+	control := socket.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, seconds) })
+	return errors.Join(control, err)
+}
+
+func echoTCP(ctx context.Context, config net.ListenConfig, address string) error {
 	listener, err := config.Listen(ctx, "tcp", address)
 	if err != nil {
 		return fmt.Errorf("listening: %w", err)

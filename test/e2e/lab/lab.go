@@ -170,3 +170,11 @@ func (c *Cluster) InPod(ctx context.Context, host, pod string, args ...string) *
 exec ctr -n k8s.io tasks exec --exec-id "probe-$$" "$id" /prober "$@"`
 	return c.Command(ctx, host, append([]string{"sh", "-c", script, pod}, args...)...)
 }
+
+// InNetwork is a command that runs a program of the machine in the network of a prober's pod: its packets are the pod's, while priority and processor
+// time are the caller's affair, not the pod's. It does not need the API server.
+func (c *Cluster) InNetwork(ctx context.Context, host, pod, program string, args ...string) *exec.Cmd {
+	const script = `id=$(ctr -n k8s.io containers ls -q "labels.\"io.kubernetes.pod.name\"==$0,labels.\"io.kubernetes.container.name\"==prober" | tail -n 1)
+exec nsenter --net --target "$(ctr -n k8s.io tasks ls | awk -v id="$id" '$1 == id { print $2 }')" "$@"`
+	return c.Command(ctx, host, append([]string{"sh", "-c", script, pod, program}, args...)...)
+}

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -22,8 +23,9 @@ type moment struct {
 	At   int64  `json:"at"`
 }
 
-// changes lets the client connect to the server every millisecond, which leaves the processors to others, while test/bench makes changes, and finds for each
-// change the first connection that saw it.
+// changes knocks at the server from the client's network while test/bench makes changes, and finds for each change the first connection that saw it. Whoever
+// knocks has real-time priority, or what is measured is how soon the client gets a processor beside the operator, the API server and the kubelets; it takes
+// at most half of one, and by default a tenth (prober knock).
 func (b *bench) changes(ctx context.Context, t *table, benchmark, deny, allow string) error {
 	server, err := b.Kubectl(ctx, "get", "pod", "-n", "bench", "server", "-o", "jsonpath={.status.podIP}")
 	if err != nil {
@@ -33,13 +35,26 @@ func (b *bench) changes(ctx context.Context, t *table, benchmark, deny, allow st
 	defer stop()
 	// A little longer than the changes take: 2 pauses of 150 ms each, and the API server's time.
 	length := time.Duration(b.n) * 700 * time.Millisecond
-	probe := b.InPod(probing, "worker2", "client", "probe", "-every", "1ms", "-timeout", "100ms", "-for", length.String(), server+":8080")
+	probe := b.InNetwork(probing, "worker2", "client", b.prober, "knock", fmt.Sprint("-realtime=", b.realtime), "-every", b.every.String(), "-timeout", "100ms", "-for", length.String(), server+":8081")
 	var out strings.Builder
-	probe.Stdout = &out
+	probe.Stdout, probe.Stderr = &out, b.Log
 	if err := probe.Start(); err != nil {
 		return fmt.Errorf("starting the prober: %w", err)
 	}
-	events, err := b.inside(ctx, "master1", benchmark)
+	var waited []span
+	events, err := func() (events string, err error) {
+		recording, err := record(b.Name)
+		if err != nil {
+			fmt.Fprintln(b.Log, "bench: who waited for a processor is not known:", err)
+			return b.inside(ctx, "master1", benchmark)
+		}
+		defer func() { err = errors.Join(err, recording.stop()) }()
+		if events, err = b.inside(ctx, "master1", benchmark); err != nil {
+			return "", err
+		}
+		waited, err = b.waited(ctx, recording)
+		return events, err
+	}()
 	if err != nil {
 		return err
 	}
@@ -60,46 +75,79 @@ func (b *bench) changes(ctx context.Context, t *table, benchmark, deny, allow st
 		return err
 	}
 	moments = slices.DeleteFunc(moments, func(m moment) bool { return m.At == 0 }) // the lengths
-	refused, accepted, untried := effects(attempts, moments)
+	var refused, accepted, untried, queued []time.Duration
+	for _, e := range effects(attempts, moments) {
+		took := time.Duration(e.seen - e.at)
+		if e.allow {
+			accepted = append(accepted, took)
+		} else {
+			refused = append(refused, took)
+		}
+		untried = append(untried, time.Duration(e.seen-e.last))
+		if len(waited) > 0 && waited[0].from < e.at {
+			queued = append(queued, within(span{e.at, e.seen}, waited))
+		}
+	}
 	t.row(deny, refused)
 	t.row(allow, accepted)
 	// What of that is the measurement's own, and the machine's.
 	t.row("of that: the client did not try", untried)
+	if len(queued) > 0 {
+		t.row("of that: a thread of API server, operator or agent waited for a processor", queued)
+	}
 	if watched := took["watched"]; len(watched) > 0 {
 		t.row("the API server's answer -> another client's watch", watched)
 	}
 	return nil
 }
 
-// effects finds, for each change, how long after the API server's answer the first connection began that saw it. A
-// change that was seen before the answer arrived counts as 0. untried is for how long there had been no connection by which it could have been seen earlier.
-func effects(attempts []attempt, moments []moment) (refused, accepted, untried []time.Duration) {
+// waited is when threads of the cluster's programs waited for a processor.
+func (b *bench) waited(ctx context.Context, recording *scheduler) ([]span, error) {
+	var networks []string
+	for _, host := range []string{"master1", "worker1", "worker2"} {
+		network, err := b.On(ctx, host, "readlink", "/proc/self/ns/net")
+		if err != nil {
+			return nil, err
+		}
+		networks = append(networks, strings.TrimSpace(network))
+	}
+	ours, err := threads(networks)
+	if err != nil {
+		return nil, err
+	}
+	return recording.waits(func(thread int) bool { return ours[thread] })
+}
+
+// effect is a change that was seen, in nanoseconds since 1970.
+type effect struct {
+	allow bool
+	// at is when the API server answered, seen when the first connection began that saw it, 0 ns later at the least. last is when the one before began, or at: from then
+	// until seen there was no connection by which it could have been seen.
+	at, seen, last int64
+}
+
+// effects finds what connections saw which changes.
+func effects(attempts []attempt, moments []moment) (all []effect) {
 	for i, m := range moments {
 		end := int64(1<<63 - 1)
 		if i+1 < len(moments) {
 			end = moments[i+1].At
 		}
 		first, _ := slices.BinarySearchFunc(attempts, m.At, func(a attempt, at int64) int { return int(a.Start - at) })
-		last := m.At
+		e := effect{allow: m.Name == "allow", at: m.At, last: m.At}
 		for _, a := range attempts[first:] {
 			if a.Start >= end {
 				break
 			}
-			if a.OK != (m.Name == "allow") {
-				last = a.Start
-				continue
+			if a.OK == e.allow {
+				e.seen = a.Start
+				all = append(all, e)
+				break
 			}
-			untried = append(untried, time.Duration(a.Start-last))
-			took := time.Duration(a.Start - m.At)
-			if m.Name == "allow" {
-				accepted = append(accepted, took)
-			} else {
-				refused = append(refused, took)
-			}
-			break
+			e.last = a.Start
 		}
 	}
-	return refused, accepted, untried
+	return all
 }
 
 // lengths reads the lines of test/bench that say how long something took, by name.

@@ -23,7 +23,15 @@ func TestEffects(t *testing.T) {
 		{at(201), true}, {at(299), true}, // never refused
 		{at(300), true}, // at once
 	}
-	refused, accepted, untried := effects(attempts, moments)
+	var refused, accepted, untried []time.Duration
+	for _, e := range effects(attempts, moments) {
+		if took := time.Duration(e.seen - e.at); e.allow {
+			accepted = append(accepted, took)
+		} else {
+			refused = append(refused, took)
+		}
+		untried = append(untried, time.Duration(e.seen-e.last))
+	}
 	for what, c := range map[string]struct{ got, want []time.Duration }{
 		"refused": {refused, ms(4)}, "accepted": {accepted, ms(30, 0)}, "untried": {untried, ms(2, 30, 0)},
 	} {

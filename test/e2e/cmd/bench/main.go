@@ -1,6 +1,10 @@
 // Command bench prints the figures of docs/performance.md, measured on a local cluster: how long a policy takes to reach packets,
 // how long pods take to start (and with the reference plugin ptp), the plugin's ADD and DEL, the agent's memory and its restart, how
 // long a service's route takes to a router, and the writes to the API that a pod costs.
+//
+// When packets see a change is known by connections that a thread of real-time priority makes, at every -every, from the client's network. A change that
+// was seen is known to that and no better; "the client did not try" is the time since the connection before. -realtime=false lets it wait for a
+// processor as others do, to compare. -standing measures on a cluster that is there already, with what is installed on it, and leaves it.
 package main
 
 import (
@@ -16,6 +20,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/manul-net/manul/test/e2e/lab"
 )
@@ -26,6 +31,9 @@ func main() {
 	n := flag.Int("n", 100, "how many changes, pods and calls are measured")
 	parts := flag.String("parts", "changes,memory,restart,pods,reference,load,members,routes,cni", "what is measured")
 	policies := flag.String("policies", "1000,5000,10000", "how many policies load makes, in turn")
+	every := flag.Duration("every", 200*time.Microsecond, "time between two connections by which changes are seen")
+	realtime := flag.Bool("realtime", true, "whoever makes them has real-time priority")
+	stands := flag.Bool("standing", false, "the cluster is there, has Manul, and is left as it is")
 	flag.Parse()
 	var sizes []int
 	for text := range strings.SplitSeq(*policies, ",") {
@@ -37,7 +45,11 @@ func main() {
 		sizes = append(sizes, size)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, *project, *name, *n, strings.Split(*parts, ","), sizes)
+	b := &bench{
+		Cluster: &lab.Cluster{Project: *project, Name: *name, Log: os.Stderr}, n: *n, parts: strings.Split(*parts, ","), sizes: sizes,
+		every: *every, realtime: *realtime, standing: *stands,
+	}
+	err := b.run(ctx)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -48,39 +60,60 @@ func main() {
 // bench is a cluster that is measured.
 type bench struct {
 	*lab.Cluster
-	images  []string
-	program string
-	n       int
-	parts   []string
+	images []string
+	// program and prober are test/bench and test/prober, built for this machine, in the folder programs.
+	program, prober, programs string
+	n                         int
+	parts                     []string
 	// sizes are how many policies there are in turn, for load.
 	sizes []int
+	// every is the time between two connections by which changes are seen; realtime is the priority of whoever makes them.
+	every    time.Duration
+	realtime bool
+	standing bool
 }
 
 func (b *bench) has(part string) bool { return slices.Contains(b.parts, part) }
 
-func run(ctx context.Context, project, name string, n int, parts []string, sizes []int) error {
-	project, err := filepath.Abs(project)
-	if err != nil {
+func (b *bench) run(ctx context.Context) (err error) {
+	if b.Project, err = filepath.Abs(b.Project); err != nil {
 		return fmt.Errorf("finding the project: %w", err)
 	}
-	images, err := lab.Images(project)
-	if err != nil {
+	if b.images, err = lab.Images(b.Project); err != nil {
 		return err
 	}
-	program := filepath.Join(project, "out", "bench")
-	build := exec.CommandContext(ctx, "go", "build", "-o", program, "./test/bench")
-	build.Dir, build.Stderr = project, os.Stderr
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if err := build.Run(); err != nil {
-		return fmt.Errorf("building test/bench: %w", err)
+	// A folder of their own: hosts of a cluster that stands may go on seeing a file that was there as it was.
+	if b.programs, err = os.MkdirTemp(filepath.Join(b.Project, "out"), "bench-"); err != nil {
+		return fmt.Errorf("making a folder for programs: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(b.programs)) }()
+	if b.program, err = b.build(ctx, "bench"); err != nil {
+		return err
+	}
+	if b.prober, err = b.build(ctx, "prober"); err != nil {
+		return err
 	}
 	figures := &table{out: os.Stdout}
-	b := &bench{Cluster: &lab.Cluster{Project: project, Name: name, Log: os.Stderr}, images: images, program: program, n: n, parts: parts, sizes: sizes}
 	return b.on(ctx, "none", func() error { return b.measure(ctx, figures) })
+}
+
+// build builds a program of the folder test.
+func (b *bench) build(ctx context.Context, name string) (string, error) {
+	program := filepath.Join(b.programs, name)
+	build := exec.CommandContext(ctx, "go", "build", "-o", program, "./test/"+name)
+	build.Dir, build.Stderr = b.Project, os.Stderr
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if err := build.Run(); err != nil {
+		return "", fmt.Errorf("building test/%s: %w", name, err)
+	}
+	return program, nil
 }
 
 // on brings the cluster up, measures and removes it.
 func (b *bench) on(ctx context.Context, cni string, measure func() error) (err error) {
+	if b.standing {
+		return b.set(ctx, measure)
+	}
 	if err := b.Down(ctx); err != nil {
 		return err
 	}
@@ -100,6 +133,11 @@ func (b *bench) on(ctx context.Context, cni string, measure func() error) (err e
 	if _, err := b.Kubectl(ctx, "wait", "--for=condition=Ready", "node", "--all", "--timeout=240s"); err != nil {
 		return err
 	}
+	return b.set(ctx, measure)
+}
+
+// set makes client and server, and measures.
+func (b *bench) set(ctx context.Context, measure func() error) error {
 	if err := b.Apply(ctx, setting); err != nil {
 		return err
 	}
@@ -121,7 +159,7 @@ metadata: {name: server, namespace: bench, labels: {role: server}}
 spec:
   nodeName: worker1
   terminationGracePeriodSeconds: 1
-  containers: [{name: prober, image: "ghcr.io/manul-net/prober:v0.1.0", args: [serve, ":8080"]}]
+  containers: [{name: prober, image: "ghcr.io/manul-net/prober:v0.1.0", args: [serve, -knocks, ":8081", ":8080"]}]
 ---
 apiVersion: v1
 kind: Pod
