@@ -4,7 +4,13 @@
 //
 // When packets see a change is known by connections that a thread of real-time priority makes, at every -every, from the client's network. A change that
 // was seen is known to that and no better; "the client did not try" is the time since the connection before. -realtime=false lets it wait for a
-// processor as others do, to compare. -standing measures on a cluster that is there already, with what is installed on it, and leaves it.
+// processor as others do, to compare.
+//
+// "Waited for a processor" is what the kernel's scheduler tells (tracefs) of threads of the API server, the operator and the agents between the API server's
+// answer and the connection that saw the change: for how long at least one of them could have run and had no processor. Whether the change needed that
+// one nobody knows, so it is the most that such waiting can have cost; a program's own row says the same of its threads alone, and rows overlap.
+//
+// -standing measures on a cluster that is there already, with what is installed on it, and leaves it.
 package main
 
 import (
