@@ -112,10 +112,15 @@ func Run(ctx context.Context, cfg *rest.Config, opts Options) error {
 		return err
 	}
 	world := live.New()
+	states := inputs.States{Known: world.State}
+	informers, err := states.Informers(cfg, scheme)
+	if err != nil {
+		return err
+	}
 	mgr, err := manager.New(cfg, manager.Options{
 		Scheme: scheme,
 		Logger: opts.Log,
-		Cache:  cache.Options{DefaultTransform: arriving(world), DefaultUnsafeDisableDeepCopy: new(true)},
+		Cache:  cache.Options{DefaultTransform: arriving(world), DefaultUnsafeDisableDeepCopy: new(true), NewInformer: informers},
 		// The cache has no pods, but what the compiler goes by of them: who wants a whole one asks the API server.
 		Client:                        client.Options{Cache: &client.CacheOptions{DisableFor: []client.Object{&corev1.Pod{}}}},
 		Metrics:                       metricsserver.Options{BindAddress: opts.MetricsAddress},

@@ -5,8 +5,9 @@ import (
 	"fmt"
 	"strings"
 
-	"k8s.io/apimachinery/pkg/api/equality"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/manul-net/manul/internal/render"
 )
 
 // The label that every rendered object bears.
@@ -47,7 +48,7 @@ func decide(want, have client.Object) (action, error) {
 	if err != nil {
 		return nothing, err
 	}
-	if have.GetLabels()[LabelManagedBy] == ManagedBy && equality.Semantic.DeepEqual(wantSpec, haveSpec) {
+	if have.GetLabels()[LabelManagedBy] == ManagedBy && render.Same(wantSpec, haveSpec) {
 		return nothing, nil
 	}
 	return update, nil

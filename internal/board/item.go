@@ -69,7 +69,7 @@ func split(key render.Key, obj runtime.Object) (map[string]*Item, error) {
 	return items, nil
 }
 
-func sameItem(a, b *Item) bool { return sameSpec(a.value, b.value) }
+func sameItem(a, b *Item) bool { return render.Same(a.value, b.value) }
 
 // endpoint is what an item of NodeEndpoints holds; nil for a nil item.
 func (i *Item) endpoint() *v1alpha1.RemoteEndpoint {

@@ -1,12 +1,10 @@
 package board
 
 import (
-	"reflect"
 	"slices"
 	"strconv"
 	"time"
 
-	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -154,7 +152,7 @@ func (b *Board) Share(obj runtime.Object) {
 	// Most of what comes are new statuses.
 	meta := metaOf(obj)
 	if as := meta.form(); as.generation == 0 || as != o.as {
-		if !sameSpec(render.SpecOf(o.rendered), render.SpecOf(obj)) {
+		if !render.Same(render.SpecOf(o.rendered), render.SpecOf(obj)) {
 			return
 		}
 	}
@@ -179,26 +177,22 @@ func shareSpec[O runtime.Object](rendered runtime.Object, share func(O)) {
 }
 
 // Same tells whether two objects have the same operator's part.
-func Same(a, b runtime.Object) bool { return sameSpec(render.SpecOf(a), render.SpecOf(b)) }
+func Same(a, b runtime.Object) bool { return render.Same(render.SpecOf(a), render.SpecOf(b)) }
 
 // has tells whether the content of an object in the API has been on the board. What is older than that will not be written any more.
 func (o *object) has(obj runtime.Object, as form) bool {
 	spec := render.SpecOf(obj)
-	if o.rendered != nil && sameSpec(render.SpecOf(o.rendered), spec) {
+	if o.rendered != nil && render.Same(render.SpecOf(o.rendered), spec) {
 		o.former, o.unwritten, o.as = nil, false, as
 		return true
 	}
 	for i, former := range slices.Backward(o.former) {
-		if sameSpec(render.SpecOf(former), spec) {
+		if render.Same(render.SpecOf(former), spec) {
 			o.former = o.former[i:]
 			return true
 		}
 	}
 	return false
-}
-
-func sameSpec(a, b any) bool {
-	return reflect.DeepEqual(a, b) || equality.Semantic.DeepEqual(a, b) // empty and absent lists are one
 }
 
 // lookAtStrange looks again at an object that was strange: by now its content may have been put on the board.

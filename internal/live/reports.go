@@ -127,6 +127,16 @@ func (w *World) withReport(obj runtime.Object) runtime.Object {
 	return merged
 }
 
+// State gives the NodeState of a node as the API had it last; nil for none. It is shared: read only.
+func (w *World) State(node string) *v1alpha1.NodeState {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if r := w.reports[node]; r != nil {
+		return r.state
+	}
+	return nil
+}
+
 func (w *World) forgetState(obj runtime.Object) {
 	if state, ok := obj.(*v1alpha1.NodeState); ok {
 		delete(w.reports, state.Name) // what was said was about the one that is gone

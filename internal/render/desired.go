@@ -44,13 +44,13 @@ func (c *Cluster) Desired(key Key) runtime.Object {
 func (c *Cluster) Settled(key Key) {
 	switch key.Kind {
 	case KindSetCatalog:
-		if s := c.shards[key.Name]; s != nil && s.offered != nil && s.object != nil && same(s.offered, &s.object.Spec) {
+		if s := c.shards[key.Name]; s != nil && s.offered != nil && s.object != nil && Same(s.offered, &s.object.Spec) {
 			s.offered = nil
 			c.transition.shards[s] = struct{}{}
 		}
 	case KindNodeEndpoints:
 		n := c.nodes[key.Name]
-		if n == nil || n.offered.last == nil || n.endpointsObject == nil || !same(n.offered.last, &n.endpointsObject.Spec) {
+		if n == nil || n.offered.last == nil || n.endpointsObject == nil || !Same(n.offered.last, &n.endpointsObject.Spec) {
 			return
 		}
 		before := n.named()

@@ -3,11 +3,9 @@ package render
 import (
 	"maps"
 	"net/netip"
-	"reflect"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 
 	"github.com/manul-net/manul/api/v1alpha1"
 	"github.com/manul-net/manul/internal/ipam"
@@ -368,8 +366,3 @@ func (c *Cluster) Bound(nodes map[string]bool) map[string]bool {
 
 // DemandChanged tells whether what Demand returns may have changed since it was last called.
 func (c *Cluster) DemandChanged() bool { return c.demandChanged }
-
-// same tells whether two specs have the same content.
-func same(a, b any) bool {
-	return reflect.DeepEqual(a, b) || equality.Semantic.DeepEqual(a, b) // the former is faster, to the latter empty and absent lists are one
-}

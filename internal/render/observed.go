@@ -41,7 +41,7 @@ func (s *shard) isAsDesired() bool {
 		return s.object == nil && len(s.sets) == 0
 	}
 	spec := s.render()
-	return same(&spec, &s.object.Spec)
+	return Same(&spec, &s.object.Spec)
 }
 
 func (c *Cluster) programIsAsDesired(name string) bool {
@@ -49,7 +49,7 @@ func (c *Cluster) programIsAsDesired(name string) bool {
 	if p == nil || o == nil {
 		return p == nil && o == nil
 	}
-	o.current = same(&p.compiled.Program, &o.object.Spec)
+	o.current = Same(&p.compiled.Program, &o.object.Spec)
 	return o.current
 }
 
@@ -58,13 +58,13 @@ func (c *Cluster) nodeIsAsDesired(n *node, kind Kind) bool {
 	switch {
 	case kind == KindNodeEndpoints && n.endpointsObject != nil && n.hasAgent():
 		spec := n.renderEndpoints()
-		return same(&spec, &n.endpointsObject.Spec)
+		return Same(&spec, &n.endpointsObject.Spec)
 	case kind == KindNodeNetwork && n.network != nil && n.exists:
 		spec := c.renderNetwork(n)
-		return same(&spec, &n.network.Spec)
+		return Same(&spec, &n.network.Spec)
 	case kind == KindNodeState && n.state != nil && n.hasAgent():
 		spec := c.renderState(n)
-		return same(&spec, &n.state.Spec)
+		return Same(&spec, &n.state.Spec)
 	}
 	should := n.hasAgent()
 	if kind == KindNodeNetwork {
@@ -101,7 +101,7 @@ type observedProgram struct {
 // which it was first seen, or the one that its status tells.
 func (c *Cluster) observeProgram(o *v1alpha1.PolicyProgram) {
 	version := o.ResourceVersion
-	if before := c.observedPrograms[o.Name]; before != nil && before.object.UID == o.UID && same(&before.object.Spec, &o.Spec) {
+	if before := c.observedPrograms[o.Name]; before != nil && before.object.UID == o.UID && Same(&before.object.Spec, &o.Spec) {
 		version = before.version
 	}
 	if told := o.Status.RenderedVersion; told != "" && o.Status.ObservedGeneration == o.Generation && versionLess(told, version) {

@@ -132,7 +132,7 @@ func (c *Cluster) setPolicy(compiled *policy.Compiled) {
 	if old.Finding != compiled.Finding || old.Generation != compiled.Generation {
 		c.dirtyPolicies[compiled.Ref] = struct{}{}
 	}
-	if !same(&old.Program, &compiled.Program) {
+	if !Same(&old.Program, &compiled.Program) {
 		c.touch(KindPolicyProgram, p.program)
 		c.dirtyPolicies[compiled.Ref] = struct{}{}
 		c.waitForAll(p)

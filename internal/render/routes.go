@@ -70,7 +70,7 @@ func (c *Cluster) updateRoutes() {
 func (c *Cluster) setBGPConfiguration(name string, spec *v3.BGPConfigurationSpec) {
 	before := c.renderPools()
 	c.routes.SetConfiguration(name, spec)
-	if !same(before, c.renderPools()) {
+	if !Same(before, c.renderPools()) {
 		c.touchNodeStates()
 	}
 }

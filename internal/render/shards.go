@@ -59,7 +59,7 @@ func (s *shard) render() v1alpha1.SetCatalogSpec {
 
 // offer notes that spec is handed out to be written.
 func (s *shard) offer(spec *v1alpha1.SetCatalogSpec) {
-	if s.offered == nil && s.object != nil && same(&s.object.Spec, spec) {
+	if s.offered == nil && s.object != nil && Same(&s.object.Spec, spec) {
 		return // it is there already
 	}
 	s.offered = spec
@@ -91,7 +91,7 @@ func (c *Cluster) observeCatalog(name string, o *v1alpha1.SetCatalog) {
 	s.object = o
 	written := map[string]bool{}
 	if o != nil {
-		if s.offered != nil && same(s.offered, &o.Spec) {
+		if s.offered != nil && Same(s.offered, &o.Spec) {
 			s.offered = nil
 		}
 		for i := range o.Spec.Sets {

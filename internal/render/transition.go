@@ -158,7 +158,7 @@ func (c *Cluster) observeNodeEndpoints(name string, o *v1alpha1.NodeEndpoints) {
 	version := ""
 	if o != nil {
 		version = o.ResourceVersion
-		if n.offered.last != nil && same(n.offered.last, &o.Spec) {
+		if n.offered.last != nil && Same(n.offered.last, &o.Spec) {
 			n.offered = offered{}
 		}
 	}
@@ -175,7 +175,7 @@ func (c *Cluster) observeNodeEndpoints(name string, o *v1alpha1.NodeEndpoints) {
 
 // offerEndpoints notes that spec is handed out to be written.
 func (c *Cluster) offerEndpoints(n *node, spec *v1alpha1.NodeEndpointsSpec) {
-	if n.offered.last == nil && n.endpointsObject != nil && same(&n.endpointsObject.Spec, spec) {
+	if n.offered.last == nil && n.endpointsObject != nil && Same(&n.endpointsObject.Spec, spec) {
 		return // it is there already
 	}
 	before := n.named()
@@ -440,7 +440,7 @@ func (c *Cluster) confirmShards() {
 		if len(s.waiting) == 0 || s.object == nil || s.offered != nil {
 			continue
 		}
-		if spec := s.render(); !same(&spec, &s.object.Spec) {
+		if spec := s.render(); !Same(&spec, &s.object.Spec) {
 			continue
 		}
 		for i := range s.waiting {

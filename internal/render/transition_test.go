@@ -311,7 +311,7 @@ func (s *simulation) finish() {
 			if want == nil {
 				s.t.Fatalf("%s %s is left over", kind, name)
 			}
-			if got, expected := SpecOf(obj), SpecOf(want); !same(got, expected) {
+			if got, expected := SpecOf(obj), SpecOf(want); !Same(got, expected) {
 				s.t.Fatalf("%s %s, when all is quiet: got %+v, want %+v", kind, name, got, expected)
 			}
 		}

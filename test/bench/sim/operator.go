@@ -21,6 +21,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"github.com/manul-net/manul/api/v1alpha1"
 	"github.com/manul-net/manul/controllers/inputs"
 	"github.com/manul-net/manul/controllers/rendered"
 	"github.com/manul-net/manul/controllers/stream"
@@ -36,6 +37,7 @@ type operator struct {
 
 	parent *rpc.Client
 	trim   func(any) (any, error)
+	states inputs.States
 	world  *live.World
 	board  *board.Board
 	server *stream.Server
@@ -52,6 +54,7 @@ type operator struct {
 
 func newOperator(parent *rpc.Client) *operator {
 	o := &operator{trim: inputs.NewTrim(), parent: parent, world: live.New(), board: board.New(), cache: map[string]runtime.Object{}, elected: make(chan struct{})}
+	o.states.Known = o.world.State
 	log := funcr.New(func(_, args string) { fmt.Fprintln(os.Stderr, "operator:", args) }, funcr.Options{})
 	o.pump = stream.NewPump(o.world, o.board, log)
 	o.server = &stream.Server{
@@ -72,7 +75,7 @@ func nodeInToken(ctx context.Context) (string, error) {
 // Feed takes what watches bring. What comes before Begin is held in the cache only.
 func (o *operator) Feed(objects []Object, _ *None) error {
 	for _, x := range objects {
-		obj, err := x.decode()
+		obj, err := o.read(x)
 		if err != nil {
 			return err
 		}
@@ -105,6 +108,14 @@ func (o *operator) Feed(objects []Object, _ *None) error {
 		}
 	}
 	return nil
+}
+
+// read reads an object as the product does.
+func (o *operator) read(x Object) (runtime.Object, error) {
+	if x.Type == typeOf(&v1alpha1.NodeState{}) {
+		return o.states.Read(x.JSON)
+	}
+	return x.decode()
 }
 
 // Serving says where a replica serves, and how long its cold start took: from objects in its cache to a full board.
