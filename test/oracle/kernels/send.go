@@ -58,44 +58,88 @@ func keyOf(p oracle.Packet) key {
 	return key{p.Protocol, a, b}
 }
 
-// batches cuts flows so that in none are two that connection tracking takes for one. ICMP messages tell themselves apart.
+// end is one end of flows of a protocol.
+type end struct {
+	protocol int
+	at       netip.AddrPort
+}
+
+// marks are what tells whether a flow may be in one batch with others.
+type marks struct {
+	keys []key
+	// hides are the ends to which the packet may go from a port of a node that masquerading chooses; whichever it is, what comes from there to
+	// that port is taken for an answer. asks is where a packet for a node itself comes from.
+	hides, asks []end
+}
+
+func marksOf(f *Flow, network *oracle.Network) (m marks) {
+	p := f.Packet
+	if p.Protocol == oracle.ICMP || p.Protocol == oracle.ICMPv6 {
+		return m // these messages tell themselves apart
+	}
+	m.keys = []key{keyOf(p), keyOf(f.Want.Packet)}
+	for i := range network.Interfaces {
+		if slices.Contains(network.Interfaces[i].Addresses, p.Destination) {
+			m.asks = []end{{p.Protocol, netip.AddrPortFrom(p.Source, uint16(p.SourcePort))}}
+		}
+	}
+	to := func(p oracle.Packet) end {
+		return end{p.Protocol, netip.AddrPortFrom(p.Destination, uint16(p.DestinationPort))}
+	}
+	hides, ends := f.Want.Packet.Source != p.Source || !f.Want.Arrived && f.From.Pod != "", []end{to(p), to(f.Want.Packet)}
+	for _, t := range network.Translations {
+		if t.Address == p.Destination && t.Port == p.DestinationPort && t.Protocol == p.Protocol {
+			p.Destination, p.DestinationPort = t.Endpoint, t.EndpointPort
+			m.keys, ends, hides = append(m.keys, keyOf(p)), append(ends, to(p)), hides || t.Masquerade
+		}
+	}
+	if hides {
+		m.hides = ends
+	}
+	return m
+}
+
+// batch has the marks of all its flows.
+type batch struct {
+	flows       []int
+	keys        map[key]bool
+	hides, asks map[end]bool
+}
+
+func (b *batch) takes(m marks) bool {
+	return !anyIn(b.keys, m.keys) && !anyIn(b.hides, m.asks) && !anyIn(b.asks, m.hides)
+}
+
+// batches cuts flows so that in none are two that connection tracking takes for one, or might by the port that masquerading chooses.
 func batches(flows []Flow, network *oracle.Network) [][]int {
-	var out [][]int
-	var used []map[key]bool
+	var all []*batch
 	for i := range flows {
-		p := flows[i].Packet
-		keys := []key{keyOf(p), keyOf(flows[i].Want.Packet)}
-		for _, t := range network.Translations {
-			if t.Address == p.Destination && t.Port == p.DestinationPort && t.Protocol == p.Protocol {
-				p.Destination, p.DestinationPort = t.Endpoint, t.EndpointPort
-				keys = append(keys, keyOf(p))
-			}
+		m := marksOf(&flows[i], network)
+		at := slices.IndexFunc(all, func(b *batch) bool { return b.takes(m) })
+		if at < 0 {
+			at, all = len(all), append(all, &batch{keys: map[key]bool{}, hides: map[end]bool{}, asks: map[end]bool{}})
 		}
-		if p.Protocol == oracle.ICMP || p.Protocol == oracle.ICMPv6 {
-			keys = nil
-		}
-		at := 0
-		for at < len(out) && anyIn(used[at], keys) {
-			at++
-		}
-		if at == len(out) {
-			out, used = append(out, nil), append(used, map[key]bool{})
-		}
-		out[at] = append(out[at], i)
-		for _, k := range keys {
-			used[at][k] = true
-		}
+		b := all[at]
+		b.flows = append(b.flows, i)
+		mark(b.keys, m.keys)
+		mark(b.hides, m.hides)
+		mark(b.asks, m.asks)
+	}
+	var out [][]int
+	for _, b := range all {
+		out = append(out, b.flows)
 	}
 	return out
 }
 
-func anyIn(set map[key]bool, keys []key) bool {
+func anyIn[K comparable](set map[K]bool, keys []K) bool {
+	return slices.ContainsFunc(keys, func(k K) bool { return set[k] })
+}
+
+func mark[K comparable](set map[K]bool, keys []K) {
 	for _, k := range keys {
-		if set[k] {
-			return true
-		}
+		set[k] = true
 	}
-	return false
 }
 
 // Clusters are the same network on several dataplanes.
