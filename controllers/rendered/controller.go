@@ -78,18 +78,18 @@ func (w *Writer) Reconcile(ctx context.Context, key render.Key) (reconcile.Resul
 	if err := w.World.Wait(ctx); err != nil {
 		return reconcile.Result{}, err
 	}
+	have, err := w.have(ctx, key)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
 	_, sparing := spared(key.Kind)
-	if sparing && w.World.Streamed() {
+	if w.World.Streamed() {
 		// What it is by then is written then. It must not be asked for now: that would count as handed out to be written.
-		if wait := w.pace.wait(key, time.Now()); wait > 0 {
+		if wait := w.wait(key, have, time.Now()); wait > 0 {
 			return reconcile.Result{RequeueAfter: wait}, nil
 		}
 	}
 	want, err := w.want(key)
-	if err != nil {
-		return reconcile.Result{}, err
-	}
-	have, err := w.have(ctx, key)
 	if err != nil {
 		return reconcile.Result{}, err
 	}
@@ -110,7 +110,27 @@ func (w *Writer) Reconcile(ctx context.Context, key render.Key) (reconcile.Resul
 	if sparing && do != nothing {
 		w.pace.note(key, time.Now())
 	}
+	if err == nil {
+		w.pace.settled(key)
+	}
 	return reconcile.Result{}, err
+}
+
+// wait is how long an object may stay as it is in the API, while all agents follow the stream.
+func (w *Writer) wait(key render.Key, have client.Object, now time.Time) time.Duration {
+	age := w.pace.seen(key, now)
+	if _, sparing := spared(key.Kind); sparing {
+		if wait := w.pace.wait(key, now); wait > 0 {
+			return wait
+		}
+	}
+	if age >= apart || have == nil || key.Kind != render.KindNodeState && key.Kind != render.KindNodeEndpoints {
+		return 0
+	}
+	if want, ok := w.World.ContentOf([]render.Key{key})[0].(client.Object); ok && podsAlone(want, have) {
+		return apart - age
+	}
+	return 0
 }
 
 func (w *Writer) want(key render.Key) (client.Object, error) {

@@ -31,11 +31,13 @@ func spared(kind render.Kind) (priority int, is bool) {
 	return 0, false
 }
 
-// pace knows when objects were written last that need not be written often.
+// pace knows when objects were written last that need not be written often, and since when others are to be written.
 type pace struct {
 	mu    sync.Mutex
 	wrote map[render.Key]time.Time
 	swept time.Time
+	// since is when a change was first seen that is not written yet.
+	since map[render.Key]time.Time
 }
 
 // wait is how long an object may wait yet.
@@ -65,4 +67,25 @@ func (p *pace) note(key render.Key, now time.Time) {
 		p.swept = now
 	}
 	p.wrote[key] = now
+}
+
+// seen is for how long it is known that an object may have to be written.
+func (p *pace) seen(key render.Key, now time.Time) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	since, ok := p.since[key]
+	if !ok {
+		if p.since == nil {
+			p.since = map[render.Key]time.Time{}
+		}
+		p.since[key], since = now, now
+	}
+	return now.Sub(since)
+}
+
+// settled notes that an object is written, or need not be.
+func (p *pace) settled(key render.Key) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.since, key)
 }

@@ -169,9 +169,8 @@ type Agent struct {
 	items       []*tables.ItemError // refused alone
 	failures    []v1alpha1.Failure
 	applyError  error
-	attempts    int // in vain, since the last success
-	// retryAt is when what was refused alone is tried again.
-	retryAt     time.Time
+	attempts    int // in vain as a whole, since the last success
+	refused     refused
 	disturbance disturbance
 	// policyInEffect: the last attempt at the policy dataplane succeeded.
 	policyInEffect bool

@@ -49,11 +49,7 @@ func (a *Agent) applyTables(ctx context.Context, both bool) bool {
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
 	defer cancel()
-	retried := both && len(a.items) > 0 && !began.Before(a.retryAt)
-	if retried {
-		a.resyncRefused()
-	}
-	before := a.items
+	retried := both && a.resyncRefused(began)
 	var policyItems, routeItems []*tables.ItemError
 	var policyErr, routesErr error
 	if both || a.state.Policy().HasDirty() {
@@ -97,7 +93,7 @@ func (a *Agent) applyTables(ctx context.Context, both bool) bool {
 	if routesErr != nil {
 		a.Routes.Resync()
 	}
-	a.setRetry(failed, retried, before, time.Since(began))
+	a.setRetry(failed, retried, began)
 	if failed {
 		return true
 	}

@@ -130,6 +130,8 @@ func (p *fakePolicy) resynced() int { p.mu.Lock(); defer p.mu.Unlock(); return p
 type fakeRoutes struct {
 	mu      sync.Mutex
 	routes  map[netip.Prefix]tables.Route
+	resyncs int
+	fail    error
 	changed chan struct{}
 
 	disturbed int64
@@ -140,10 +142,14 @@ func (r *fakeRoutes) Apply(_ context.Context, desired *tables.Routes) error {
 	defer r.mu.Unlock()
 	r.routes = maps.Collect(desired.All())
 	desired.Clean()
-	return nil
+	return r.fail
 }
 
-func (r *fakeRoutes) Resync()                  {}
+func (r *fakeRoutes) failWith(err error) { r.mu.Lock(); r.fail = err; r.mu.Unlock() }
+
+func (r *fakeRoutes) resynced() int { r.mu.Lock(); defer r.mu.Unlock(); return r.resyncs }
+
+func (r *fakeRoutes) Resync()                  { r.mu.Lock(); r.resyncs++; r.mu.Unlock() }
 func (r *fakeRoutes) Changed() <-chan struct{} { return r.changed }
 func (r *fakeRoutes) Disturbances() int64      { r.mu.Lock(); defer r.mu.Unlock(); return r.disturbed }
 

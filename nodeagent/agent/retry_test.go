@@ -2,9 +2,12 @@ package agent
 
 import (
 	"errors"
+	"fmt"
+	"slices"
 	"testing"
 	"time"
 
+	"github.com/manul-net/manul/api/v1alpha1"
 	"github.com/manul-net/manul/nodeagent/source"
 	"github.com/manul-net/manul/nodeagent/tables"
 )
@@ -62,6 +65,83 @@ func TestWhatIsRefusedNewlyIsTriedSoon(t *testing.T) {
 		pause(time.Second)
 		if n := l.policy.resynced() - compared; n == 0 {
 			t.Error("not tried again within a second")
+		}
+	})
+}
+
+// What is refused newly has pauses of its own: short ones at first, while what has been refused for long is left alone.
+func TestEachRefusedItemHasPausesOfItsOwn(t *testing.T) {
+	bubble(t, func(t *testing.T, l *lab) {
+		l.sync(l.state(1, []string{"gnp.a"}, "n/a"), l.program("gnp.a", 1), l.catalog(1, "s", "t"))
+		l.policy.failWith(&tables.ItemError{Kind: tables.KindSet, Name: "s", Err: errors.New("too many")})
+		l.set(l.program("gnp.a", 2, "s"))
+		pause(31 * time.Minute)
+		l.routes.failWith(&tables.ItemError{Kind: tables.KindRoute, Name: "10.0.0.0/26", Err: errors.New("busy")})
+		l.set(&v1alpha1.NodeNetwork{ObjectMeta: l.meta("other", 1), Spec: v1alpha1.NodeNetworkSpec{Addresses: []string{"192.168.0.9"}, Blocks: []string{"10.0.0.0/26"}}})
+		old, routes := l.policy.resynced(), l.routes.resynced()
+		pause(20 * time.Second)
+		if n := l.routes.resynced() - routes; n < 4 {
+			t.Errorf("the new one was tried again %d times in 20 s, want some short pauses", n)
+		}
+		if n := l.policy.resynced() - old; n > 1 {
+			t.Errorf("the old one was tried again %d times meanwhile", n)
+		}
+	})
+}
+
+func TestPausesOfWhatIsRefused(t *testing.T) {
+	start := time.Unix(0, 0)
+	err := func(name string) *tables.ItemError {
+		return &tables.ItemError{Kind: tables.KindSet, Name: name, Err: errors.New("refused")}
+	}
+	t.Run("an item that is refused no more begins anew", func(t *testing.T) {
+		r, now := &refused{}, start
+		for range 5 {
+			r.note([]*tables.ItemError{err("s")}, true, now, 0)
+			now, _ = r.next()
+		}
+		if n := r.items[keyOf(err("s"))].n; n != 5 {
+			t.Errorf("%d attempts are counted, want 5", n)
+		}
+		r.note(nil, true, now, 0)
+		if _, due := r.next(); due || r.items != nil {
+			t.Error("something is due although nothing is refused")
+		}
+		r.note([]*tables.ItemError{err("s")}, false, now, 0)
+		if n := r.items[keyOf(err("s"))].n; n != 1 {
+			t.Errorf("%d attempts are counted, want 1", n)
+		}
+	})
+	t.Run("news about other things counts as no attempt", func(t *testing.T) {
+		r := &refused{}
+		r.note([]*tables.ItemError{err("s")}, false, start, 0)
+		first, _ := r.next()
+		for range 5 {
+			if r.note([]*tables.ItemError{err("s")}, false, start, 0) {
+				t.Error("it counts as one")
+			}
+		}
+		if at, _ := r.next(); !at.Equal(first) {
+			t.Errorf("it is due at %s, want %s as before", at, first)
+		}
+	})
+	t.Run("one after the other comes to be refused, and a comparison takes a second", func(t *testing.T) {
+		const took = time.Second
+		r, now, compared := &refused{}, start, 0
+		var all []*tables.ItemError
+		for i := range 600 { // another each second
+			all = append(all, err(fmt.Sprint(i)))
+			retried := slices.ContainsFunc(all, func(e *tables.ItemError) bool { return r.due(e, now) })
+			length := time.Duration(0)
+			if retried {
+				compared++
+				length = took
+			}
+			r.note(all, retried, now, length)
+			now = now.Add(time.Second)
+		}
+		if most := 600/(rest+1) + 1; compared == 0 || compared > most {
+			t.Errorf("%d comparisons in ten minutes, want %d at most", compared, most)
 		}
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"math/rand/v2"
+	"reflect"
 	"sync"
 	"time"
 
@@ -16,8 +17,10 @@ const (
 	reportInterval = time.Second
 	// urgentBurst reports may go out without waiting; on average there is one a second all the same.
 	urgentBurst = 10
-	// leisure is how long a report waits that the operator has heard already.
+	// leisure is how long a report waits that the operator has heard already, and ample how long if it says only how far the node has come:
+	// those who do not hear it, and go by the API, need the rest.
 	leisure       = 300 * time.Millisecond
+	ample         = 2 * time.Second
 	writeTimeout  = 10 * time.Second
 	retryAtFirst  = 250 * time.Millisecond
 	retryAtLength = 5 * time.Second
@@ -31,7 +34,9 @@ type reporter struct {
 	// heard tells whether the operator hears reports otherwise, so that the API need not have them at once. Default: it does not.
 	heard func() bool
 
-	mu      sync.Mutex
+	mu sync.Mutex
+	// written was taken to be written last.
+	written *v1alpha1.NodeStateStatus
 	pending *Report
 	fresh   bool // nobody has looked at pending yet
 	// leisure is until when the pending report may wait for others to go along with.
@@ -46,9 +51,13 @@ func newReporter(write func(context.Context, *v1alpha1.NodeStateStatus) error, l
 func (r *reporter) report(next Report) {
 	r.mu.Lock()
 	if r.heard != nil && r.heard() {
+		due := time.Now().Add(leisure)
+		if r.written != nil && onlyProgress(r.written, &next.Status) {
+			due = time.Now().Add(ample)
+		}
 		next.Urgent = false
-		if r.pending == nil {
-			r.leisure = time.Now().Add(leisure)
+		if r.pending == nil || due.Before(r.leisure) {
+			r.leisure = due
 		}
 	} else {
 		r.leisure = time.Time{}
@@ -168,8 +177,17 @@ func (r *reporter) take() *Report {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	report := r.pending
-	r.pending = nil
+	r.pending, r.written = nil, &report.Status
 	return report
+}
+
+// onlyProgress tells whether two reports differ in nothing but how far the node has come.
+func onlyProgress(a, b *v1alpha1.NodeStateStatus) bool {
+	x, y := *a, *b
+	for _, s := range []*v1alpha1.NodeStateStatus{&x, &y} {
+		s.ObservedGeneration, s.Applied, s.Sequence, s.Summary = 0, nil, 0, v1alpha1.Summary{}
+	}
+	return reflect.DeepEqual(x, y)
 }
 
 // putBack keeps a report that was not written, unless there is a newer one.

@@ -118,3 +118,68 @@ func TestNewReportIsTriedSoonerThanAFailedOne(t *testing.T) {
 		t.Errorf("writes: %v, want one soon after the API server came back", got)
 	}
 }
+
+// TestWhatTheOperatorHasHeardIsWrittenAtLeisure: the operator hears everything by the stream, so the API is told for those who do not.
+func TestWhatTheOperatorHasHeardIsWrittenAtLeisure(t *testing.T) {
+	address := func(a string) []v1alpha1.EndpointStatus {
+		return []v1alpha1.EndpointStatus{{ID: "ns/pod", Addresses: []string{a}}}
+	}
+	type step struct {
+		after  time.Duration
+		status v1alpha1.NodeStateStatus
+	}
+	for what, tc := range map[string]struct {
+		steps []step
+		want  []write
+	}{
+		"the first report, which nobody knows anything of": {[]step{{0, v1alpha1.NodeStateStatus{ObservedGeneration: 1}}}, []write{{leisure, 1}}},
+		"how far the node has come, which goes along with what follows soon": {
+			[]step{
+				{0, v1alpha1.NodeStateStatus{ObservedGeneration: 1}},
+				{time.Minute, v1alpha1.NodeStateStatus{ObservedGeneration: 2, Applied: map[string]string{"SetCatalog": "7"}, Summary: v1alpha1.Summary{Endpoints: 1}}},
+				{ample - time.Millisecond, v1alpha1.NodeStateStatus{ObservedGeneration: 3}},
+			},
+			[]write{{leisure, 1}, {time.Minute + ample, 3}},
+		},
+		"an address, of which replicas that do not write learn by the API": {
+			[]step{
+				{0, v1alpha1.NodeStateStatus{ObservedGeneration: 1}},
+				{time.Minute, v1alpha1.NodeStateStatus{ObservedGeneration: 1, Endpoints: address("10.0.0.1")}},
+			},
+			[]write{{leisure, 1}, {time.Minute + leisure, 1}},
+		},
+		"an address soon after how far the node has come, which takes that along": {
+			[]step{
+				{0, v1alpha1.NodeStateStatus{ObservedGeneration: 1}},
+				{time.Minute, v1alpha1.NodeStateStatus{ObservedGeneration: 2}},
+				{100 * time.Millisecond, v1alpha1.NodeStateStatus{ObservedGeneration: 2, Endpoints: address("10.0.0.1")}},
+			},
+			[]write{{leisure, 1}, {time.Minute + 100*time.Millisecond + leisure, 2}},
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			var writes []write
+			synctest.Test(t, func(t *testing.T) {
+				start := time.Now()
+				r := newReporter(func(_ context.Context, s *v1alpha1.NodeStateStatus) error {
+					writes = append(writes, write{time.Since(start), s.ObservedGeneration})
+					return nil
+				}, slog.New(slog.DiscardHandler))
+				r.heard = func() bool { return true }
+				ctx, cancel := context.WithCancel(t.Context())
+				go r.run(ctx)
+				for _, s := range tc.steps {
+					pause(s.after)
+					r.report(Report{Status: s.status, Urgent: s.status.Endpoints != nil})
+					synctest.Wait()
+				}
+				pause(time.Minute)
+				cancel()
+				synctest.Wait()
+			})
+			if d := cmp.Diff(tc.want, writes, cmp.AllowUnexported(write{})); d != "" {
+				t.Error(d)
+			}
+		})
+	}
+}

@@ -260,8 +260,8 @@ func TestOnePodCostsAFewWrites(t *testing.T) {
 	}
 }
 
-// TestWritesAreSparedWhileAgentsFollowTheStream counts the writes of one NodeEndpoints while pods of the node come one after the other, and
-// everything has been written all the same in the end.
+// TestWritesAreSparedWhileAgentsFollowTheStream counts the writes for one node while pods of it come one after the other, and everything has
+// been written all the same in the end.
 func TestWritesAreSparedWhileAgentsFollowTheStream(t *testing.T) {
 	k := newCluster(t)
 	k.agents().hear(v1alpha1.CarrierStream)
@@ -275,11 +275,15 @@ func TestWritesAreSparedWhileAgentsFollowTheStream(t *testing.T) {
 	k.create(pod("spare", "first", "node0", map[string]string{"app": "customer"}))
 	k.addressed("node0", "spare/first")
 	writes := k.tally()
-	before, start := len(writes.quiet()), time.Now()
-	const pods = 40
+	state := &v1alpha1.NodeState{ObjectMeta: metav1.ObjectMeta{Name: "node0"}}
+	k.get(state)
+	before, start, generation := len(writes.quiet()), time.Now(), state.Generation
+	const pods, round = 40, 10
 	for i := range pods {
 		k.create(pod("spare", fmt.Sprintf("pod%d", i), "node0", map[string]string{"app": "customer"}))
-		k.endpointOf("node0", fmt.Sprintf("spare/pod%d", i))
+		if i%round == round-1 {
+			k.endpointOf("node0", fmt.Sprintf("spare/pod%d", i))
+		}
 		strangers.Spec.Nets = []string{fmt.Sprintf("192.0.2.%d/32", i+1)}
 		k.must(k.client.Update(t.Context(), strangers), "changing a network set")
 	}
@@ -309,6 +313,10 @@ func TestWritesAreSparedWhileAgentsFollowTheStream(t *testing.T) {
 		if most := int(took/time.Second) + 2; n[kind] == 0 || n[kind] > most {
 			t.Errorf("%s was written %d times in %s, want %d at most", kind, n[kind], took, most)
 		}
+	}
+	k.get(state)
+	if got, most := state.Generation-generation, int64(took/time.Second)+1; got == 0 || got > most {
+		t.Errorf("the spec of NodeState was written %d times in %s, want %d at most", got, took, most)
 	}
 }
 

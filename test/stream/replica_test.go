@@ -208,10 +208,11 @@ func (n *network) start(r *replica) {
 // stop ends all streams of a replica at once.
 func (r *replica) stop() {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.running != nil {
-		r.running.Stop()
-		r.running = nil
+	running := r.running
+	r.running = nil
+	r.mu.Unlock()
+	if running != nil { // without the lock: a call that comes just now may ask for what waits for it
+		running.Stop()
 	}
 }
 

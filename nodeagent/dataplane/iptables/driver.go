@@ -173,7 +173,7 @@ func (d *Driver) Disturbances() int64 { return d.disturbances.Load() }
 const maxAttempts = 6
 
 // Apply makes the kernel equal to desired. The first call, and the next one after an error, a foreign change or
-// Resync, or while an item is unfit, compares everything with the kernel; others cost in proportion to what changed in desired. What can't be put into force alone
+// Resync, or while the kernel has not taken a set as it is to be, compares everything with the kernel; others cost in proportion to what changed in desired. What can't be put into force alone
 // is reported as tables.ItemErrors, joined, while all else is in force: a refused program's previous form stays in
 // force, and where there is none, endpoints drop what reaches the program. Such a program is tried again when it
 // changes or everything is compared. Unless another error is returned, desired is clean afterwards.

@@ -119,8 +119,13 @@ func (tx *transaction) isUnsettled() bool {
 	return false
 }
 
-// problems joins what was remembered, in order of kind and name.
+// problems joins what was remembered, and what is unfit, in order of kind and name.
 func (tx *transaction) problems() error {
+	for _, e := range tx.state.unfit.Items() {
+		if it := (item{e.Kind, e.Name}); tx.failed[it] == nil {
+			tx.problem(it, e.Err)
+		}
+	}
 	items := slices.SortedFunc(maps.Keys(tx.failed), func(a, b item) int {
 		return cmp.Or(cmp.Compare(a.kind, b.kind), cmp.Compare(a.name, b.name))
 	})

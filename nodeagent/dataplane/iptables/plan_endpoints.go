@@ -63,9 +63,10 @@ func (tx *transaction) ensureTree(table string, t tree, list []target) {
 // planEndpoint leads the packets of one interface to its chains, or gives it up.
 func (tx *transaction) planEndpoint(name string) {
 	wish, wanted := tx.desired.Endpoints.Get(name)
+	tx.state.unfit.Look(tables.KindEndpoint, name)
 	if wanted {
 		if err := checkInterface(name, tx.d.options.WorkloadPrefix); err != nil {
-			tx.problem(item{tables.KindEndpoint, name}, err)
+			tx.state.unfit.Note(tables.KindEndpoint, name, "", err)
 			wanted = false
 		}
 	}
@@ -127,7 +128,7 @@ func (tx *transaction) makeEndpoint(name string, wish tables.Endpoint) endpointS
 	var prefixes []netip.Prefix
 	for _, p := range wish.SourcePrefixes {
 		if !p.IsValid() || p.Addr().Is4In6() || p != p.Masked() {
-			tx.problem(item{tables.KindEndpoint, name}, fmt.Errorf("source prefix %v is not a canonical CIDR", p))
+			tx.state.unfit.Note(tables.KindEndpoint, name, p.String(), fmt.Errorf("source prefix %v is not a canonical CIDR", p))
 			continue
 		}
 		prefixes = append(prefixes, p)

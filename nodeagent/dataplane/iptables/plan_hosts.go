@@ -46,9 +46,10 @@ func (tx *transaction) planHosts() error {
 // planHost makes the chains of one host endpoint, or gives it up.
 func (tx *transaction) planHost(name string) {
 	wish, wanted := tx.desired.HostEndpoints.Get(name)
+	tx.state.unfit.Look(tables.KindHostEndpoint, name)
 	if wanted {
 		if err := checkHost(name, tx.d.options.WorkloadPrefix); err != nil {
-			tx.problem(item{tables.KindHostEndpoint, name}, err)
+			tx.state.unfit.Note(tables.KindHostEndpoint, name, "", err)
 			wanted = false
 		}
 	}

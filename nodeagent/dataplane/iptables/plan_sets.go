@@ -61,6 +61,7 @@ func (tx *transaction) planSet(id string) bool {
 		return false
 	}
 	if had {
+		tx.state.unfit.Look(tables.KindSet, id)
 		if !old.away {
 			for fam := range tx.d.families {
 				tx.lateSets = append(tx.lateSets, setName(id, old.typ, fam))
@@ -102,9 +103,10 @@ func (tx *transaction) planMember(m tables.Member) {
 		return
 	}
 	if err := checkMember(m, set.typ); err != nil {
-		if wanted {
-			tx.problem(item{tables.KindSet, m.Set}, err)
+		if !wanted {
+			err = nil
 		}
+		tx.state.unfit.NoteMember(m, err)
 		return
 	}
 	fam := familyOf(m.Prefix.Addr())
@@ -199,7 +201,7 @@ func (tx *transaction) scanSet(id string) error {
 	want := map[family][]entry{}
 	for m := range tx.desired.Members.Of(id) {
 		if err := checkMember(m, set.typ); err != nil {
-			tx.problem(it, err)
+			tx.state.unfit.NoteMember(m, err)
 			continue
 		}
 		fam := familyOf(m.Prefix.Addr())
@@ -324,9 +326,12 @@ func (tx *transaction) wantedPools() map[string]map[entry]bool {
 			want[nodeSet(fam)][e] = true
 		}
 	}
+	for p := range tx.desired.Pools.Dirty() {
+		tx.state.unfit.Look(tables.KindPool, p.String())
+	}
 	for p, pool := range tx.desired.Pools.All() {
 		if !p.IsValid() || p != p.Masked() || p.Addr().Is4In6() {
-			tx.problem(item{tables.KindPool, p.String()}, fmt.Errorf("pool %v is not a canonical CIDR", p))
+			tx.state.unfit.Note(tables.KindPool, p.String(), "", fmt.Errorf("pool %v is not a canonical CIDR", p))
 			continue
 		}
 		fam := familyOf(p.Addr())

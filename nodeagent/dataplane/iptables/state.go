@@ -39,6 +39,8 @@ type state struct {
 	pools   map[string]map[entry]bool // by name of the driver's own set
 	// leftovers are sets that the kernel would not let go yet.
 	leftovers map[string]bool
+	// unfit is what of the tables is not in there, for what it is.
+	unfit tables.Unfit
 }
 
 func newState() *state {

@@ -2,8 +2,11 @@ package nftables
 
 import (
 	"fmt"
+	"net/netip"
 	"runtime"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/manul-net/manul/nodeagent/tables"
 	"github.com/manul-net/manul/test/netns"
@@ -111,6 +114,37 @@ func BenchmarkRestart(b *testing.B) {
 			}
 		})
 	}
+}
+
+// What an agent does at rest now and then: everything is compared, with sets of many members.
+func BenchmarkComparison(b *testing.B) {
+	for _, n := range []int{1_000, 50_000} {
+		b.Run(fmt.Sprintf("members=%d", n), func(b *testing.B) {
+			d, p := loaded(b, 100, true)
+			p.Sets.Set("many", tables.Addresses)
+			for i := range n {
+				address := netip.AddrFrom4([4]byte{10, 200, byte(i >> 8), byte(i)})
+				p.Members.Set(tables.Member{Set: "many", Prefix: netip.PrefixFrom(address, 32)}, struct{}{})
+			}
+			mustApply(b, d, p)
+			from := spent(b)
+			for b.Loop() {
+				d.Resync()
+				mustApply(b, d, p)
+			}
+			b.ReportMetric(float64((spent(b)-from).Microseconds())/1000/float64(b.N), "ms-CPU")
+		})
+	}
+}
+
+// spent is the processor time of the process, that of the kernel for it included.
+func spent(b *testing.B) time.Duration {
+	b.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // BenchmarkMemory tells what the driver keeps for a state, tables apart.

@@ -41,9 +41,6 @@ type Driver struct {
 	state *state
 	// refused programs are not tried again before they change or everything is compared.
 	refused map[item]refusedItem
-	// unsettled: there are problems with items beside those that are remembered as refused. Only who looks at all of them knows when they
-	// are over.
-	unsettled bool
 	// leftovers tells that something nobody wants is in use by the previous form of a refused program.
 	leftovers bool
 }
@@ -99,12 +96,12 @@ func (d *Driver) Disturbances() int64 { return d.disturbances.Load() }
 const maxAttempts = 6
 
 // Apply makes the kernel equal to desired. The first call, and the next one after an error, a foreign change or Resync,
-// or while an item is unfit, compares everything with the kernel; others cost in proportion to what changed in desired. What can't be put into
+// compares everything with the kernel; others cost in proportion to what changed in desired. What can't be put into
 // force alone is reported as tables.ItemErrors, joined, while all else is in force: a refused program's previous form
 // stays in force, and where there is none, endpoints drop what reaches the program. Such a program is tried again when
 // it changes or everything is compared. Unless another error is returned, desired is clean afterwards.
 func (d *Driver) Apply(ctx context.Context, desired *tables.Policy) error {
-	if d.state != nil && !d.resync.Load() && !d.unsettled {
+	if d.state != nil && !d.resync.Load() {
 		problems, err := d.attempt(ctx, desired, nil)
 		if err == nil && (!d.leftovers || len(d.refused) > 0) {
 			desired.Clean()
@@ -175,7 +172,6 @@ func (d *Driver) attempt(ctx context.Context, desired *tables.Policy, kernel *fo
 		return nil, err
 	}
 	d.state = tx.state
-	d.unsettled = tx.isUnsettled()
 	for it, r := range d.refused {
 		tx.problem(it, r.err)
 	}

@@ -84,18 +84,13 @@ func (tx *transaction) full() bool { return tx.kernel != nil }
 // problem remembers that an item is not in force.
 func (tx *transaction) problem(it item, err error) { tx.failed[it] = err }
 
-// isUnsettled tells whether there are problems that are not remembered as refused.
-func (tx *transaction) isUnsettled() bool {
-	for it := range tx.failed {
-		if _, remembered := tx.d.refused[it]; !remembered {
-			return true
+// problems joins what was remembered, and what is unfit, in order of kind and name.
+func (tx *transaction) problems() error {
+	for _, e := range tx.state.unfit.Items() {
+		if it := (item{e.Kind, e.Name}); tx.failed[it] == nil {
+			tx.problem(it, e.Err)
 		}
 	}
-	return false
-}
-
-// problems joins what was remembered, in order of kind and name.
-func (tx *transaction) problems() error {
 	items := slices.SortedFunc(maps.Keys(tx.failed), func(a, b item) int {
 		return cmp.Or(cmp.Compare(a.kind, b.kind), cmp.Compare(a.name, b.name))
 	})

@@ -67,11 +67,12 @@ func (tx *transaction) readElements(sets ...string) (kernelElements, error) {
 // is compared is in the kernel and belongs to no endpoint.
 func (tx *transaction) planEndpoint(ctx context.Context, name string, have kernelElements) error {
 	it := item{tables.KindEndpoint, name}
+	tx.state.unfit.Look(it.kind, it.name)
 	var after endpoint
 	wish, wanted := tx.desired.Endpoints.Get(name)
 	if wanted {
 		if err := tx.checkEndpoint(name); err != nil {
-			tx.problem(it, err)
+			tx.state.unfit.Note(it.kind, it.name, "", err)
 			wanted = false
 		}
 	}
@@ -159,7 +160,7 @@ func (tx *transaction) makeEndpoint(ctx context.Context, it item, wish tables.En
 	var prefixes []netip.Prefix
 	for _, p := range wish.SourcePrefixes {
 		if !p.IsValid() || p.Addr().Is4In6() || p != p.Masked() {
-			tx.problem(it, fmt.Errorf("source prefix %v is not a canonical CIDR", p))
+			tx.state.unfit.Note(it.kind, it.name, p.String(), fmt.Errorf("source prefix %v is not a canonical CIDR", p))
 			continue
 		}
 		prefixes = append(prefixes, p)

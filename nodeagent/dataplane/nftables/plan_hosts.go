@@ -71,11 +71,12 @@ func (tx *transaction) fadeElement(e setElement, to string) {
 // elements: base chains lead to its chains.
 func (tx *transaction) planHost(ctx context.Context, name string, have kernelElements) error {
 	it := item{tables.KindHostEndpoint, name}
+	tx.state.unfit.Look(it.kind, it.name)
 	var after targets
 	wish, wanted := tx.desired.HostEndpoints.Get(name)
 	if wanted {
 		if err := tx.checkHost(name); err != nil {
-			tx.problem(it, err)
+			tx.state.unfit.Note(it.kind, it.name, "", err)
 			wanted = false
 		}
 	}

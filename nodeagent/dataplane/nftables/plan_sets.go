@@ -69,6 +69,7 @@ func (tx *transaction) planSet(id string) {
 	if old != nil && wanted && old.typ == typ && old.away == tx.state.folder.SetAway(id) {
 		return
 	}
+	tx.state.unfit.Look(tables.KindSet, id)
 	if old != nil {
 		if !old.away {
 			for _, fam := range tx.state.inUse.families() {
@@ -103,7 +104,10 @@ func (tx *transaction) planMember(m tables.Member, wanted, had bool, perSet map[
 		return
 	}
 	if err := checkMember(m, set.typ); err != nil {
-		tx.problem(item{tables.KindSet, m.Set}, err)
+		if !wanted {
+			err = nil
+		}
+		tx.state.unfit.NoteMember(m, err)
 		return
 	}
 	if set.away {
@@ -256,7 +260,7 @@ func (tx *transaction) scanMembers(ctx context.Context, id string) error {
 	it := item{tables.KindSet, id}
 	for m := range tx.desired.Members.Of(id) {
 		if err := checkMember(m, s.set.typ); err != nil {
-			tx.problem(it, err)
+			tx.state.unfit.NoteMember(m, err)
 			continue
 		}
 		if s.set.away {
@@ -384,12 +388,14 @@ func (tx *transaction) planNodes(context.Context) error {
 func (tx *transaction) planPools(context.Context) error {
 	all, nat := changes{}, changes{}
 	look := func(p netip.Prefix) {
-		it := item{tables.KindPool, p.String()}
+		pool, ok := tx.desired.Pools.Get(p)
 		if !p.IsValid() || p != p.Masked() || p.Addr().Is4In6() {
-			tx.problem(it, fmt.Errorf("pool %v is not a canonical CIDR", p))
+			tx.state.unfit.Look(tables.KindPool, p.String())
+			if ok {
+				tx.state.unfit.Note(tables.KindPool, p.String(), "", fmt.Errorf("pool %v is not a canonical CIDR", p))
+			}
 			return
 		}
-		pool, ok := tx.desired.Pools.Get(p)
 		if ok {
 			tx.state.pools.insert(p, all)
 		} else {

@@ -26,6 +26,7 @@ type state struct {
 	pools     intervals             // all pools
 	nat       intervals             // pools with masquerading
 	nodes     intervals             // addresses of nodes
+	unfit     tables.Unfit          // what of the tables is not in there, for what it is
 }
 
 func newState() *state {

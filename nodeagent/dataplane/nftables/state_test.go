@@ -129,3 +129,49 @@ func TestBadItems(t *testing.T) {
 	n.WantItems(n.TryApply(p), slices.DeleteFunc(bad, func(item string) bool { return item == "Endpoint eth0" || item == "Set s" })...)
 	n.Verify(packets.TCP(packets.IPv4, packets.ClientPod, packets.ServerPod, 80, true))
 }
+
+// While something is unfit a change costs what it concerns: nothing is compared, and each item is told of until it is good.
+func TestUnfitItemsCompareNothing(t *testing.T) {
+	n := packets.NewNode(t, subject())
+	p := packets.NewTables()
+	p.Endpoints.Set("eth0", packets.Unrestricted(packets.OtherPod))
+	p.Sets.Set("s", tables.Addresses)
+	p.Members.Set(packets.Member("s", "10.0.0.0/8"), struct{}{})
+	p.Pools.Set(netip.MustParsePrefix("10.48.0.1/16"), tables.Pool{})
+	const endpoint, pool, set = "Endpoint eth0", "Pool 10.48.0.1/16", "Set s"
+	n.WantItems(n.TryApply(p), endpoint, pool, set)
+	known := n.Driver.(*Driver).state
+	for _, step := range []struct {
+		what   string
+		change func()
+		want   []string
+	}{
+		{"a good member", func() { p.Members.Set(packets.Member("s", "10.48.0.9/32"), struct{}{}) }, []string{endpoint, pool, set}},
+		{"another bad one", func() { p.Members.Set(packets.Member("s", "10.0.0.0/16"), struct{}{}) }, []string{endpoint, pool, set}},
+		{"one of the two goes", func() { p.Members.Delete(packets.Member("s", "10.0.0.0/8")) }, []string{endpoint, pool, set}},
+		{"so does the other", func() { p.Members.Delete(packets.Member("s", "10.0.0.0/16")) }, []string{endpoint, pool}},
+		{"the endpoint changes", func() { p.Endpoints.Set("eth0", packets.Unrestricted(packets.ClientPod)) }, []string{endpoint, pool}},
+		{"it goes", func() { p.Endpoints.Delete("eth0") }, []string{pool}},
+		{"an endpoint has a bad prefix", func() {
+			e := packets.Unrestricted(packets.OtherPod)
+			e.SourcePrefixes = []netip.Prefix{netip.MustParsePrefix("10.1.2.3/8")}
+			p.Endpoints.Set(packets.InterfaceOf(packets.OtherPod), e)
+		}, []string{"Endpoint " + packets.InterfaceOf(packets.OtherPod), pool}},
+		{"it is good again", func() { p.Endpoints.Set(packets.InterfaceOf(packets.OtherPod), packets.Unrestricted(packets.OtherPod)) }, []string{pool}},
+		{"a good pool", func() { p.Pools.Set(netip.MustParsePrefix("10.49.0.0/16"), tables.Pool{}) }, []string{pool}},
+		{"the pool goes", func() { p.Pools.Delete(netip.MustParsePrefix("10.48.0.1/16")) }, nil},
+		{"a set has a bad member", func() { p.Members.Set(packets.Member("s", "10.0.0.0/8"), struct{}{}) }, []string{set}},
+		{"it goes with its members", func() {
+			p.Sets.Delete("s")
+			p.Members.Delete(packets.Member("s", "10.0.0.0/8"))
+			p.Members.Delete(packets.Member("s", "10.48.0.9/32"))
+		}, nil},
+	} {
+		t.Log(step.what)
+		step.change()
+		n.WantItems(n.TryApply(p), step.want...)
+	}
+	if n.Driver.(*Driver).state != known {
+		t.Error("everything was compared")
+	}
+}

@@ -174,7 +174,7 @@ func (p *path) track(plane string) {
 }
 
 // open opens a driver for the calling thread's namespace.
-func open(b *testing.B, plane string) (driver, error) {
+func open(b testing.TB, plane string) (driver, error) {
 	b.Helper()
 	limits := fold.DefaultLimits()
 	plane, unfolded := strings.CutSuffix(plane, "-unfolded")

@@ -41,7 +41,7 @@ func (b *bench) changes(ctx context.Context, t *table, benchmark, deny, allow st
 	if err := probe.Start(); err != nil {
 		return fmt.Errorf("starting the prober: %w", err)
 	}
-	var waited []span
+	var waited map[string][]span
 	events, err := func() (events string, err error) {
 		recording, err := record(b.Name)
 		if err != nil {
@@ -75,7 +75,8 @@ func (b *bench) changes(ctx context.Context, t *table, benchmark, deny, allow st
 		return err
 	}
 	moments = slices.DeleteFunc(moments, func(m moment) bool { return m.At == 0 }) // the lengths
-	var refused, accepted, untried, queued []time.Duration
+	var refused, accepted, untried []time.Duration
+	queued := map[string][]time.Duration{}
 	for _, e := range effects(attempts, moments) {
 		took := time.Duration(e.seen - e.at)
 		if e.allow {
@@ -84,16 +85,22 @@ func (b *bench) changes(ctx context.Context, t *table, benchmark, deny, allow st
 			refused = append(refused, took)
 		}
 		untried = append(untried, time.Duration(e.seen-e.last))
-		if len(waited) > 0 && waited[0].from < e.at {
-			queued = append(queued, within(span{e.at, e.seen}, waited))
+		// Of what was before the oldest that is left, nothing is known.
+		if all := waited[""]; len(all) > 0 && all[0].from < e.at {
+			for program, spans := range waited {
+				queued[program] = append(queued[program], within(span{e.at, e.seen}, spans))
+			}
 		}
 	}
 	t.row(deny, refused)
 	t.row(allow, accepted)
 	// What of that is the measurement's own, and the machine's.
 	t.row("of that: the client did not try", untried)
-	if len(queued) > 0 {
-		t.row("of that: a thread of API server, operator or agent waited for a processor", queued)
+	if all := queued[""]; len(all) > 0 {
+		t.row("of that: a thread of API server, operator or agent waited for a processor", all)
+		for _, program := range onTheWay() {
+			t.row("one of "+program, queued[program])
+		}
 	}
 	if watched := took["watched"]; len(watched) > 0 {
 		t.row("the API server's answer -> another client's watch", watched)
@@ -101,8 +108,8 @@ func (b *bench) changes(ctx context.Context, t *table, benchmark, deny, allow st
 	return nil
 }
 
-// waited is when threads of the cluster's programs waited for a processor.
-func (b *bench) waited(ctx context.Context, recording *scheduler) ([]span, error) {
+// waited is when threads of the cluster's programs waited for a processor, by program.
+func (b *bench) waited(ctx context.Context, recording *scheduler) (map[string][]span, error) {
 	var networks []string
 	for _, host := range []string{"master1", "worker1", "worker2"} {
 		network, err := b.On(ctx, host, "readlink", "/proc/self/ns/net")
@@ -115,7 +122,7 @@ func (b *bench) waited(ctx context.Context, recording *scheduler) ([]span, error
 	if err != nil {
 		return nil, err
 	}
-	return recording.waits(func(thread int) bool { return ours[thread] })
+	return recording.waits(ours)
 }
 
 // effect is a change that was seen, in nanoseconds since 1970.

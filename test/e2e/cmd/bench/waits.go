@@ -65,8 +65,8 @@ func record(name string) (s *scheduler, err error) {
 	return s, nil
 }
 
-// waits reads what was recorded until now of threads that count.
-func (s *scheduler) waits(counts func(thread int) bool) ([]span, error) {
+// waits reads what was recorded until now of threads, by their programs. That of the program "" is of them all.
+func (s *scheduler) waits(programs map[int]string) (map[string][]span, error) {
 	if err := os.WriteFile(filepath.Join(s.instance, "tracing_on"), []byte("0"), 0o600); err != nil {
 		return nil, fmt.Errorf("recording the scheduler: %w", err)
 	}
@@ -80,7 +80,7 @@ func (s *scheduler) waits(counts func(thread int) bool) ([]span, error) {
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &monotonic); err != nil {
 		return nil, fmt.Errorf("reading the clock: %w", err)
 	}
-	return waits(trace, time.Now().UnixNano()-monotonic.Nano(), counts)
+	return waits(trace, time.Now().UnixNano()-monotonic.Nano(), programs)
 }
 
 // stop removes what record made.
@@ -91,10 +91,10 @@ func (s *scheduler) stop() error {
 // span is a time from one moment to another, nanoseconds since 1970.
 type span struct{ from, to int64 }
 
-// waits reads the scheduler's events and tells when at least one of the threads that count could have run but had no processor, in order and
-// without overlap. offset is what the events' times lack to be since 1970.
-func waits(trace io.Reader, offset int64, counts func(thread int) bool) ([]span, error) {
-	var all []span
+// waits reads the scheduler's events and tells for each program when at least one of its threads could have run but had no processor, in order and
+// without overlap, and the same of all programs as that of "". offset is what the events' times lack to be since 1970.
+func waits(trace io.Reader, offset int64, programs map[int]string) (map[string][]span, error) {
+	all := map[string][]span{}
 	runnable := map[int]int64{}
 	lines := bufio.NewScanner(trace)
 	for lines.Scan() {
@@ -103,22 +103,25 @@ func waits(trace io.Reader, offset int64, counts func(thread int) bool) ([]span,
 			continue
 		}
 		at := e.at + offset
-		if e.waits != 0 && counts(e.waits) {
+		if _, counts := programs[e.waits]; counts {
 			if _, already := runnable[e.waits]; !already {
 				runnable[e.waits] = at
 			}
 		}
 		if since, waited := runnable[e.runs]; waited {
 			delete(runnable, e.runs)
-			if at > since {
-				all = append(all, span{since, at})
+			for _, program := range []string{programs[e.runs], ""} {
+				all[program] = append(all[program], span{since, at})
 			}
 		}
 	}
 	if err := lines.Err(); err != nil {
 		return nil, fmt.Errorf("reading what the scheduler did: %w", err)
 	}
-	return union(all), nil
+	for program, spans := range all {
+		all[program] = union(spans)
+	}
+	return all, nil
 }
 
 // event is one of the scheduler: from then on a thread waits for a processor, or runs, or both of two.
@@ -188,24 +191,25 @@ func within(of span, spans []span) (sum time.Duration) {
 	return sum
 }
 
-// threads are those of the programs on the way that are in one of the networks, which are links as /proc/PID/ns/net is.
-func threads(networks []string) (map[int]bool, error) {
-	found := map[int]bool{}
+// threads are those of the programs on the way that are in one of the networks, which are links as /proc/PID/ns/net is, and the programs' names.
+func threads(networks []string) (map[int]string, error) {
+	found := map[int]string{}
 	processes, err := filepath.Glob("/proc/[0-9]*")
 	if err != nil {
 		return nil, fmt.Errorf("listing processes: %w", err)
 	}
 	for _, process := range processes {
 		// Some end meanwhile.
-		name, _ := os.ReadFile(filepath.Join(process, "comm"))
+		comm, _ := os.ReadFile(filepath.Join(process, "comm"))
+		name := strings.TrimSpace(string(comm))
 		network, _ := os.Readlink(filepath.Join(process, "ns", "net"))
-		if !slices.Contains(onTheWay(), strings.TrimSpace(string(name))) || !slices.Contains(networks, network) {
+		if !slices.Contains(onTheWay(), name) || !slices.Contains(networks, network) {
 			continue
 		}
 		tasks, _ := os.ReadDir(filepath.Join(process, "task"))
 		for _, task := range tasks {
 			if id, err := strconv.Atoi(task.Name()); err == nil {
-				found[id] = true
+				found[id] = name
 			}
 		}
 	}

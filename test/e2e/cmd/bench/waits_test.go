@@ -20,10 +20,13 @@ func TestWaits(t *testing.T) {
 `
 	us := func(n int64) int64 { return n * int64(time.Microsecond) }
 	// 77 is a thread of another cluster.
-	got, err := waits(strings.NewReader(trace), us(5), func(thread int) bool { return thread == 9 || thread == 10 })
-	want := []span{{us(1_000_105), us(1_000_405)}, {us(1_000_505), us(1_000_605)}}
+	all, err := waits(strings.NewReader(trace), us(5), map[int]string{9: "manul-node", 10: "manul-operator"})
+	got, want := all[""], []span{{us(1_000_105), us(1_000_405)}, {us(1_000_505), us(1_000_605)}}
 	if err != nil || len(got) != len(want) {
 		t.Fatalf("%v, %v, want %v", got, err, want)
+	}
+	if len(all["manul-node"]) != 2 || len(all["manul-operator"]) != 1 {
+		t.Errorf("by program: %v", all)
 	}
 	for i := range got {
 		if off := got[i].from - want[i].from; off < -1000 || off > 1000 {
