@@ -42,9 +42,12 @@ const (
 	// quick is how long a generation that was just compiled has to reach its nodes before "not yet" is worth a write. Nodes
 	// take some milliseconds, and then one write says it all.
 	quick = 100 * time.Millisecond
-	// settle is how long a change of nodes lasts before it is worth a write: a pod that comes to another node puts all its
-	// policies behind for an instant, and must not cost two writes for each of them; nor must every node that gets there.
+	// settle is how long a change of nodes lasts before it is worth a write: a node that gets there must not cost one for each policy.
 	settle = time.Second
+	// behind is how long nodes are behind a policy that was in force everywhere before that is worth a write: a pod that comes to another
+	// node puts all its policies behind until the node's state is written, which takes a second while agents follow the stream, and must not cost
+	// two writes for each of them.
+	behind = 3 * time.Second
 	// leisure is how long the number of endpoints to which a staged policy would apply differs before that is worth a write:
 	// no pod that comes or goes may cost a write for every staged policy.
 	leisure = time.Minute
@@ -151,6 +154,8 @@ func patience(before, now *v3.PolicyStatus) time.Duration {
 		return 0
 	case was.ObservedGeneration != is.ObservedGeneration && is.Status != metav1.ConditionTrue:
 		return quick
+	case was.ObservedGeneration == is.ObservedGeneration && was.Status == metav1.ConditionTrue && is.Reason == ReasonPending:
+		return behind
 	case was.ObservedGeneration == is.ObservedGeneration && (was.Status == metav1.ConditionTrue || was.Status == is.Status):
 		return settle
 	}

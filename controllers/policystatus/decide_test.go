@@ -82,7 +82,7 @@ func TestPatience(t *testing.T) {
 		"staged, one pod more":              {staged(1, 1), staged(1, 2), leisure},
 		"pending, further":                  {status(report(1, 0, 2)), status(report(1, 1, 2)), settle},
 		"pending, done":                     {status(report(1, 0, 2)), status(report(1, 2, 2)), 0},
-		"in force, a pod on another node":   {status(report(1, 2, 2)), status(report(1, 2, 3)), settle},
+		"in force, a pod on another node":   {status(report(1, 2, 2)), status(report(1, 2, 3)), behind},
 		"in force, on another node as well": {status(report(1, 2, 2)), status(report(1, 3, 3)), settle},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -320,6 +320,43 @@ func TestWritesAreSparedWhileAgentsFollowTheStream(t *testing.T) {
 	}
 }
 
+// TestAPodOnAnotherNodeUnsettlesNoPolicy: while agents follow the stream the first pod of a policy on a node is written late. No policy is said to
+// be out of force for that: each gets one write, which says that it is in force on one node more.
+func TestAPodOnAnotherNodeUnsettlesNoPolicy(t *testing.T) {
+	k := newCluster(t)
+	k.agents().hear(v1alpha1.CarrierStream)
+	k.create(namespace("settled"), node("node0", "10.0.0.10"), node("node1", "10.0.0.11"))
+	const policies = 4
+	of := func(i int) *v3.GlobalNetworkPolicy {
+		return &v3.GlobalNetworkPolicy{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("settled%d", i)}}
+	}
+	for i := range policies {
+		k.create(globalPolicy(of(i).Name, "app == 'customer'"))
+	}
+	k.operator(withPool())
+	k.create(pod("settled", "first", "node0", map[string]string{"app": "customer"}), pod("settled", "other", "node1", map[string]string{"app": "other"}))
+	k.addressed("node0", "settled/first")
+	k.addressed("node1", "settled/other")
+	for i := range policies {
+		k.enforced(of(i), "1/1")
+	}
+	writes := k.tally()
+	before := len(writes.quiet())
+	k.create(pod("settled", "second", "node1", map[string]string{"app": "customer"}))
+	for i := range policies {
+		k.enforced(of(i), "2/2")
+	}
+	n := map[string]int{}
+	for _, write := range writes.quiet()[before:] {
+		n[write]++
+	}
+	for i := range policies {
+		if write := "MODIFIED GlobalNetworkPolicy " + of(i).Name; n[write] != 1 {
+			t.Errorf("%s: %d times, want once", write, n[write])
+		}
+	}
+}
+
 // TestRestartWritesNothing stops the operator, has another one take over, and sees that it finds everything right.
 func TestRestartWritesNothing(t *testing.T) {
 	k := newCluster(t)
