@@ -3,6 +3,7 @@ package agent
 import (
 	"maps"
 
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/manul-net/manul/api/v1alpha1"
@@ -16,10 +17,14 @@ type mark struct {
 	version    uint64
 }
 
-// isNewsTo tells whether an object differs from the form that is known, in more than its status and metadata.
-func isNewsTo(known mark, o source.Object) bool {
+// isNewsTo tells whether an object differs from the form that is known, in more than its status and metadata. The stream tells the node's own
+// state with the generation that the API has, when it tells everything anew, and its content may be newer than that.
+func (a *Agent) isNewsTo(known mark, o source.Object) bool {
 	if o.GetUID() != known.uid || o.GetGeneration() == 0 {
 		return true
+	}
+	if state, ok := o.(*v1alpha1.NodeState); ok && a.nodeState != nil && o.GetGeneration() == known.generation {
+		return !equality.Semantic.DeepEqual(&state.Spec, &a.nodeState.Spec)
 	}
 	return o.GetGeneration() > known.generation
 }
@@ -65,7 +70,7 @@ func (a *Agent) takeNews() {
 				a.takeReported(&state.Status)
 			}
 			known, ok := a.known[kind][name]
-			if ok && !isNewsTo(known, o) {
+			if ok && !a.isNewsTo(known, o) {
 				continue
 			}
 			a.set(kind, o)

@@ -146,7 +146,7 @@ func (c *Carriers) openGate(sink Sink) (*gate, time.Duration) {
 		return nil, wait
 	}
 	c.spoke, c.carrier = true, v1alpha1.CarrierAPI
-	c.gate = newGate(sink, c.stream.forget)
+	c.gate = newGate(sink, c.stream.forget, c.stream.assembled.withUnwritten)
 	return c.gate, 0
 }
 
@@ -173,6 +173,9 @@ func (c *Carriers) followAPI(ctx context.Context, g *gate) {
 type gate struct {
 	to   Sink
 	open func() // called before the first is let through
+	// complete gives the node's own state what the stream told and the API does not say yet. The stream is silent meanwhile: what it told
+	// changes only after the gate is closed.
+	complete func(*v1alpha1.NodeState)
 
 	done chan struct{} // closed with the gate
 
@@ -183,8 +186,8 @@ type gate struct {
 	waiting []func(Sink)
 }
 
-func newGate(to Sink, open func()) *gate {
-	return &gate{to: to, open: open, done: make(chan struct{}), listed: map[Kind]struct{}{}}
+func newGate(to Sink, open func(), complete func(*v1alpha1.NodeState)) *gate {
+	return &gate{to: to, open: open, complete: complete, done: make(chan struct{}), listed: map[Kind]struct{}{}}
 }
 
 func (g *gate) close() {
@@ -225,11 +228,27 @@ func (g *gate) pass(kind Kind, list bool, give func(Sink)) {
 
 // Replace implements Sink.
 func (g *gate) Replace(kind Kind, objects []Object, version string) {
-	g.pass(kind, true, func(s Sink) { s.Replace(kind, objects, version) })
+	g.pass(kind, true, func(s Sink) {
+		for _, o := range objects {
+			g.completed(o)
+		}
+		s.Replace(kind, objects, version)
+	})
 }
 
 // Set implements Sink.
-func (g *gate) Set(kind Kind, o Object) { g.pass(kind, false, func(s Sink) { s.Set(kind, o) }) }
+func (g *gate) Set(kind Kind, o Object) {
+	g.pass(kind, false, func(s Sink) {
+		g.completed(o)
+		s.Set(kind, o)
+	})
+}
+
+func (g *gate) completed(o Object) {
+	if state, ok := o.(*v1alpha1.NodeState); ok {
+		g.complete(state)
+	}
+}
 
 // Delete implements Sink.
 func (g *gate) Delete(kind Kind, name, version string) {

@@ -13,7 +13,7 @@ func (r *recorder) told() int { return len(r.events) }
 
 func TestGateOfTheAPIsObjects(t *testing.T) {
 	r, opened := newRecorder(), 0
-	g := newGate(r, func() { opened++ })
+	g := newGate(r, func() { opened++ }, func(*v1alpha1.NodeState) {})
 	for i, kind := range Kinds() {
 		if r.told() > 0 || opened > 0 {
 			t.Fatalf("something came through before all kinds were there: %d of them", i)
