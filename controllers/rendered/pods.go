@@ -3,11 +3,11 @@ package rendered
 import (
 	"strings"
 
-	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/manul-net/manul/api/v1alpha1"
+	"github.com/manul-net/manul/internal/render"
 )
 
 // podsAlone tells whether two forms of an object differ only by pods that come or go, and that ask for nothing particular. While all
@@ -26,7 +26,7 @@ func podsAlone(want, have client.Object) bool {
 		}
 		ws, hs := w.Spec, h.Spec
 		ws.Endpoints, hs.Endpoints = nil, nil
-		return equality.Semantic.DeepEqual(&ws, &hs) &&
+		return render.Same(&ws, &hs) &&
 			comeOrGo(w.Spec.Endpoints, h.Spec.Endpoints, func(e *v1alpha1.Endpoint) (string, types.UID) { return e.ID, e.UID }, asksNothing)
 	case *v1alpha1.NodeEndpoints:
 		h, ok := have.(*v1alpha1.NodeEndpoints)
@@ -52,7 +52,7 @@ func comeOrGo[E any](want, have []E, name func(*E) (string, types.UID), plain fu
 		before, stays := left[of(e)]
 		delete(left, of(e))
 		switch {
-		case stays && !equality.Semantic.DeepEqual(e, before), !stays && !plain(e):
+		case stays && !render.Same(e, before), !stays && !plain(e):
 			return false
 		case !stays:
 			moved++
@@ -68,7 +68,7 @@ func comeOrGo[E any](want, have []E, name func(*E) (string, types.UID), plain fu
 }
 
 func asksNothing(e *v1alpha1.Endpoint) bool {
-	return len(e.Floating) == 0 && equality.Semantic.DeepEqual(&e.Addresses, &v1alpha1.AddressRequest{})
+	return len(e.Floating) == 0 && render.Same(&e.Addresses, &v1alpha1.AddressRequest{})
 }
 
 // isPod: the ID of a host endpoint has no slash.

@@ -7,8 +7,9 @@ import (
 	"time"
 )
 
-// rest is how long the agent's work at rest is counted.
-const rest = 30 * time.Second
+// rest is how long the agent's work at rest is counted: as long as it takes for all that comes now and then to come, such as a comparison with
+// the kernel.
+const rest = 5 * time.Minute
 
 // memory prints what the kernel says of the agent's process.
 func (b *bench) memory(ctx context.Context, t *table) error { return b.memoryWith(ctx, t, "") }
