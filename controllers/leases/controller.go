@@ -157,6 +157,7 @@ func (l *Lessor) gather(ctx context.Context) (*state, error) {
 		nodeStates: nodeStates.Items, settings: settings.Spec, demand: l.World.Demand(),
 		now: l.Now(), idle: l.idle, lost: l.lost,
 	}
+	s.unwritten = l.World.Present(s.early())
 	if gone := s.gone(); len(gone) > 0 {
 		s.bound = l.World.Bound(gone)
 	}

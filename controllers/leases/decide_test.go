@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/manul-net/manul/api/v1alpha1"
 	v3 "github.com/manul-net/manul/api/v3"
@@ -128,6 +129,30 @@ func TestDecideFollowsDemand(t *testing.T) {
 	s.settings.AutoAllocateBlocks = false
 	if d := decide(s); len(d.lease) != 0 {
 		t.Errorf("without automatic leases: %v", d.lease)
+	}
+}
+
+// While agents follow the stream a node says which addresses its new pods have before its state says that there are such pods. They have what
+// they need, and are no reason for another block.
+func TestDecideKnowsPodsThatAreNotWritten(t *testing.T) {
+	s := &state{
+		pools: []v3.IPPool{pool("a", "10.48.0.0/16", nil)}, nodes: nodes("n1"), settings: standardSettings(),
+		demand: map[string]int{"n1": 30},
+	}
+	given(s, lease("10.48.0.0/26", "10.48.0.0/16", "n1"))
+	said := v1alpha1.NodeState{ObjectMeta: metav1.ObjectMeta{Name: "n1"}}
+	for i := range 31 {
+		id := fmt.Sprintf("ns/p%d", i)
+		said.Status.Endpoints = append(said.Status.Endpoints, v1alpha1.EndpointStatus{ID: id, UID: types.UID(id), Addresses: []string{fmt.Sprintf("10.48.0.%d", i)}})
+	}
+	said.Spec.Endpoints = []v1alpha1.Endpoint{{ID: "ns/p0", UID: "ns/p0"}}
+	s.nodeStates = []v1alpha1.NodeState{said}
+	if early := s.early()["n1"]; len(early) != 30 || early[0].ID != "ns/p1" {
+		t.Fatalf("of 31 pods with addresses, one of them written, %d are early: %v", len(early), early)
+	}
+	s.unwritten = map[string]int{"n1": 29} // one of them is gone
+	if d := decide(s); len(d.lease) > 0 {
+		t.Errorf("30 pods have addresses of a block of 64, and the node gets %v", d.lease)
 	}
 }
 

@@ -74,6 +74,8 @@ type state struct {
 	settings     v3.IPAMConfigurationSpec
 	// demand is the number of endpoints of each node.
 	demand map[string]int
+	// unwritten is how many of them hold addresses, and are not in the node's state yet.
+	unwritten map[string]int
 	// bound are nodes that are gone while pods are still bound to them.
 	bound map[string]bool
 	// made are leases whose objects were created and have yet to come back through the watch.
@@ -285,6 +287,23 @@ type wishes struct {
 	reports bool
 }
 
+// early are endpoints that hold addresses and are not in their node's state, by node: they are gone, or they are there and not written yet.
+func (s *state) early() map[string][]v1alpha1.EndpointStatus {
+	out := map[string][]v1alpha1.EndpointStatus{}
+	for i := range s.nodeStates {
+		written := make(map[types.UID]struct{}, len(s.nodeStates[i].Spec.Endpoints))
+		for j := range s.nodeStates[i].Spec.Endpoints {
+			written[s.nodeStates[i].Spec.Endpoints[j].UID] = struct{}{}
+		}
+		for _, e := range s.nodeStates[i].Status.Endpoints {
+			if _, ok := written[e.UID]; !ok && e.UID != "" && len(e.Addresses) > 0 {
+				out[s.nodeStates[i].Name] = append(out[s.nodeStates[i].Name], e)
+			}
+		}
+	}
+	return out
+}
+
 // wishes of each node, as its rendered state has them.
 func (s *state) wishes() map[string]wishes {
 	out := map[string]wishes{}
@@ -310,6 +329,7 @@ func (s *state) wishes() map[string]wishes {
 			uid, holds := holders[e.ID]
 			w.add(&e.Addresses, holds && (uid == "" || uid == e.UID))
 		}
+		w.endpoints += s.unwritten[s.nodeStates[i].Name]
 		w.addNetwork(s.nodeStates[i].Status.Network, len(s.nodeStates[i].Spec.Endpoints))
 		out[s.nodeStates[i].Name] = w
 	}

@@ -33,6 +33,13 @@ func (w *World) Demand() map[string]int {
 	return maps.Clone(w.cluster.Demand())
 }
 
+// Present counts, by node, which of some endpoints there are.
+func (w *World) Present(endpoints map[string][]v1alpha1.EndpointStatus) map[string]int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.cluster.Present(endpoints)
+}
+
 // Bound tells to which of some nodes, whether they exist or not, pods are bound that have a network of their own and have not ended.
 func (w *World) Bound(nodes map[string]bool) map[string]bool {
 	w.mu.Lock()

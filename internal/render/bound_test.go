@@ -5,6 +5,9 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/manul-net/manul/api/v1alpha1"
 )
 
 // TestPodsKeepWhatANodeThatIsGoneHad: they keep its blocks as long as their addresses may be in use.
@@ -43,5 +46,22 @@ func TestPodsKeepWhatANodeThatIsGoneHad(t *testing.T) {
 				t.Errorf("%s, whose node was seen: %v: bound are %v, want the lost node: %v", name, existed, got, tc.want)
 			}
 		}
+	}
+}
+
+// TestWhichEndpointsThereAre: a pod of the same name that was made anew is another one.
+func TestWhichEndpointsThereAre(t *testing.T) {
+	c := New()
+	give(t, c, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1"}})
+	give(t, c, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "web", UID: "1"}, Spec: corev1.PodSpec{NodeName: "n1"}})
+	said := func(id string, uid types.UID) v1alpha1.EndpointStatus {
+		return v1alpha1.EndpointStatus{ID: id, UID: uid}
+	}
+	got := c.Present(map[string][]v1alpha1.EndpointStatus{
+		"n1":      {said("a/web", "1"), said("a/web", "0"), said("a/gone", "2")},
+		"another": {said("a/web", "1")},
+	})
+	if len(got) != 1 || got["n1"] != 1 {
+		t.Errorf("there are %v, want the one pod of n1", got)
 	}
 }

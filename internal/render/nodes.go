@@ -353,6 +353,23 @@ func (c *Cluster) Demand() map[string]int {
 	return out
 }
 
+// Present counts, by node, which of some endpoints there are.
+func (c *Cluster) Present(endpoints map[string][]v1alpha1.EndpointStatus) map[string]int {
+	out := map[string]int{}
+	for name, list := range endpoints {
+		n := c.nodes[name]
+		if n == nil {
+			continue
+		}
+		for i := range list {
+			if e := n.endpoints[list[i].ID]; e != nil && e.uid == list[i].UID {
+				out[name]++
+			}
+		}
+	}
+	return out
+}
+
 // Bound tells to which of some nodes, whether they exist or not, pods are bound that have a network of their own and have not ended.
 func (c *Cluster) Bound(nodes map[string]bool) map[string]bool {
 	out := map[string]bool{}
