@@ -35,7 +35,7 @@ func (b *bench) changes(ctx context.Context, t *table, benchmark, deny, allow st
 	defer stop()
 	// A little longer than the changes take: 2 pauses of 150 ms each, and the API server's time.
 	length := time.Duration(b.n) * 700 * time.Millisecond
-	probe := b.InNetwork(probing, "worker2", "client", b.prober, "knock", fmt.Sprint("-realtime=", b.realtime), "-every", b.every.String(), "-timeout", "100ms", "-for", length.String(), server+":8081")
+	probe := b.InNetwork(probing, "worker2", "client", b.prober, "knock", fmt.Sprint("-realtime=", b.realtime), "-every", b.every.String(), "-timeout", "100ms", "-for", length.String(), server+":8080")
 	var out strings.Builder
 	probe.Stdout, probe.Stderr = &out, b.Log
 	if err := probe.Start(); err != nil {
@@ -91,6 +91,9 @@ func (b *bench) changes(ctx context.Context, t *table, benchmark, deny, allow st
 				queued[program] = append(queued[program], within(span{e.at, e.seen}, spans))
 			}
 		}
+	}
+	if len(refused) == 0 || len(accepted) == 0 {
+		return fmt.Errorf("of %d changes connections saw %d that deny and %d that allow: is what they knock at let in otherwise?", len(moments), len(refused), len(accepted))
 	}
 	t.row(deny, refused)
 	t.row(allow, accepted)

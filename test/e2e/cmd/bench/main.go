@@ -37,7 +37,7 @@ func main() {
 	n := flag.Int("n", 100, "how many changes, pods and calls are measured")
 	parts := flag.String("parts", "changes,memory,restart,pods,reference,load,members,routes,cni", "what is measured")
 	policies := flag.String("policies", "1000,5000,10000", "how many policies load makes, in turn")
-	every := flag.Duration("every", 200*time.Microsecond, "time between two connections by which changes are seen")
+	every := flag.Duration("every", 500*time.Microsecond, "time between two connections by which changes are seen")
 	realtime := flag.Bool("realtime", true, "whoever makes them has real-time priority")
 	stands := flag.Bool("standing", false, "the cluster is there, has Manul, and is left as it is")
 	flag.Parse()
@@ -165,7 +165,7 @@ metadata: {name: server, namespace: bench, labels: {role: server}}
 spec:
   nodeName: worker1
   terminationGracePeriodSeconds: 1
-  containers: [{name: prober, image: "ghcr.io/manul-net/prober:v0.1.0", args: [serve, -knocks, ":8081", ":8080"]}]
+  containers: [{name: prober, image: "ghcr.io/manul-net/prober:v0.1.0", args: [serve, -knocks, ":8080"]}]
 ---
 apiVersion: v1
 kind: Pod
