@@ -36,7 +36,8 @@ func Down(ctx context.Context, o Options) error {
 		return err
 	}
 	defer unlock()
-	namespaces, err := procfs.NamespaceFiles(namespaceDir, p.namespace(""))
+	namespaces, release, err := procfs.HoldNamespaces(namespaceDir, p.namespace(""))
+	defer release()
 	if err != nil {
 		return err
 	}

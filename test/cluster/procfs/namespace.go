@@ -17,27 +17,35 @@ type Namespace struct {
 	Dev, Inode uint64
 }
 
-// NamespaceFiles identifies the namespaces that are mounted in dir under names with a prefix.
-func NamespaceFiles(dir, prefix string) ([]Namespace, error) {
+// HoldNamespaces identifies the namespaces that are mounted in dir under names with a prefix. Until release they stay, without a name perhaps: the
+// kernel gives the number of one that is gone to the next that is made, whoever makes it.
+func HoldNamespaces(dir, prefix string) (list []Namespace, release func(), err error) {
+	var held []*os.File
+	release = func() {
+		for _, f := range held {
+			_ = f.Close()
+		}
+	}
 	entries, err := os.ReadDir(dir)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, release, fmt.Errorf("listing namespaces: %w", err)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("listing namespaces: %w", err)
-	}
-	var list []Namespace
 	for _, e := range entries {
 		if !strings.HasPrefix(e.Name(), prefix) {
 			continue
 		}
-		n, err := namespace(filepath.Join(dir, e.Name()))
+		f, err := os.Open(filepath.Join(dir, e.Name()))
 		if err != nil {
-			return nil, fmt.Errorf("identifying namespace %s: %w", e.Name(), err)
+			return nil, release, fmt.Errorf("identifying namespace %s: %w", e.Name(), err)
+		}
+		held = append(held, f)
+		n, err := namespace(f.Name())
+		if err != nil {
+			return nil, release, fmt.Errorf("identifying namespace %s: %w", e.Name(), err)
 		}
 		list = append(list, n)
 	}
-	return list, nil
+	return list, release, nil
 }
 
 func namespace(path string) (Namespace, error) {
