@@ -190,10 +190,14 @@ func onlyProgress(a, b *v1alpha1.NodeStateStatus) bool {
 	return reflect.DeepEqual(x, y)
 }
 
-// putBack keeps a report that was not written, unless there is a newer one.
+// putBack keeps a report that was not written, unless there is a newer one, which then has to say what this one did.
 func (r *reporter) putBack(report *Report) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.written = nil
+	if due := time.Now().Add(leisure); due.Before(r.leisure) {
+		r.leisure = due
+	}
 	if r.pending == nil {
 		r.pending = report
 	}

@@ -120,6 +120,30 @@ func TestNewReportIsTriedSoonerThanAFailedOne(t *testing.T) {
 }
 
 // TestWhatTheOperatorHasHeardIsWrittenAtLeisure: the operator hears everything by the stream, so the API is told for those who do not.
+// A report that says only how far the node has come beyond one that is just being written takes its place when that fails, with the address that
+// the other said: it waits no longer than that would have.
+func TestAReportThatTakesThePlaceOfAFailedOneIsAsSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newReporter(nil, slog.New(slog.DiscardHandler))
+		r.heard = func() bool { return true }
+		r.report(Report{Status: v1alpha1.NodeStateStatus{ObservedGeneration: 1}})
+		address := v1alpha1.NodeStateStatus{ObservedGeneration: 1, Endpoints: []v1alpha1.EndpointStatus{{ID: "ns/pod", Addresses: []string{"10.0.0.1"}}}}
+		r.take()
+		r.report(Report{Status: address})
+		failing := r.take()
+		further := address
+		further.ObservedGeneration = 2
+		r.report(Report{Status: further})
+		r.putBack(failing)
+		if wait := time.Until(r.leisure); wait > leisure {
+			t.Errorf("the address is written after %s, want %s at most", wait, leisure)
+		}
+		if r.take().Status.ObservedGeneration != 2 {
+			t.Error("the newest report is not the one that is written")
+		}
+	})
+}
+
 func TestWhatTheOperatorHasHeardIsWrittenAtLeisure(t *testing.T) {
 	address := func(a string) []v1alpha1.EndpointStatus {
 		return []v1alpha1.EndpointStatus{{ID: "ns/pod", Addresses: []string{a}}}

@@ -25,7 +25,7 @@ type moment struct {
 
 // changes knocks at the server from the client's network while test/bench makes changes, and finds for each change the first connection that saw it. Whoever
 // knocks has real-time priority, or what is measured is how soon the client gets a processor beside the operator, the API server and the kubelets; it takes
-// at most half of one, and by default a tenth (prober knock).
+// at most half of one (prober knock).
 func (b *bench) changes(ctx context.Context, t *table, benchmark, deny, allow string) error {
 	server, err := b.Kubectl(ctx, "get", "pod", "-n", "bench", "server", "-o", "jsonpath={.status.podIP}")
 	if err != nil {
